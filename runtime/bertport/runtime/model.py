@@ -112,8 +112,20 @@ class Model(PretrainingMethods, FineTunedMethods, EmbeddingMethods):
             )
         return call
 
-    def outcomes(self, call: Call, inputs: Iterable[object]) -> Iterator[Any]:
-        """Return answers as `predict` does, an error in the place of an answer; an error among the inputs stays."""
+    def outcomes(
+        self,
+        call: Call,
+        inputs: Iterable[object],
+        *,
+        observe: Callable[[list[int]], None] | None = None,
+    ) -> Iterator[Any]:
+        """Return answers as `predict` does, an error in the place of an answer; an error among the inputs stays.
+
+        Args:
+            call: what is asked, as `bind` returns it.
+            inputs: what the task takes.
+            observe: called once for each batch before it is run, with the tokens of each of its rows.
+        """
         provider = self.graph.provider
         with self._batch_runner() as run:
             for prepared in self._prepared(call, inputs):
@@ -124,6 +136,9 @@ class Model(PretrainingMethods, FineTunedMethods, EmbeddingMethods):
                     budget = min(budget, -(-sum(lengths) // self.streams))
                 planned = plan(lengths, budget=budget, overhead=provider.overhead_tokens, most_rows=provider.batch_rows)
                 batches = [[works[index] for index in batch] for batch in planned]
+                if observe is not None:
+                    for batch in planned:
+                        observe([lengths[index] for index in batch])
                 answers: list[Any] = [None] * len(works)
                 for places, answered in zip(planned, run(batches), strict=True):
                     for place, answer in zip(places, answered, strict=True):

@@ -1,0 +1,177 @@
+"""`bertport batch`: the command."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from bertport.runtime.commands.options import LIBRARY, MEMORY, PROVIDER, as_json, digest
+from bertport.runtime.commands.output import report, show, show_json
+from bertport.runtime.commands.progress import Progress
+from bertport.runtime.errors import UsageError
+from bertport.runtime.providers.options import parse
+from bertport.runtime.providers.table import AUTO
+
+__all__ = ["batch"]
+
+DEFAULT = "default"
+"""What stands for the embedded bundle."""
+
+
+@click.command()
+@click.argument("bundle")
+@click.argument("task")
+@click.argument("rows", metavar="INPUT")
+@click.option("--output", required=True, metavar="DIR", help="Folder of the parts: a path or a URL. Required.")
+@click.option("--engine", default="local", show_default=True, metavar="NAME", help="local, or ray for a cluster.")
+@click.option(
+    "--address",
+    default=AUTO,
+    show_default=True,
+    metavar="ADDRESS",
+    help="Ray's cluster: auto for the one that runs here, HOST:PORT, or local to start one on this machine.",
+)
+@click.option(
+    "--workers", type=int, metavar="N", help="Most workers of Ray.  [default: as many as the cluster carries]"
+)
+@click.option("--ship", is_flag=True, help="Pass the bundle on through Ray: no other machine needs to see its path.")
+@click.option(
+    "--on-error",
+    default="keep",
+    show_default=True,
+    metavar="CHOICE",
+    help="For a row without an answer: keep it with its error, drop it, or fail.",
+)
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="NAME=COLUMN",
+    help="The input's column for a name that the task reads, as text=body; may be repeated.",
+)
+@click.option(
+    "--carry", multiple=True, metavar="COLUMN", help="Write this column beside the answers; repeated.  [default: all]"
+)
+@click.option("--carry-none", is_flag=True, help="Write the answers alone.")
+@click.option("--prefix", default="", metavar="TEXT", help="What the names of the answers' columns begin with.")
+@click.option(
+    "--part-rows", type=int, default=8192, show_default=True, metavar="N", help="About how many rows a part has."
+)
+@click.option(
+    "-p",
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A parameter of the task, its value as JSON or a plain word; may be repeated.",
+)
+@click.option("--variant", metavar="NAME", help="Variant of the bundle.  [default: the one that suits the provider]")
+@click.option("--provider", default=AUTO, show_default=True, metavar="NAME", help=PROVIDER)
+@click.option("--provider-library", metavar="PATH", help=LIBRARY)
+@click.option(
+    "--provider-option",
+    "provider_options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of the provider, by ONNX Runtime's name; may be repeated.",
+)
+@click.option("--threads", type=int, metavar="N", help="Threads of a worker.  [default: one per core; on Ray 1]")
+@click.option("--streams", type=int, metavar="N", help="Batches at once of a worker.  [default: as predict; on Ray 1]")
+@click.option("--memory", metavar="SIZE", help=MEMORY)
+@digest
+@as_json
+def batch(  # noqa: PLR0913 — one parameter per option
+    *,
+    bundle: str,
+    task: str,
+    rows: str,
+    output: str,
+    engine: str,
+    address: str,
+    workers: int | None,
+    ship: bool,
+    on_error: str,
+    columns: tuple[str, ...],
+    carry: tuple[str, ...],
+    carry_none: bool,
+    prefix: str,
+    part_rows: int,
+    parameters: tuple[str, ...],
+    variant: str | None,
+    provider: str,
+    provider_library: str | None,
+    provider_options: tuple[str, ...],
+    threads: int | None,
+    streams: int | None,
+    memory: str | None,
+    digest: str | None,
+    as_json: bool,
+) -> None:
+    """Answer every row of files, on this machine or on a cluster of Ray; an interrupted run goes on where it was.
+
+    BUNDLE is a directory, hf://OWNER/NAME, or default for the embedded one. INPUT is JSON lines or Parquet: a file, a
+    folder, a glob, or a URL (s3://, gs://). The answers are parts of Parquet in --output, in the order of the input,
+    beside the input's own columns. The same command goes on after anything, also on another number of workers.
+    """
+    if carry and carry_none:
+        raise UsageError("--carry names columns and --carry-none takes none: leave one of them out")
+    from bertport.batch.runner import run
+
+    with Progress(sys.stderr) as progress:
+        summary = run(
+            None if bundle == DEFAULT else bundle,
+            task,
+            rows,
+            output,
+            parameters={name: _value(text) for name, text in _pairs(parameters, "a parameter").items()},
+            engine=engine,
+            address=address,
+            workers=workers,
+            ship=ship,
+            on_error=on_error,
+            columns=_pairs(columns, "a column"),
+            carry=() if carry_none else carry or None,
+            prefix=prefix,
+            part_rows=part_rows,
+            variant=variant,
+            provider=provider,
+            provider_library=provider_library,
+            provider_options=parse(provider_options),
+            threads=threads,
+            streams=streams,
+            memory=memory,
+            digest=digest,
+            progress=progress,
+        )
+    if as_json:
+        show_json(summary, indent=2)
+        return
+    show(
+        f"{summary['rows']:,} rows in {summary['parts']:,} parts in {output} ({summary['rows_written']:,} written, "
+        f"{summary['errors']:,} without an answer)"
+    )
+    for reason, count in summary["errors_by_reason"].items():
+        report(f"bertport: {count:,} rows: {reason}")
+
+
+def _pairs(texts: tuple[str, ...], what: str) -> dict[str, str]:
+    """Return options that are written KEY=VALUE."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{what} is written NAME=VALUE, not {text!r}")
+        if name in pairs:
+            raise UsageError(f"{what} {name!r} is given twice ({pairs[name]!r} and {value!r}): keep one")
+        pairs[name] = value
+    return pairs
+
+
+def _value(text: str) -> object:
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value

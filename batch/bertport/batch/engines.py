@@ -1,0 +1,63 @@
+"""The table of engines: what carries the work, one machine or a cluster of Ray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bertport.batch.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from bertport.batch.job import Job, Part
+    from bertport.runtime.model import Model
+
+__all__ = ["ENGINES", "LOCAL", "RAY", "Carriers", "Engine"]
+
+LOCAL, RAY = "local", "ray"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carriers:
+    """What is asked of an engine."""
+
+    address: str = "auto"
+    """Ray's cluster: `auto` for the one that runs here, `HOST:PORT`, or `local` for one that is started here."""
+    workers: int | None = None
+    """Workers, at most; None for as many as the cluster's CPUs, or devices, carry."""
+    ship: bool = False
+    """Whether the bundle is passed on through Ray, in place of a path that every machine sees."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """One row."""
+
+    name: str
+    """What users call it."""
+    make: Callable[[Job, Sequence[Part], Carriers, Model | None], Iterator[dict[str, Any]]]
+    """Makes parts, and yields what was counted of each as it is done, in any order."""
+
+
+def _on_this_machine(
+    job: Job, parts: Sequence[Part], carriers: Carriers, model: Model | None
+) -> Iterator[dict[str, Any]]:
+    """Make the parts one after the other in this process."""
+    del carriers
+    worker = Worker(job, model=model)
+    for part in parts:
+        yield worker.make(part)
+
+
+def _on_ray(job: Job, parts: Sequence[Part], carriers: Carriers, model: Model | None) -> Iterator[dict[str, Any]]:
+    """Make the parts on a cluster of Ray."""
+    del model  # each worker loads its own
+    from bertport.batch.on_ray import make_parts
+
+    yield from make_parts(job, parts, carriers)
+
+
+ENGINES: dict[str, Engine] = {
+    engine.name: engine for engine in (Engine(name=LOCAL, make=_on_this_machine), Engine(name=RAY, make=_on_ray))
+}

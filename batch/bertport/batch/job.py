@@ -1,0 +1,113 @@
+"""A job: what is asked of a bundle for which rows, and the parts that the work is cut into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bertport.batch.tasks import TASKS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bertport.batch.tasks import Form, Shape
+
+__all__ = ["ERROR", "FAIL", "ON_ERROR", "OTHER", "Job", "Part", "Runs", "Source"]
+
+ON_ERROR = ("fail", "keep", "drop")
+"""What happens to a row that has no answer: the run ends, the row is written with its error, or it is left out."""
+FAIL = "fail"
+ERROR = "error"
+"""The column of errors; null for a row with an answer."""
+OTHER = "other_fields"
+"""The column of JSON lines' fields that have no column of their own: a JSON object as text, or null."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part of the work: neighbouring rows of one file, and the one file that their answers become."""
+
+    number: int
+    """Its place in the order of the input, counted from 0."""
+    url: str
+    """The file."""
+    first: int
+    """Its first row in a Parquet file; of JSON lines the byte from which on a line may begin in it."""
+    last: int
+    """The row or byte behind its last; -1 for the end of the file."""
+    weight: int
+    """Rows or bytes, as far as they are known beforehand: its share of the work."""
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return f"part-{self.number:07d}.parquet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """How the rows of the input are read."""
+
+    format: str
+    """`json` or `parquet`."""
+    form: Form
+    """The columns that the task reads."""
+    columns: Mapping[str, str]
+    """The input's column for each of the form's names that is there."""
+    carried: Mapping[str, str]
+    """Columns that are written beside the answers, with Arrow's names of their types."""
+    other: bool = False
+    """Whether the fields of JSON lines that have no column of their own are kept in `OTHER`."""
+    schema: bytes = field(default=b"", repr=False)
+    """Arrow's schema of the carried columns, serialized."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runs:
+    """How a bundle is loaded, on each machine that answers."""
+
+    bundle: str | None
+    """Its directory, which every machine sees, or `hf://OWNER/NAME[@REVISION]`; None for the embedded default."""
+    digest: str
+    """The digest that it must have."""
+    variant: str | None = None
+    """Variant; None for the one that suits the provider."""
+    provider: str = "auto"
+    """Provider, as `load` takes it."""
+    provider_library: str | None = None
+    """Path of the plugin that holds it."""
+    provider_options: Mapping[str, str | float | bool] = field(default_factory=dict)
+    """Its options."""
+    threads: int | None = None
+    """Threads of a worker; None for `load`'s own choice."""
+    streams: int | None = None
+    """Batches at once of a worker; None for `load`'s own choice."""
+    memory: str | None = None
+    """What a worker may hold; None for no bound."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """All that a worker must know; small, and the same for all."""
+
+    id: str
+    """The run's own name, which its record in the output holds."""
+    task: str
+    """The task."""
+    parameters: Mapping[str, Any]
+    """Its parameters."""
+    runs: Runs
+    """How the bundle is loaded."""
+    source: Source
+    """How rows are read."""
+    output: str
+    """The folder of the parts: a path that every machine sees, or a URL."""
+    on_error: str
+    """One of `ON_ERROR`."""
+    prefix: str = ""
+    """What the names of the answers' columns begin with, `error` too."""
+
+    @property
+    def shape(self) -> Shape:
+        """The columns of the answers, without the prefix."""
+        return TASKS[self.task].shape(self.parameters, self.source.form)

@@ -1,0 +1,245 @@
+"""The engine of Ray: an actor a group of cores or a device, each of which makes whole parts.
+
+Ray Data carries the parts' descriptions, not their rows: an actor reads its part, answers it and writes it. So nothing
+large passes through Ray's object store, an actor that dies costs the part that it was making, and there is no reader
+beside the actors that could wait for a CPU which they hold: reading has its share of each actor's own CPUs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import socket
+import tarfile
+import tempfile
+from contextlib import contextmanager
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertport.batch.job import Part
+from bertport.batch.worker import Worker, bundle_directory
+from bertport.runtime import errors
+from bertport.runtime.errors import BertportError, MissingDependencyError, PathError, ProviderError, UsageError
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.providers.table import PROVIDERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bertport.batch.engines import Carriers
+    from bertport.batch.job import Job
+
+__all__ = ["Answering", "make_parts"]
+
+STORE = 200 << 20
+"""Bytes of the object store of a cluster that is started here: descriptions of parts pass through it alone."""
+PATIENCE = 5.0
+"""Seconds in which a cluster's address has to answer."""
+RETRIES = 20
+"""How often a part is begun anew after its actor died: a machine that is taken away is no fault of the part, and a part
+that kills each actor must not go on for ever."""
+
+
+class Answering:
+    """An actor: a worker of one job. Made on each machine by Ray Data, once for all the parts that it makes.
+
+    Args:
+        job: what is asked.
+        shipped: the bundle as a reference to a tar archive in Ray's object store; None where a path leads to it.
+    """
+
+    def __init__(self, job: Job, shipped: Any = None) -> None:  # noqa: ANN401 — Ray's reference
+        self._job = job
+        self._shipped = shipped
+        self._worker: Worker | None = None
+        self._unpacked: tempfile.TemporaryDirectory[str] | None = None
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """Make parts, given as JSON, and return as JSON what was counted, or why one cannot be made."""
+        return {"outcome": [json.dumps(self._outcome(Part(**json.loads(text)))) for text in batch["part"]]}
+
+    def _outcome(self, part: Part) -> dict[str, Any]:
+        try:
+            if self._worker is None:
+                self._worker = Worker(self._job, bundle=self._bundle())
+            stats = self._worker.make(part)
+        except BertportError as error:
+            # A value, not an exception: Ray would wrap it, and may begin the actor again.
+            return {"failed": error.message, "kind": type(error).__name__, "node": platform.node()}
+        return stats
+
+    def _bundle(self) -> str | None:
+        """Return where the bundle is on this machine; None for where the job says."""
+        if self._shipped is None:
+            return None
+        import ray
+
+        self._unpacked = tempfile.TemporaryDirectory(prefix="bertport-bundle-")
+        with tarfile.open(fileobj=BytesIO(ray.get(self._shipped))) as archive:
+            archive.extractall(self._unpacked.name, filter="data")
+        return self._unpacked.name
+
+
+def make_parts(job: Job, parts: Sequence[Part], carriers: Carriers) -> Iterator[dict[str, Any]]:
+    """Make parts on a cluster, and yield what was counted of each as it is done.
+
+    Raises:
+        MissingDependencyError: without Ray.
+        UsageError: where no cluster is, or none of its machines is large enough for a worker.
+        BertportError: what a worker met: the first one ends the run.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before Ray is imported: its own statistics are on by default
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what Ray's core says of its own between our lines
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("batch --engine ray", "ray", "ray") from error
+    with _cluster(carriers.address):
+        asked = _resources(job)
+        workers = min(_room(asked), carriers.workers or len(parts), len(parts))
+        shipped = ray.put(_packed(job)) if carriers.ship else None
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        described = [
+            {"part": json.dumps({name: getattr(part, name) for name in Part.__dataclass_fields__})} for part in parts
+        ]
+        outcomes = ray.data.from_items(described, override_num_blocks=len(described)).map_batches(
+            Answering,
+            fn_constructor_args=(_for_workers(job), shipped),
+            batch_size=1,
+            # It begins with the first actor that is ready, and keeps to those that are left when a machine goes.
+            compute=ray.data.ActorPoolStrategy(
+                min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=1
+            ),
+            ray_remote_args_fn=_how_actors_live,
+            **asked,
+        )
+        try:
+            for row in outcomes.iter_rows():
+                outcome = json.loads(row["outcome"])
+                if "failed" in outcome:
+                    raise _raised(outcome)
+                yield outcome
+        except ray.exceptions.RayError as error:
+            raise _explained(error) from error
+
+
+def _raised(outcome: dict[str, Any]) -> BertportError:
+    """Return the error that a worker met, of its own class where one sentence makes it."""
+    kind = getattr(errors, outcome["kind"], BertportError)
+    if kind not in {UsageError, PathError, errors.BundleError, errors.InputTextError, ProviderError}:
+        kind = BertportError
+    message = outcome["failed"]
+    return kind(message if outcome["node"] in message else f"{outcome['node']}: {message}")
+
+
+def _explained(error: Exception) -> BertportError:
+    """Return the error of a run that Ray ended."""
+    said = " ".join(str(error).split())
+    if "No module named 'bertport" in said:
+        return UsageError(
+            "a machine of the cluster lacks bertport: install the same version there, with the extras cpu and ray"
+        )
+    return BertportError(
+        f"Ray ended the run ({excerpt(said[-400:], 400)}): what is done is kept, and the same command goes on"
+    )
+
+
+def _for_workers(job: Job) -> Job:
+    """Return the job with as many threads and batches at once as an actor asks for."""
+    threads = job.runs.threads or 1
+    return replace(job, runs=replace(job.runs, threads=threads, streams=job.runs.streams or 1))
+
+
+def _how_actors_live() -> dict[str, Any]:
+    """Return Ray's settings of an actor: begun anew wherever there is room, as often as it dies."""
+    return {"max_restarts": -1, "max_task_retries": RETRIES, "scheduling_strategy": "SPREAD"}
+
+
+def _resources(job: Job) -> dict[str, float]:
+    """Return what an actor asks Ray for: its CPUs, and a GPU for a provider that runs on one."""
+    asked: dict[str, float] = {"num_cpus": job.runs.threads or 1}
+    provider = PROVIDERS.get(job.runs.provider)
+    if provider is not None and provider.device is not None and provider.device != "cpu":
+        asked["num_gpus"] = 1
+    return asked
+
+
+def _room(asked: dict[str, float]) -> int:
+    """Return how many workers the cluster carries; UsageError where it carries none."""
+    import ray
+
+    names = {"num_cpus": "CPU", "num_gpus": "GPU"}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    room = sum(min(int(node.get(names[name], 0) // count) for name, count in asked.items()) for node in nodes)
+    if room < 1:
+        wanted = " and ".join(f"{count:g} {names[name]}{'s'[: count != 1]}" for name, count in asked.items())
+        largest = ", ".join(
+            f"{max((node.get(name, 0) for node in nodes), default=0):g} {name}s" for name in names.values()
+        )
+        raise UsageError(
+            f"a worker asks for {wanted}, and the largest machine of the cluster has {largest}: take fewer --threads, "
+            "another provider, or add a machine"
+        )
+    return room
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[None]:
+    """Join a cluster of Ray, or start one here; leave it at the end, unless the caller had joined it."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        settings |= {"object_store_memory": STORE, "include_dashboard": False}
+    elif address != "auto":
+        _answers(address)
+    try:
+        ray.init(address=address, **settings)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        said = " ".join(str(error).split())
+        raise _no_cluster(address, "none runs here" if "Could not find any running Ray" in said else said) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _answers(address: str) -> None:
+    """Raise UsageError where nothing listens at an address: Ray itself would try for a minute."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        raise UsageError(f"{excerpt(address, 100)} is no address of Ray: give HOST:PORT, auto or local")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, getattr(error, "strerror", None) or str(error)) from error
+
+
+def _no_cluster(address: str, reason: str) -> UsageError:
+    return UsageError(
+        f"no cluster of Ray is found at {address} ({excerpt(reason, 200)}): start one (ray start --head), name its "
+        "--address, or take --address local for one on this machine"
+    )
+
+
+def _packed(job: Job) -> bytes:
+    """Return a bundle as a tar archive."""
+    from bertport.runtime.bundle.default import default_bundle
+
+    directory = bundle_directory(job.runs.bundle)
+    held = BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as archive:
+        archive.add(Path(os.path.realpath(directory or default_bundle())), arcname=".")
+    return held.getvalue()

@@ -1,0 +1,192 @@
+"""Places: files and folders on this machine or behind a URL, opened by fsspec.
+
+A file appears under its name whole or not at all: it is written beside, under a name of its own, and renamed.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+from bertport.runtime.errors import MissingDependencyError, PathError, UsageError
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.installation import pip
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["RECORDS", "File", "Place", "open_place", "unreachable"]
+
+RECORDS = "_bertport"
+"""Folder of a run's own records inside the output; readers of Parquet folders pass over names that begin so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """One file as a listing shows it."""
+
+    path: str
+    """Its path in its file system."""
+    size: int
+    """Bytes."""
+    stamp: str
+    """What changes when the file does: the store's ETag, or else the time of its last change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path in a file system."""
+
+    url: str
+    """As it was given."""
+    fs: Any = field(repr=False)
+    """fsspec's file system."""
+    path: str
+    """The path in it."""
+
+    @property
+    def local(self) -> bool:
+        """Whether it is on this machine's own file systems."""
+        return "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+
+    def child(self, name: str) -> Place:
+        """Return a place below this one."""
+        return Place(f"{self.url.rstrip('/')}/{name}", self.fs, f"{self.path.rstrip('/')}/{name}")
+
+    def stored(self) -> str:
+        """Return the URL that opens the place on another machine."""
+        return f"{self.path}" if self.local else str(self.fs.unstrip_protocol(self.path))
+
+    def exists(self) -> bool:
+        """Return whether something is there."""
+        return bool(self._tried(lambda: self.fs.exists(self.path)))
+
+    def read(self) -> bytes | None:
+        """Return the bytes of a file; None where there is none."""
+        try:
+            return bytes(self.fs.cat_file(self.path))
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            raise unreachable(self.url, error) from error
+
+    def open(self) -> IO[bytes]:
+        """Open a file to be read."""
+        stream: IO[bytes] = self._tried(lambda: self.fs.open(self.path, "rb"))
+        return stream
+
+    def files(self) -> list[File]:
+        """Return the files of a folder, of a glob, or the one file, sorted by path; folders below are looked into.
+
+        Names that begin with a dot or an underline are passed over, as readers of Parquet folders do.
+        """
+        found = self._tried(self._listing)
+        entries = [
+            File(path=path, size=int(entry["size"] or 0), stamp=_stamp(entry))
+            for path, entry in found.items()
+            if entry["type"] == "file"
+        ]
+        return sorted(entries, key=lambda file: file.path)
+
+    def _listing(self) -> dict[str, Any]:
+        self.fs.invalidate_cache()
+        if any(sign in self.path for sign in "*?["):
+            return dict(self.fs.glob(self.path, detail=True))
+        if self.fs.isfile(self.path):
+            return {self.path: self.fs.info(self.path)}
+        below = dict(self.fs.find(self.path, detail=True))
+        start = len(self.path.rstrip("/")) + 1
+        return {
+            path: entry
+            for path, entry in below.items()
+            if not any(part.startswith((".", "_")) for part in path[start:].split("/"))
+        }
+
+    def make(self) -> None:
+        """Make a folder, and those above it."""
+        self._tried(lambda: self.fs.makedirs(self.path, exist_ok=True))
+
+    def write(self, content: bytes, beside: Place) -> None:
+        """Write a file, whole or not at all; `beside` is the folder where it is written before it is renamed."""
+        scratch = beside.child(f"{uuid.uuid4().hex}.new")
+
+        def put() -> None:
+            self.fs.makedirs(beside.path, exist_ok=True)
+            self.fs.pipe_file(scratch.path, content)
+            scratch.rename(self)
+
+        self._tried(put)
+
+    def rename(self, target: Place) -> None:
+        """Give a file another name, in one step where the file system has one; what had that name is replaced."""
+        if self.local:
+            os.replace(self.path, target.path)  # noqa: PTH105 — paths of fsspec are text
+        else:
+            self.fs.mv(self.path, target.path)
+
+    def take(self, made: Path, beside: Place) -> None:
+        """Move a local file to this place: it is there whole or not at all."""
+        scratch = beside.child(made.name)
+
+        def put() -> None:
+            self.fs.makedirs(beside.path, exist_ok=True)
+            self.fs.put_file(os.fspath(made), scratch.path)
+            scratch.rename(self)
+
+        self._tried(put)
+
+    def remove(self) -> None:
+        """Remove a file or a folder with all that is in it, where it is there."""
+
+        def gone() -> None:
+            if self.fs.exists(self.path):
+                self.fs.rm(self.path, recursive=True)
+
+        self._tried(gone)
+
+    def _tried(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401 — whatever the work returns
+        try:
+            return work()
+        except Exception as error:  # every file system has errors of its own
+            raise unreachable(self.url, error) from error
+
+
+def open_place(url: str) -> Place:
+    """Return the place that a path or a URL names; nothing is read yet.
+
+    Raises:
+        UsageError: for a kind of URL that fsspec does not know.
+        MissingDependencyError: where fsspec, or the package for this kind of URL, is not installed.
+    """
+    try:
+        import fsspec
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("batch", "fsspec", "batch") from error
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        said = excerpt(" ".join(str(error).split()), 200)
+        raise MissingDependencyError(
+            f"opening {url}", url.partition("://")[0], "batch", command=f"{pip()} install its package ({said})"
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"cannot open {url} ({excerpt(str(error), 200)}): give a path, or a URL of fsspec") from error
+    return Place(url, fs, str(path))
+
+
+def unreachable(url: str, error: Exception) -> PathError:
+    """Return the error of a place that cannot be read or written."""
+    if isinstance(error, PathError):
+        return error
+    reason = getattr(error, "strerror", None) or excerpt(" ".join(str(error).split()), 200) or type(error).__name__
+    return PathError(f"cannot use {url} ({reason}): check the path, who may use it, and that it is reached from here")
+
+
+def _stamp(entry: dict[str, Any]) -> str:
+    for name in ("ETag", "etag", "checksum", "mtime", "LastModified", "last_modified", "updated", "created"):
+        if entry.get(name) is not None:
+            return str(entry[name]).strip('"')
+    return ""

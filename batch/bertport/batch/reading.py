@@ -1,0 +1,491 @@
+"""Reading: files of JSON lines and Parquet, cut into parts that can be read apart, and the rows of one part."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from bertport.batch.job import OTHER, Part, Source
+from bertport.batch.places import open_place, unreachable
+from bertport.batch.tasks import TASKS
+from bertport.runtime.errors import InputTextError, PathError, UnknownNameError
+from bertport.runtime.excerpts import excerpt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import pyarrow as pa
+
+    from bertport.batch.places import File, Place
+    from bertport.batch.tasks import Form
+
+__all__ = ["Chunk", "chunks", "cut", "read_source"]
+
+FORMATS = {".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
+COMPRESSIONS = (".gz", ".xz", ".bz2")
+ADVICE = f"give files that end in {', '.join(FORMATS)}, the first two perhaps compressed ({', '.join(COMPRESSIONS)})"
+SAMPLE_ROWS, SAMPLE_BYTES = 1000, 4 << 20
+"""Of the first file of JSON lines, so many rows, or bytes, say which columns there are."""
+LONGEST_LINE = 16 << 20
+"""Bytes of a line, at most, as `bertport predict` takes it."""
+CHUNK_ROWS, CHUNK_CHARACTERS = 2048, 1 << 20
+"""Rows, and about how many characters, are held at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Neighbouring rows of a part."""
+
+    inputs: list[Any]
+    """The input of each row, or an InputTextError."""
+    carried: pa.Table
+    """The columns that are written beside the answers."""
+    places: list[int]
+    """Of each row, its number in a Parquet file, counted from 1, or the byte at which its line begins."""
+
+
+def form_of(file: File) -> tuple[str, str]:
+    """Return the format of a file and its compression, by its name."""
+    name = file.path.lower()
+    compression = next((ending for ending in COMPRESSIONS if name.endswith(ending)), "")
+    stem = name.removesuffix(compression) if compression else name
+    known = next((found for ending, found in FORMATS.items() if stem.endswith(ending)), "")
+    return ("", "") if known == "parquet" and compression else (known, compression)
+
+
+def read_source(
+    place: Place,
+    files: Sequence[File],
+    task: str,
+    *,
+    columns: Mapping[str, str],
+    carry: Sequence[str] | None,
+) -> Source:
+    """Return how the rows of the input are read, by its first file.
+
+    Args:
+        place: the input.
+        files: its files, one at least.
+        task: the task.
+        columns: the input's column for names of the task that are called otherwise there.
+        carry: columns that are written beside the answers; None for all.
+
+    Raises:
+        PathError: for files of formats that are not known, or that differ, and for one that cannot be read.
+        InputTextError: where the columns that the task needs are not there, or have other types.
+        UnknownNameError: for a task that there is not, and a name that is none of the task's.
+    """
+    import pyarrow as pa
+
+    if task not in TASKS:
+        raise UnknownNameError("task", task, TASKS)
+    formats = {form_of(file)[0]: file for file in reversed(files)}
+    if "" in formats:
+        raise PathError(f"cannot tell the format of {formats[''].path} by its name: {ADVICE}")
+    if len(formats) > 1:
+        raise PathError(f"{place.url} holds JSON lines and Parquet: name one kind with a glob, as '*.parquet'")
+    [form_name] = formats
+    schema = _schema(place, files[0], form_name)
+    forms = TASKS[task].forms
+    known = sorted({name for form in forms for name in (*form.needs, *form.may)})
+    for name in columns:
+        if name not in known:
+            raise UnknownNameError(f"column of {task}", name, known)
+    form, named = _chosen(place, task, forms, schema.names, columns)
+    for name, column in named.items():
+        _check_type(place, task, name, schema.field(column), form, form_name)
+    wanted = list(schema.names) if carry is None else list(carry)
+    for column in wanted:
+        if column not in schema.names:
+            raise UnknownNameError("column to carry", column, schema.names)
+    kept = pa.schema([schema.field(column) for column in wanted])
+    other = form_name == "json" and carry is None
+    if other:
+        kept = kept.append(pa.field(OTHER, pa.string()))
+    return Source(
+        format=form_name,
+        form=form,
+        columns=named,
+        carried={item.name: str(item.type) for item in kept},
+        other=other,
+        schema=kept.serialize().to_pybytes(),
+    )
+
+
+def _chosen(
+    place: Place, task: str, forms: Sequence[Form], there: Sequence[str], columns: Mapping[str, str]
+) -> tuple[Form, dict[str, str]]:
+    """Return the first form whose columns are there, and the input's column for each of its names."""
+    for name, column in columns.items():
+        if column not in there:
+            raise InputTextError(
+                f"{place.url} has no column {excerpt(column, 100)} (named for {name}; columns: {_shown(there)}): "
+                "name one of them"
+            )
+    for form in forms:
+        named = {name: columns.get(name, name) for name in (*form.needs, *form.may)}
+        if all(named[name] in there for name in form.needs) and columns.keys() <= named.keys():
+            return form, {name: column for name, column in named.items() if column in there}
+    needed = ", or ".join(" and ".join(form.needs) for form in forms)
+    raise InputTextError(
+        f"{place.url} has no column {needed}, which {task} reads (columns: {_shown(there)}): "
+        f"name the column that holds it, as --column {forms[-1].needs[0]}=NAME"
+    )
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(excerpt(name, 50).strip("'\"") for name in names[:20]) or "none"
+
+
+def _check_type(place: Place, task: str, name: str, column: pa.Field, form: Form, format_: str) -> None:  # noqa: PLR0913, PLR0917 — what the sentence names
+    """Raise InputTextError for a column of a type that the task cannot read."""
+    from pyarrow import types
+
+    def textual(kind: pa.DataType) -> bool:
+        if types.is_dictionary(kind):
+            kind = kind.value_type
+        return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+    kind = column.type
+    if types.is_null(kind):
+        return
+    if name in form.lists:
+        listed = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+        # Lists of JSON lines are carried as text; what they hold is looked at row by row.
+        if (listed and textual(kind.value_type)) or (format_ == "json" and textual(kind)):
+            return
+        raise InputTextError(
+            f"column {column.name} of {place.url} is {kind}, and {task} reads a list of texts from it: name another "
+            f"column, as --column {name}=NAME"
+        )
+    if not textual(kind):
+        raise InputTextError(
+            f"column {column.name} of {place.url} is {kind}, and {task} reads a text from it: name another column, as "
+            f"--column {name}=NAME"
+        )
+
+
+def _schema(place: Place, file: File, format_: str) -> pa.Schema:
+    """Return the columns of a file: of Parquet as it says, of JSON lines as its first rows have them."""
+    import pyarrow as pa
+
+    if format_ == "parquet":
+        with _parquet(_beside(place, file)) as table:
+            schema = table.schema_arrow.remove_metadata()
+        if len(set(schema.names)) < len(schema.names):
+            raise InputTextError(f"{file.path} has two columns of one name: give each a name of its own")
+        return schema
+    kinds: dict[str, set[str]] = {}
+    rows = size = 0
+    for _, raw in _raw_lines(_beside(place, file), 0, -1):
+        value = _object(raw)
+        if isinstance(value, InputTextError):
+            continue
+        for name, cell in value.items():
+            kinds.setdefault(name, set()).add(_kind(cell))
+        rows, size = rows + 1, size + len(raw)
+        if rows >= SAMPLE_ROWS or size >= SAMPLE_BYTES:
+            break
+    if not rows:
+        raise InputTextError(f"{file.path} holds no rows: give JSON lines, an object a line")
+    return pa.schema([pa.field(name, _type_of(found)) for name, found in kinds.items()])
+
+
+def _kind(cell: object) -> str:
+    match cell:
+        case None:
+            return "null"
+        case bool():
+            return "bool"
+        case int() if -(1 << 63) <= cell < 1 << 63:
+            return "int64"
+        case int() | float():
+            return "double"
+        case str():
+            return "string"
+    return "json"
+
+
+def _type_of(kinds: set[str]) -> pa.DataType:
+    """Return the type of a column that holds such values; text where they are mixed or nested."""
+    import pyarrow as pa
+
+    kinds = kinds - {"null"}
+    if kinds == {"int64", "double"}:
+        return pa.float64()
+    match tuple(kinds):
+        case ("bool" | "int64" | "double" as kind,):
+            return {"bool": pa.bool_(), "int64": pa.int64(), "double": pa.float64()}[kind]
+    return pa.string()
+
+
+def cut(place: Place, files: Sequence[File], source: Source, rows: int) -> list[Part]:
+    """Return the parts of the input, in order: of about `rows` rows, none across two files.
+
+    Raises:
+        InputTextError: for a Parquet file whose columns are not those of the first.
+        PathError: for one that cannot be read.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    stored = [_beside(place, file).stored() for file in files]
+    spans: list[list[tuple[int, int, int]]] = []
+    if source.format == "parquet":
+        with ThreadPoolExecutor(16) as pool:  # each waits for a file's footer
+            counts = list(pool.map(lambda file: _counted(place, file, source), files))
+        spans = [
+            [(first, min(count, first + rows), min(rows, count - first)) for first in range(0, count, rows)]
+            for count in counts
+        ]
+    else:
+        step = max(1, _bytes_a_row(place, files[0])) * rows
+        for file in files:
+            if form_of(file)[1]:
+                spans.append([(0, -1, file.size)])
+            else:
+                spans.append(
+                    [
+                        (first, min(file.size, first + step), min(step, file.size - first))
+                        for first in range(0, file.size, step)
+                    ]
+                )
+    flat = [(url, span) for url, found in zip(stored, spans, strict=True) for span in found]
+    return [
+        Part(number=number, url=url, first=first, last=last, weight=max(1, weight))
+        for number, (url, (first, last, weight)) in enumerate(flat)
+    ]
+
+
+def _counted(place: Place, file: File, source: Source) -> int:
+    """Return the rows of a Parquet file; InputTextError where a column is not as in the first file."""
+    import pyarrow as pa
+
+    with _parquet(_beside(place, file)) as table:
+        schema = table.schema_arrow
+        kept = pa.ipc.read_schema(pa.py_buffer(source.schema))
+        for name in {*kept.names, *source.columns.values()}:
+            if schema.get_field_index(name) < 0:
+                raise InputTextError(
+                    f"{file.path} has no column {name}, which the first file has: give files of one schema"
+                )
+        for item in kept:
+            found = schema.field(item.name).type
+            if found != item.type:
+                raise InputTextError(
+                    f"column {item.name} of {file.path} is {found}, and of the first file {item.type}: give files of "
+                    "one schema, or carry other columns (--carry)"
+                )
+        return int(table.metadata.num_rows)
+
+
+def _bytes_a_row(place: Place, file: File) -> int:
+    """Return about how many bytes a line has, by the first ones."""
+    rows = size = 0
+    for _, raw in _raw_lines(_beside(place, file), 0, -1):
+        rows, size = rows + 1, size + len(raw) + 1
+        if rows >= SAMPLE_ROWS:
+            break
+    return size // max(1, rows)
+
+
+def chunks(part: Part, source: Source) -> Iterator[Chunk]:
+    """Yield the rows of a part, a bounded number at once.
+
+    Raises:
+        PathError: where the file cannot be read.
+        InputTextError: for a column that is not there, or has another type.
+    """
+    yield from _table_chunks(part, source) if source.format == "parquet" else _line_chunks(part, source)
+
+
+def _table_chunks(part: Part, source: Source) -> Iterator[Chunk]:
+    import pyarrow as pa
+
+    kept = pa.ipc.read_schema(pa.py_buffer(source.schema))
+    read = list(dict.fromkeys([*kept.names, *source.columns.values()]))
+    with _parquet(open_place(part.url)) as table:
+        groups: list[int] = []
+        start = before = 0
+        for group in range(table.metadata.num_row_groups):
+            count = table.metadata.row_group(group).num_rows
+            if start < part.last and start + count > part.first:
+                if not groups:
+                    before = start
+                groups.append(group)
+            start += count
+        row = before
+        for batch in table.iter_batches(batch_size=CHUNK_ROWS, row_groups=groups, columns=read):
+            first, last = max(part.first - row, 0), min(part.last - row, batch.num_rows)
+            row += batch.num_rows
+            if last <= first:
+                continue
+            rows = pa.Table.from_batches([batch.slice(first, last - first)])
+            cells = rows.select(list(dict.fromkeys(source.columns.values()))).to_pylist()
+            inputs = [_input(cell, source) for cell in cells]
+            begin = row - batch.num_rows + first
+            yield Chunk(inputs, rows.select(kept.names), list(range(begin + 1, begin + 1 + len(inputs))))
+
+
+def _line_chunks(part: Part, source: Source) -> Iterator[Chunk]:
+    import pyarrow as pa
+
+    kept = pa.ipc.read_schema(pa.py_buffer(source.schema))
+    inputs: list[Any] = []
+    columns: dict[str, list[Any]] = {name: [] for name in kept.names}
+    places: list[int] = []
+    held = 0
+
+    def chunk() -> Chunk:
+        arrays = [pa.array(columns[item.name], type=item.type) for item in kept]
+        return Chunk(inputs, pa.Table.from_arrays(arrays, schema=kept) if arrays else _empty(len(inputs)), places)
+
+    for start, raw in _raw_lines(open_place(part.url), part.first, part.last):
+        value = _object(raw)
+        places.append(start)
+        held += len(raw)
+        broken = isinstance(value, InputTextError)
+        inputs.append(value if isinstance(value, InputTextError) else _input(value, source))
+        _keep({} if isinstance(value, InputTextError) else value, kept, columns, source, broken=broken)
+        if len(inputs) >= CHUNK_ROWS or held >= CHUNK_CHARACTERS:
+            yield chunk()
+            inputs, columns, places, held = [], {name: [] for name in kept.names}, [], 0
+    if inputs:
+        yield chunk()
+
+
+def _empty(rows: int) -> pa.Table:
+    """Return a table of so many rows and no column."""
+    import pyarrow as pa
+
+    return pa.table({"": pa.nulls(rows)}).select([])
+
+
+def _keep(
+    value: Mapping[str, Any], kept: pa.Schema, columns: dict[str, list[Any]], source: Source, *, broken: bool
+) -> None:
+    """Add the fields of one object to the columns, and to the column of others what fits in none."""
+    others = {} if broken else {name: cell for name, cell in value.items() if name not in source.carried}
+    for item in kept:
+        if item.name == OTHER and source.other:
+            continue
+        cell = value.get(item.name)
+        fits, cell = _fitting(cell, str(item.type))
+        if not fits:
+            others[item.name] = value[item.name]
+        columns[item.name].append(cell)
+    if source.other:
+        columns[OTHER].append(json.dumps(others, ensure_ascii=True) if others else None)
+
+
+def _fitting(cell: Any, type_: str) -> tuple[bool, Any]:  # noqa: ANN401 — a JSON value
+    """Return whether a value fits a column's type, and the value as the column holds it; null where it does not."""
+    kind = _kind(cell)
+    if kind in {"null", type_}:
+        return (True, cell) if kind != "string" or _whole(cell) else (False, None)
+    if type_ == "double" and kind == "int64":
+        return True, float(cell)
+    if type_ == "string":
+        return True, json.dumps(cell, ensure_ascii=True)
+    return False, None
+
+
+def _whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which Arrow's text cannot hold
+        return False
+    return True
+
+
+def _input(cells: Mapping[str, Any], source: Source) -> Any:  # noqa: ANN401 — as `Model.predict` takes it
+    given = {name: cells.get(column) for name, column in source.columns.items()}
+    for name in source.form.needs:
+        if given.get(name) is None:
+            return InputTextError(f"{source.columns[name]} is null or missing: give the row one, or leave it out")
+    return source.form.value(given)
+
+
+def _object(raw: bytes) -> dict[str, Any] | InputTextError:
+    """Return the object of a line; a text is its field `text`, and two in a list are `text` and `text_pair`."""
+    if len(raw) > LONGEST_LINE:
+        return InputTextError(f"a line of more than {LONGEST_LINE:,} bytes is too long: divide the row")
+    try:
+        value = json.loads(raw.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        return InputTextError(f"not a line of JSON ({str(error) or 'nested too deeply'})")
+    match value:
+        case dict():
+            return value
+        case str():
+            return {"text": value}
+        case [str(a), str(b)]:
+            return {"text": a, "text_pair": b}
+    return InputTextError(f"{excerpt(value)} is no object: give an object a line")
+
+
+def _raw_lines(place: Place, first: int, last: int) -> Iterator[tuple[int, bytes]]:
+    """Yield each line that begins in a stretch of bytes, with the byte at which it begins; blank ones are left out.
+
+    Of a line that is too long only its beginning is kept.
+    """
+    try:
+        with _opened(place) as stream:
+            at = 0
+            if first > 0:  # the line that began before this stretch belongs to the stretch before
+                stream.seek(first - 1)
+                at = first - 1
+                while part := stream.readline(LONGEST_LINE):
+                    at += len(part)
+                    if part.endswith(b"\n"):
+                        break
+            while last < 0 or at < last:
+                start, line = at, stream.readline(LONGEST_LINE + 2)
+                if not line:
+                    break
+                at += len(line)
+                whole = line.endswith(b"\n")
+                while not whole and (more := stream.readline(LONGEST_LINE)):
+                    at += len(more)
+                    whole = more.endswith(b"\n")
+                if line.strip():
+                    yield start, line.rstrip(b"\r\n")
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise unreachable(place.url, error) from error
+
+
+def _opened(place: Place) -> IO[bytes]:
+    stream = place.open()
+    name = place.path.lower()
+    if name.endswith(".gz"):
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=stream))
+    if name.endswith(".xz"):
+        return lzma.LZMAFile(stream)
+    if name.endswith(".bz2"):
+        return bz2.BZ2File(stream)
+    return cast("IO[bytes]", io.BufferedReader(stream, 1 << 20)) if place.local is False else stream
+
+
+@contextmanager
+def _parquet(place: Place) -> Iterator[Any]:
+    """Open a Parquet file of any file system; PathError where it is none, or cannot be read."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with place.open() as stream, parquet.ParquetFile(stream, pre_buffer=False) as table:
+            yield table
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise unreachable(place.url, error) from error
+
+
+def _beside(place: Place, file: File) -> Place:
+    """Return the place of a file that a listing of the input found."""
+    url = file.path if place.local else str(place.fs.unstrip_protocol(file.path))
+    return type(place)(url, place.fs, file.path)

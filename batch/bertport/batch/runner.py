@@ -1,0 +1,263 @@
+"""Running a batch: the input is listed and cut, an engine makes the parts, and a record says what is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from bertport.batch.engines import ENGINES, LOCAL, RAY, Carriers
+from bertport.batch.job import ON_ERROR, Job, Runs
+from bertport.batch.places import open_place
+from bertport.batch.summary import Pace, summarized
+from bertport.runtime.errors import MissingDependencyError, PathError, UnknownNameError, UsageError
+from bertport.runtime.installation import first_missing
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from bertport.batch.job import Part, Source
+    from bertport.batch.places import File, Place
+    from bertport.batch.record import Record
+    from bertport.runtime.commands.progress import Progress
+    from bertport.runtime.model import Model
+
+__all__ = ["PART_ROWS", "run"]
+
+PART_ROWS = 8192
+"""Rows of a part where nothing else is asked for: seconds to a minute of a core's work, and what a death costs."""
+EVERY = 30.0
+"""Seconds between two lines of progress where they are not shown on a terminal."""
+
+
+def run(  # noqa: PLR0913 — each is one choice, by keyword
+    bundle: str | os.PathLike[str] | None,
+    task: str,
+    input: str | os.PathLike[str],  # noqa: A002 — what the command calls it
+    output: str | os.PathLike[str],
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    engine: str = LOCAL,
+    address: str = "auto",
+    workers: int | None = None,
+    ship: bool = False,
+    on_error: str = "keep",
+    columns: Mapping[str, str] | None = None,
+    carry: Sequence[str] | None = None,
+    prefix: str = "",
+    part_rows: int = PART_ROWS,
+    variant: str | None = None,
+    provider: str = "auto",
+    provider_library: str | None = None,
+    provider_options: Mapping[str, str | float | bool] | None = None,
+    threads: int | None = None,
+    streams: int | None = None,
+    memory: str | None = None,
+    digest: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Answer every row of files, and write the answers as parts of Parquet; an interrupted run goes on where it was.
+
+    Parts are in the order of the input, and so are rows in a part. A part is there whole or not at all.
+
+    Args:
+        bundle: directory of the bundle, which every machine sees, or `hf://OWNER/NAME[@REVISION]`; None for the
+            embedded default.
+        task: the task, as `Model.predict` takes it.
+        input: JSON lines or Parquet: a file, a folder, a glob, or a URL of fsspec.
+        output: folder of the parts: a path or a URL. A run of the same request in it goes on.
+        parameters: the task's own.
+        engine: `local`, or `ray`.
+        address: Ray's cluster: `auto` for the one that runs here, `HOST:PORT`, or `local` to start one here.
+        workers: most workers of Ray; None for as many as the cluster carries.
+        ship: pass the bundle on through Ray, in place of a path that every machine sees.
+        on_error: `keep` writes a row without an answer with its error, `drop` leaves it out, `fail` ends the run.
+        columns: the input's column for names of the task that are called otherwise there.
+        carry: columns of the input that are written beside the answers; None for all.
+        prefix: what the names of the answers' columns begin with.
+        part_rows: about how many rows a part has.
+        variant: variant of the bundle; None for the one that suits the provider.
+        provider: provider, as `load` takes it.
+        provider_library: path of a plugin that holds the provider.
+        provider_options: the provider's options.
+        threads: threads of a worker; None for one per physical core, or on Ray for 1.
+        streams: batches at once of a worker; None for `load`'s own choice, or on Ray for 1.
+        memory: what a worker may hold in memory, as `load` takes it.
+        digest: digest that the bundle must have; None for any. It is recorded, and each worker holds its own to it.
+        progress: where to show how far the run is.
+
+    Returns:
+        The summary, which the output holds as `_bertport/summary.json` too.
+
+    Raises:
+        PathError: for an input or an output that cannot be used, or holds something else.
+        InputTextError: where the columns that the task needs are not there or have other types.
+        UsageError: for what cannot be, a row without an answer under `fail`, and an output of another run.
+        BundleError: for a bundle that is none, or another one on some machine.
+        MissingDependencyError: where pyarrow, fsspec, Ray or a file system's package is not installed.
+    """
+    began, cpu = time.monotonic(), time.process_time()
+    _check(engine, on_error, part_rows, workers, ship=ship)
+    runs = Runs(
+        bundle=None if bundle is None else _absolute(str(bundle)),
+        digest=digest or "",
+        variant=variant,
+        provider=provider,
+        provider_library=provider_library,
+        provider_options=dict(provider_options or {}),
+        threads=threads,
+        streams=streams,
+        memory=memory,
+    )
+    place = open_place(str(input))
+    files = _files(place)
+    record, job, model = _prepared(
+        place,
+        files,
+        open_place(str(output)),
+        task,
+        runs,
+        parameters=dict(parameters or {}),
+        columns=dict(columns or {}),
+        carry=carry,
+        prefix=prefix,
+        part_rows=part_rows,
+        on_error=on_error,
+        engine=engine,
+    )
+    pace = Pace(record)
+    if progress is not None and record.resumed:
+        progress.say(f"{record.resumed:,} of {len(record.parts):,} parts are done already")
+    shown = time.monotonic()
+    carriers = Carriers(address=address, workers=workers, ship=ship)
+    try:
+        if record.missing:
+            for stats in ENGINES[engine].make(job, record.missing, carriers, model):
+                record.finished(stats)
+                pace.take(stats)
+                if progress is not None and progress.due():
+                    progress.show(pace.line())
+                elif progress is not None and not progress.live and time.monotonic() - shown >= EVERY:
+                    shown = time.monotonic()
+                    progress.say(pace.line())
+    finally:
+        record.save()
+    summary = summarized(
+        record,
+        seconds=time.monotonic() - began,
+        driver_cpu=round(time.process_time() - cpu, 3) if engine == RAY else 0.0,
+        engine=engine,
+    )
+    record.end(summary)
+    return summary
+
+
+def _check(engine: str, on_error: str, part_rows: int, workers: int | None, *, ship: bool) -> None:
+    """Raise an error for what cannot be, before anything is opened."""
+    if engine not in ENGINES:
+        raise UnknownNameError("engine", engine, ENGINES)
+    if on_error not in ON_ERROR:
+        raise UnknownNameError("choice for errors", on_error, ON_ERROR)
+    if part_rows < 1:
+        raise UsageError(f"a part has 1 row or more, not {part_rows}: give a larger number")
+    if workers is not None and workers < 1:
+        raise UsageError(f"there is 1 worker or more, not {workers}: give a larger number")
+    if engine == LOCAL and (workers is not None or ship):
+        raise UsageError(
+            "workers and ship are for the engine ray, and local is one process: take threads and streams, or ray"
+        )
+    missing = first_missing(("pyarrow", "fsspec"))
+    if missing is not None:
+        raise MissingDependencyError("batch", missing, "batch")
+    if engine == RAY and first_missing(("ray.data",)) is not None:
+        raise MissingDependencyError("batch --engine ray", "ray", "ray")
+
+
+def _absolute(bundle: str) -> str:
+    """Return a bundle's directory as every process calls it."""
+    from pathlib import Path
+
+    return bundle if bundle.startswith("hf://") else str(Path(bundle).absolute())
+
+
+def _files(place: Place) -> list[File]:
+    """Return the files of the input that hold something.
+
+    Raises:
+        PathError: where there is none.
+    """
+    files = [file for file in place.files() if file.size]
+    if not files:
+        raise PathError(
+            f"the input {place.url} holds no files with anything in them: give a file, a folder, a glob or a URL"
+        )
+    return files
+
+
+def _prepared(  # noqa: PLR0913 — what is asked
+    place: Place,
+    files: Sequence[File],
+    output: Place,
+    task: str,
+    runs: Runs,
+    *,
+    parameters: dict[str, Any],
+    columns: dict[str, str],
+    carry: Sequence[str] | None,
+    prefix: str,
+    part_rows: int,
+    on_error: str,
+    engine: str,
+) -> tuple[Record, Job, Model | None]:
+    """Return the run's record, the job, and the model where this process answers itself."""
+    from bertport.batch.reading import read_source
+    from bertport.batch.record import fingerprint, open_record
+    from bertport.batch.worker import answer_schema, bundle_directory, open_model
+    from bertport.runtime.bundle.default import default_bundle
+    from bertport.runtime.bundle.directory import Bundle
+    from bertport.runtime.tasks.table import bind
+    from bertport.runtime.text.tokenizer import Tokens
+
+    directory = bundle_directory(runs.bundle)
+    opened = Bundle.open(default_bundle() if directory is None else directory, digest=runs.digest or None)
+    runs = dataclasses.replace(runs, digest=opened.digest)
+    bind(task, parameters, Tokens.read(opened), opened.manifest)  # what cannot be asked of it, before rows are read
+    if runs.variant is not None and runs.variant not in opened.manifest.variants:
+        raise UnknownNameError("variant", runs.variant, opened.manifest.variants)
+    source = read_source(place, files, task, columns=columns, carry=carry)
+    job = Job(
+        id="",
+        task=task,
+        parameters=parameters,
+        runs=runs,
+        source=source,
+        output=output.stored(),
+        on_error=on_error,
+        prefix=prefix,
+    )
+    schema = answer_schema(job)
+    asked = {
+        "task": task,
+        "parameters": parameters,
+        "bundle": runs.digest,
+        "variant": runs.variant,
+        "on_error": on_error,
+        "prefix": prefix,
+        "columns": dict(source.columns),
+        "schema": {item.name: str(item.type) for item in schema},
+        "part_rows": part_rows,
+        "input": place.url if not place.local else place.path,
+        "fingerprint of the input": fingerprint(files),
+    }
+    asked = json.loads(json.dumps(asked, default=str))
+    record = open_record(output, asked, lambda: _parts(place, files, source, part_rows))
+    job = dataclasses.replace(job, id=record.id)
+    return record, job, open_model(runs) if engine == LOCAL and record.missing else None
+
+
+def _parts(place: Place, files: Sequence[File], source: Source, rows: int) -> list[Part]:
+    from bertport.batch.reading import cut
+
+    return cut(place, files, source, rows)

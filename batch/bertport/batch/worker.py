@@ -1,0 +1,374 @@
+"""A worker: loads a bundle once, and makes part after part of the output."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import tempfile
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertport.batch.job import ERROR, FAIL
+from bertport.batch.places import RECORDS, open_place, unreachable
+from bertport.batch.reading import chunks
+from bertport.runtime.errors import BertportError, BundleError, PathError, UsageError
+from bertport.runtime.excerpts import excerpt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import pyarrow as pa
+
+    from bertport.batch.job import Job, Part, Runs
+    from bertport.batch.places import Place
+    from bertport.batch.reading import Chunk
+    from bertport.batch.tasks import Column
+    from bertport.runtime.model import Model
+    from bertport.runtime.tasks.table import Call
+
+__all__ = ["STATS", "Worker", "answer_schema", "bundle_directory", "open_model", "part_stats", "scratch"]
+
+STATS = b"bertport"
+"""The key of a part's metadata that holds what was counted while it was made, as JSON."""
+ANSWERS = 1024
+"""Most answers that are held as Python values."""
+ANSWER_BYTES = 8 << 20
+"""Bytes of vectors among them, about."""
+GROUP_BYTES = 32 << 20
+"""Bytes of a row group, about."""
+REASONS = 20
+"""Kinds of errors that are counted apart."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What is counted while a part is made."""
+
+    rows: int = 0
+    """Rows of the input."""
+    written: int = 0
+    """Rows of the output."""
+    tokens: int = 0
+    """Tokens that the model read, without padding."""
+    padded: int = 0
+    """Tokens of the batches, with it."""
+    errors: Counter[str] = field(default_factory=Counter)
+    """Rows without an answer, by reason."""
+    cpu: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "write": 0.0})
+    """CPU seconds of reading the input and of writing the output."""
+
+    def observe(self, lengths: list[int]) -> None:
+        """Count a batch, by the tokens of its rows."""
+        self.tokens += sum(lengths)
+        self.padded += max(lengths) * len(lengths)
+
+    def failed(self, message: str) -> None:
+        """Count a row without an answer."""
+        reason = reason_of(message)
+        if reason not in self.errors and len(self.errors) >= REASONS:
+            reason = "other reasons"
+        self.errors[reason] += 1
+
+
+def reason_of(message: str) -> str:
+    """Return what errors of one kind have in common: the sentence without its numbers and what it quotes.
+
+    >>> reason_of("the input has 700 tokens and 512 are taken: shorten it: 'Once upon'")
+    'the input has N tokens and N are taken'
+    """
+    bare = re.sub(r"\s*\([^()]*\)", "", message)
+    return re.sub(r"\d[\d,]*", "N", re.split(r'(?<!"): ', bare, maxsplit=1)[0])[:120]
+
+
+class Worker:
+    """Makes parts of one job, one at a time. The bundle is loaded when the first is asked for.
+
+    Args:
+        job: what is asked.
+        model: a model that is loaded already; None to load the job's.
+        bundle: where the bundle is on this machine, if not where the job says.
+    """
+
+    def __init__(self, job: Job, *, model: Model | None = None, bundle: str | None = None) -> None:
+        self.job = job
+        self._model = model
+        self._bundle = bundle
+        self._call: Call | None = None
+        self._began = time.monotonic()
+        self._output = open_place(job.output)
+
+    def make(self, part: Part) -> dict[str, Any]:
+        """Write a part unless it is there, and return what was counted while it was made.
+
+        Raises:
+            PathError: where the input or the output is not seen from here, or the output is another run's.
+            BertportError: for a bundle that is not the job's or does not load; for a row without an answer where the
+                job is to end there.
+        """
+        target = self._output.child(part.name)
+        self._check_output()
+        if target.exists():
+            return part_stats(target)
+        call = self._ready()
+        assert self._model is not None  # noqa: S101 — `_ready` loads it
+        wall, cpu = time.monotonic(), time.process_time()
+        counts = Counts()
+        with tempfile.TemporaryDirectory(prefix="bertport-batch-") as folder:
+            made = Path(folder) / f"{part.name}.{uuid.uuid4().hex}"
+            schema = answer_schema(self.job)
+            with _writer(made, schema) as writer:
+                for table in _grouped(self._tables(part, call, counts, schema)):
+                    began = time.thread_time()
+                    writer.write_table(table)
+                    counts.cpu["write"] += time.thread_time() - began
+                stats = {
+                    "part": part.number,
+                    "rows": counts.rows,
+                    "written": counts.written,
+                    "errors": dict(counts.errors),
+                    "tokens": counts.tokens,
+                    "padded": counts.padded,
+                    "seconds": round(time.monotonic() - wall, 4),
+                    "cpu": {**counts.cpu, "all": time.process_time() - cpu},
+                    "cores": self._model.graph.threads or os.cpu_count(),
+                    "node": platform.node(),
+                    "worker": f"{platform.node()}:{os.getpid()}",
+                    "run": self.job.id,
+                }
+                writer.add_key_value_metadata({STATS.decode(): json.dumps(stats)})
+            target.take(made, scratch(self._output))
+        return stats
+
+    def _check_output(self) -> None:
+        """Raise PathError unless the output here holds this run's record: a path may be another machine's own."""
+        content = self._output.child(RECORDS).child("run.json").read()
+        if content is None:
+            raise PathError(
+                f"the output {self.job.output} is not seen from {platform.node()} as the machine that began the run "
+                "sees it: give a folder that every machine shares, or a URL"
+            )
+        if json.loads(content)["id"] != self.job.id:
+            raise PathError(f"the output {self.job.output} was taken by another run meanwhile: give another folder")
+
+    def _ready(self) -> Call:
+        """Return the task with its parameters; the model is loaded for the first part."""
+        if self._model is None:
+            self._model = open_model(self.job.runs, self._bundle)
+        if self._call is None:
+            self._call = self._model.resolve(self.job.task, **self.job.parameters)
+        return self._call
+
+    def _tables(self, part: Part, call: Call, counts: Counts, schema: pa.Schema) -> Iterator[pa.Table]:
+        """Yield the rows of the output, as they are answered."""
+        assert self._model is not None  # noqa: S101 — the caller loaded it
+        for chunk in _timed(chunks(part, self.job.source), counts):
+            outcomes = self._model.outcomes(call, chunk.inputs, observe=counts.observe)
+            at = 0
+            for answers in _bounded(outcomes):
+                began = time.thread_time()
+                table = self._table(part, chunk, at, answers, counts, schema)
+                counts.cpu["write"] += time.thread_time() - began
+                yield table
+                at += len(answers)
+
+    def _table(  # noqa: PLR0913, PLR0917 — what rows are made of
+        self, part: Part, chunk: Chunk, at: int, answers: list[Any], counts: Counts, schema: pa.Schema
+    ) -> pa.Table:
+        """Return the rows of answers: what is carried, the answers' columns, and the errors."""
+        import pyarrow as pa
+
+        shape, prefix = self.job.shape, self.job.prefix
+        errors: list[str | None] = [None] * len(answers)
+        fields: list[Mapping[str, Any] | None] = [None] * len(answers)
+        for row, answer in enumerate(answers):
+            if isinstance(answer, BertportError):
+                self._refuse(part, chunk.places[at + row], answer)
+                errors[row] = answer.message
+                counts.failed(answer.message)
+            else:
+                fields[row] = shape.fields(answer)
+        carried = chunk.carried.slice(at, len(answers))
+        arrays = [
+            *carried.columns,
+            *(_array(column, fields) for column in shape.columns),
+            pa.array(errors, pa.string()),
+        ]
+        table = pa.Table.from_arrays(arrays, schema=schema)
+        counts.rows += len(answers)
+        if self.job.on_error == "drop" and any(errors):
+            table = table.filter(pa.array([error is None for error in errors]))
+        counts.written += table.num_rows
+        assert table.schema.names[-1] == f"{prefix}{ERROR}"  # noqa: S101 — the order of `answer_schema`
+        return table
+
+    def _refuse(self, part: Part, place: int, error: BertportError) -> None:
+        """Raise UsageError for a row without an answer, where the run is to end there."""
+        if self.job.on_error == FAIL:
+            where = f"row {place:,}" if self.job.source.format == "parquet" else f"the line at byte {place:,}"
+            raise UsageError(
+                f"{where} of {part.url} has no answer ({excerpt(error.message, 300)}): mend it, or take "
+                "--on-error keep or drop; the parts that are done are kept"
+            )
+
+
+def open_model(runs: Runs, bundle: str | None = None) -> Model:
+    """Return the model that a job runs, pinned by its digest.
+
+    Raises:
+        BertportError: for a bundle that is another one or does not load here; the sentence names this machine.
+    """
+    from bertport.runtime import load
+
+    try:
+        return load(
+            bundle or bundle_directory(runs.bundle),
+            variant=runs.variant,
+            provider=runs.provider,
+            provider_library=runs.provider_library,
+            provider_options=runs.provider_options,
+            threads=runs.threads,
+            streams=runs.streams,
+            memory=runs.memory,
+            digest=runs.digest,
+        )
+    except (PathError, BundleError) as error:
+        raise type(error)(
+            f"{platform.node()} does not load the bundle of this run ({error.message}): put the same bundle at "
+            f"{runs.bundle} on every machine, or pass it on with --ship"
+        ) from error
+    except BertportError as error:
+        raise UsageError(f"{platform.node()}: {error.message}") from error
+
+
+def bundle_directory(bundle: str | None) -> str | None:
+    """Return the directory of a bundle; one on the Hub is fetched, or found in its cache.
+
+    Raises:
+        PathError: where it cannot be had.
+        MissingDependencyError: without huggingface_hub, for one on the Hub.
+    """
+    if bundle is None or not bundle.startswith("hf://"):
+        return bundle
+    from bertport.runtime.errors import MissingDependencyError
+    from bertport.runtime.installation import pip
+
+    try:
+        from huggingface_hub import snapshot_download
+    except ModuleNotFoundError as error:
+        command = f"{pip()} install huggingface_hub"
+        raise MissingDependencyError(bundle, "huggingface_hub", "export", command=command) from error
+    name, _, revision = bundle.removeprefix("hf://").partition("@")
+    try:
+        return str(snapshot_download(name, revision=revision or None))
+    except Exception as error:  # the Hub's client has errors of many kinds
+        raise unreachable(bundle, error) from error
+
+
+def answer_schema(job: Job) -> pa.Schema:
+    """Return Arrow's schema of the output: what is carried, the columns of the answers, and the errors.
+
+    Raises:
+        UsageError: where a column of the answers has the name of one that is carried.
+    """
+    import pyarrow as pa
+
+    carried = pa.ipc.read_schema(pa.py_buffer(job.source.schema))
+    made = [(column.name, _type(column.type)) for column in job.shape.columns] + [(ERROR, pa.string())]
+    for name, _ in made:
+        if f"{job.prefix}{name}" in carried.names:
+            raise UsageError(
+                f"the input has a column {job.prefix}{name}, and the answer of {job.task} too: give the answer's names "
+                "a --prefix, or carry other columns (--carry)"
+            )
+    return pa.schema([*carried, *(pa.field(f"{job.prefix}{name}", type_) for name, type_ in made)])
+
+
+def part_stats(place: Place) -> dict[str, Any]:
+    """Return what was counted while a part was made, which its file holds.
+
+    Raises:
+        PathError: for a file that is no part.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with place.open() as stream, parquet.ParquetFile(stream) as table:
+            content = (table.metadata.metadata or {})[STATS]
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise PathError(
+            f"{place.url} is no part of a run ({excerpt(str(error), 100)}): remove it, and it is made again"
+        ) from error
+    stats: dict[str, Any] = json.loads(content)
+    return stats
+
+
+def scratch(output: Place) -> Place:
+    """Return the folder of an output where files are written before they are renamed."""
+    return output.child(RECORDS).child("tmp")
+
+
+def _type(name: str) -> pa.DataType:
+    import pyarrow as pa
+
+    if name.startswith("list<"):
+        return pa.list_(_type(name.removeprefix("list<").removesuffix(">")))
+    return {"double": pa.float64(), "float": pa.float32(), "bool": pa.bool_()}.get(name) or getattr(pa, name)()
+
+
+def _array(column: Column, fields: list[Mapping[str, Any] | None]) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array([None if row is None else row[column.name] for row in fields], type=_type(column.type))
+
+
+def _writer(path: Path, schema: pa.Schema) -> Any:  # noqa: ANN401 — pyarrow has no types
+    from pyarrow import parquet
+
+    return parquet.ParquetWriter(path, schema, compression="zstd")
+
+
+def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Yield tables that are large enough for a row group each."""
+    import pyarrow as pa
+
+    held: list[pa.Table] = []
+    size = 0
+    for table in tables:
+        held.append(table)
+        size += table.nbytes
+        if size >= GROUP_BYTES:
+            yield pa.concat_tables(held)
+            held, size = [], 0
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _bounded(outcomes: Iterator[Any]) -> Iterator[list[Any]]:
+    """Yield answers in lists, as many as may be held at once."""
+    while answers := list(islice(outcomes, 1)):
+        size = getattr(answers[0], "nbytes", 0)
+        for answer in islice(outcomes, ANSWERS - 1):
+            answers.append(answer)
+            size += getattr(answer, "nbytes", 0)
+            if size >= ANSWER_BYTES:
+                break
+        yield answers
+
+
+def _timed(rows: Iterator[Chunk], counts: Counts) -> Iterator[Chunk]:
+    """Yield chunks, and count the CPU seconds that reading them took."""
+    while True:
+        began = time.thread_time()
+        chunk = next(rows, None)
+        counts.cpu["read"] += time.thread_time() - began
+        if chunk is None:
+            return
+        yield chunk

