@@ -133,6 +133,12 @@ def undisturbed(*arguments, bad=("error",)):
         assert not running.other
 
 
+def free_port():
+    """A port that was free just now, for a server that cannot choose one and say it."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
 def connected(server, timeout=PATIENCE):
     """A connection to a server."""
     return socket.create_connection(("127.0.0.1", server.port), timeout=timeout)
@@ -147,4 +153,4 @@ def received(connection):
     return b"".join(parts)
 
 
-__all__ = ["PATIENCE", "Running", "connected", "received", "undisturbed"]
+__all__ = ["PATIENCE", "Running", "connected", "free_port", "received", "undisturbed"]

@@ -20,9 +20,9 @@ from bertport.serve.http.allowed import split_hosts
 from bertport.serve.settings import LIMITS, Asked, Limits, Settings, shares
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-__all__ = ["serve"]
+__all__ = ["serve", "settings_of"]
 
 DIGEST = re.compile(rf"(?P<place>.*)@{ALGORITHM}(?P<digits>[^/]*)", re.IGNORECASE | re.DOTALL)
 """A bundle and its digest, or what stands in its place."""
@@ -202,20 +202,65 @@ def serve(  # noqa: PLR0913 — each is one option
         if (error.name or "").startswith("bertport"):
             raise
         raise MissingDependencyError("serve", (error.name or str(error)).partition(".")[0], "serve") from error
+    run_server(
+        _settings(
+            bundles=bundles,
+            variants=variants,
+            cors_origins=cors_origins,
+            allowed_hosts=allowed_hosts,
+            memory=memory,
+            allow_download=allow_download,
+            revision=revision,
+            **given,
+        )
+    )
+
+
+def settings_of(arguments: Sequence[str]) -> tuple[Settings, frozenset[str]]:
+    """Return the settings that the command's arguments ask for, environment variables included, and nothing served.
+
+    Args:
+        arguments: what stands behind `bertport serve` on a command line.
+
+    Returns:
+        The settings, and the names of the options that were given as arguments.
+
+    Raises:
+        UsageError: for what the command refuses.
+    """
+    try:
+        context = serve.make_context("serve", list(arguments))
+        with context:
+            source = context.get_parameter_source
+            given = (name for name in context.params if source(name) is ParameterSource.COMMANDLINE)
+            return _settings(**context.params), frozenset(given)
+    except click.ClickException as error:
+        raise UsageError(error.format_message()) from error
+
+
+def _settings(  # noqa: PLR0913 — the command's options
+    *,
+    bundles: tuple[str, ...],
+    variants: tuple[str, ...],
+    cors_origins: tuple[str, ...],
+    allowed_hosts: tuple[str, ...],
+    memory: str | None,
+    allow_download: bool,
+    revision: str | None,
+    **given: Any,  # noqa: ANN401 — as of the command
+) -> Settings:
     bound = None if memory is None else parse_memory(memory)
     if bound is not None:  # the models are given less than all of it, and look at their part
         check_usable(bound)
     limits_given = Limits(**_within(bound, {name: given.pop(name) for name in LIMITS}))
-    run_server(
-        Settings(
-            bundles=_found(tuple(map(_asked, bundles)), revision, download=allow_download) or (Asked(),),
-            variants=variants,
-            cors_origins=cors_origins,
-            allowed_hosts=split_hosts(allowed_hosts),
-            memory=bound,
-            limits=limits_given,
-            **given,
-        )
+    return Settings(
+        bundles=_found(tuple(map(_asked, bundles)), revision, download=allow_download) or (Asked(),),
+        variants=variants,
+        cors_origins=cors_origins,
+        allowed_hosts=split_hosts(allowed_hosts),
+        memory=bound,
+        limits=limits_given,
+        **given,
     )
 
 
