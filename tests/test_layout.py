@@ -25,7 +25,7 @@ ROOMS = {
     "export": ("checkpoint", "graph.passes", "graph", "validation"),
     "quantize": ("graph", "calibration", "weights", "recipes", "search"),
     "compare": ("report", "evaluate"),
-    "serve": ("engine", "http", "observability", "api", "site"),
+    "serve": ("engine", "http", "observability", "api", "site", "triton"),
 }
 """By area, its rooms from the lowest up: a module imports from its own and from those before it.
 
