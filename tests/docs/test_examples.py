@@ -72,7 +72,11 @@ def marked(page):
     return pytest.param(page, id=page.relative_to(ROOT).as_posix(), marks=marks)
 
 
-@pytest.mark.parametrize("page", [marked(page) for page in PAGES])
+WITH_EXAMPLES = [page for page in PAGES if any(examples.examples(page.read_text(encoding="utf-8")))]
+"""The others need no directory that is made for them."""
+
+
+@pytest.mark.parametrize("page", [marked(page) for page in WITH_EXAMPLES])
 def test_examples_of(page, place, request, monkeypatch):
     monkeypatch.chdir(place)
     if page in TUNED:

@@ -36,7 +36,7 @@ def test_systemd_finds_nothing_in_the_unit(tmp_path):
 def test_they_name_options_that_there_are():
     known = {option for parameter in serve.params if isinstance(parameter, click.Option) for option in parameter.opts}
     variables = {parameter.envvar for parameter in serve.params if parameter.envvar}
-    for path in DEPLOY.iterdir():
+    for path in (each for each in DEPLOY.rglob("*") if each.is_file()):
         text = path.read_text(encoding="utf-8")
         assert set(re.findall(r"BERTPORT_\w+", text)) <= variables
         for line in text.splitlines():
