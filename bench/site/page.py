@@ -6,6 +6,13 @@ from typing import Any
 
 __all__ = ["section"]
 
+INTRODUCTION = """## What was compared
+
+`python -m bench.site` writes this section, and the figures in `docs/data/site.json`: 200 held-out texts with a word
+masked, in headless Chromium, beside Python's answers from the same variant. Words whose probabilities are nearer than
+0.0001 count as equally probable. The first answer is from an empty cache and a server on the same machine, with the
+headers for threads; one text is one of 50, asked one after the other. SwiftShader is a GPU in software, here to compare
+answers and not times."""
 DEVICES = {"cpu": "WebAssembly", "gpu": "WebGPU (SwiftShader)"}
 
 
@@ -14,6 +21,8 @@ def section(data: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in data["versions"].items())
     machine = f"{data['machine']['cpu']} ({data['machine']['instruction_set']})"
     lines = [
+        INTRODUCTION,
+        "",
         f"Commit {data['commit'][:10]}, {data['date'][:10]}, {machine}; {versions}.",
         "",
         "| variant | by | best word | furthest probability | golden logits | first answer | one text | texts/s |",

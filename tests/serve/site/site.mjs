@@ -163,22 +163,21 @@ await old.getByRole("heading", { name: "renewed title" }).waitFor();
 seen.renewed = (await old.evaluate(() => caches.keys())).filter((name) => name.includes("/renewed/"));
 
 // What goes wrong.
-const broken = async (name, address, from = browser) => {
+const broken = async (name, address, from = browser, without = "") => {
   const each = await watched(await from.newContext(), true);
+  if (without) await each.addInitScript((gone) => { delete globalThis[gone]; }, without);
   await each.goto(address);
   seen.errors[name] = await ready(each);
   await each.context().close();
 };
 for (const name of ["changed", "missing", "operators", "nowasm"]) await broken(name, `${url}${name}/`);
+await broken("no WebAssembly", `${url}good/`, browser, "WebAssembly"); // as where it is switched off
 await broken("file", `file://${join(directory, "served", "good", "index.html")}`);
 await broken("insecure", url.replace("127.0.0.1", "insecure.test") + "good/", await (async () => {
   await browser.close();
   browser = await launch("--host-resolver-rules=MAP insecure.test 127.0.0.1");
   return browser;
 })());
-await browser.close();
-browser = await launch("--js-flags=--noexpose-wasm");
-await broken("no WebAssembly", `${url}good/`);
 await browser.close();
 browser = await launch("--js-flags=--wasm-max-mem-pages=700");
 await broken("memory", `${url}good/`);
