@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import UsageError
-from bertport.runtime.memory import parse_memory, plan_memory, resident_memory, running, score_copies, usable_memory
+from bertport.runtime.memory import (
+    _clean_parts,
+    parse_memory,
+    plan_memory,
+    release_pages,
+    resident_memory,
+    running,
+    score_copies,
+    usable_memory,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 2**20
@@ -232,3 +241,45 @@ def test_the_worst_inputs_stay_under_the_bound(memory, streams):
 
 def test_resident_memory_is_told():
     assert 10 * MIB < resident_memory() < 2**40
+
+
+FIRST_ANSWER = """
+import sys
+from bertport.runtime import load
+answer = load(sys.argv[1], variant="int8-dynamic", low_memory=sys.argv[2] == "low").fill_mask("Paris is the [MASK].")
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(int(peak.split()[1]) * 1024, answer)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux alone tells a process's peak")
+@pytest.mark.slow
+def test_the_first_answer_takes_96_mib_with_low_memory_and_is_the_same():
+    def asked(how):
+        command = [sys.executable, "-c", FIRST_ANSWER, ROOT / "models" / "default", how]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        peak, answer = done.stdout.split(" ", 1)
+        return int(peak), answer
+
+    (low, answer), (plain, expected) = asked("low"), asked("plain")
+    assert answer == expected
+    assert low <= 96 * MIB < plain
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux's own account of the address space")
+def test_pages_are_released_only_where_a_file_holds_them_unchanged():
+    told = """1000-3000 r-xp 00000000 08:01 77                         /lib/a b.so
+Anonymous:             0 kB
+3000-4000 r--p 00002000 08:01 77                         /lib/a b.so
+Anonymous:             4 kB
+4000-5000 rw-p 00003000 08:01 77                         /lib/a b.so
+Anonymous:             0 kB
+5000-6000 r--p 00000000 00:00 0
+Anonymous:             0 kB
+6000-9000 r--s 00000000 08:01 78                         /weights
+Anonymous:             0 kB
+"""
+    assert list(_clean_parts(told)) == [(0x1000, 0x2000), (0x6000, 0x3000)]
+    before = resident_memory()
+    release_pages()
+    assert resident_memory() < before

@@ -22,6 +22,7 @@ from bertport.runtime.memory import (
     opening,
     parse_memory,
     plan_memory,
+    release_pages,
     resident_memory,
     return_freed,
     running,
@@ -62,6 +63,7 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
     provider_library: str | os.PathLike[str] | None = None,
     allow_fallback: bool = False,
     memory: str | int | None = None,
+    low_memory: bool = False,
     digest: str | None = None,
     revision: str | None = None,
     token: str | None = None,
@@ -86,6 +88,9 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
             a batch and positions decoded at once are chosen to stay under it, and ONNX Runtime gives memory back after
             each run. It holds for all that the process holds when the model is loaded and for what the model takes;
             answers that are kept, and what else the program takes later, are beside it. On the `cpu` provider only.
+        low_memory: hold less memory while the model is loaded and from then on, for some more time: the graph is
+            opened before the tokenizer is read, and what only importing and opening needed is given back between the
+            steps. It sets the heap of the whole process to give back what is freed. Answers are the same.
         digest: the digest that the bundle must have, as `bertport verify` prints it; None for any. It stands for every
             file of the bundle.
         revision: branch, tag or commit of a Hub repository; None for its main branch.
@@ -126,6 +131,7 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
                 library=provider_library,
                 allow_fallback=allow_fallback,
                 memory=bound,
+                low_memory=low_memory,
             )
         except (BundleError, OSError) as error:
             # A writer that adds a file changes its directory, and one that commits removes what it has replaced.
@@ -147,6 +153,7 @@ def _open_best(  # noqa: PLR0913, PLR0917 — what is asked for
     library: str | os.PathLike[str] | None,
     allow_fallback: bool,
     memory: int | None,
+    low_memory: bool,
 ) -> Model:
     """Return the model of the best variant on the best provider among those asked for."""
     passed: list[str] = []
@@ -163,7 +170,7 @@ def _open_best(  # noqa: PLR0913, PLR0917 — what is asked for
                 continue
             try:
                 told = reason(bundle.manifest, asked, pair, passed)
-                return _open(place, bundle, *pair, threads, streams, given, chosen=told)
+                return _open(place, bundle, *pair, threads, streams, given, low_memory=low_memory, chosen=told)
             except ProviderError as error:
                 passed.append(error.message)
         return _open(
@@ -175,6 +182,7 @@ def _open_best(  # noqa: PLR0913, PLR0917 — what is asked for
             given,
             allow_fallback=allow_fallback,
             memory=memory,
+            low_memory=low_memory,
             chosen=reason(bundle.manifest, asked, last, passed),
         )
     except ProviderError as error:
@@ -185,7 +193,9 @@ def _open_best(  # noqa: PLR0913, PLR0917 — what is asked for
         [(name, cpu)] = choices(bundle.manifest, for_cpu, CPU, candidates(CPU))
         warnings.warn(f"{error.message}; running variant {name!r} on the CPU instead", UserWarning, stacklevel=3)
         chosen = reason(bundle.manifest, (for_cpu, CPU), (name, cpu), [error.message])
-        return _open(place, bundle, name, cpu, threads, streams, {}, fallback=error.message, chosen=chosen)
+        return _open(
+            place, bundle, name, cpu, threads, streams, {}, fallback=error.message, low_memory=low_memory, chosen=chosen
+        )
 
 
 def _memory_bound(memory: str | int, provider: str, library: str | os.PathLike[str] | None) -> int:
@@ -217,6 +227,7 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
     allow_fallback: bool = False,
     fallback: str | None = None,
     memory: int | None = None,
+    low_memory: bool = False,
 ) -> Model:
     place.fetch_variant(bundle, variant)
     entry = bundle.manifest.variants[variant]
@@ -225,9 +236,12 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
     with ThreadPoolExecutor(1) as beside:  # hashing is a tenth of the time to load, and lets the rest run
         hashing = beside.submit(bundle.check_variant, variant)
         onnxruntime()
-        tokens = Tokens.read(bundle)
+        tokens = None if low_memory else Tokens.read(bundle)
     checked = hashing.result()  # before anything of the graph is opened
     warn_if_measured_elsewhere(bundle, variant, provider)
+    if low_memory:
+        use_one_heap()
+        release_pages()
     before = _held_before(bundle, variant, memory) if memory is not None else 0
     cut = top_k_output(entry.outputs) if provider.device is not None and entry.kind == "serving" else None
     with ExitStack() as stack:
@@ -255,6 +269,10 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
             allow_fallback=allow_fallback,
             bounded=memory is not None,
         )
+        if tokens is None:
+            release_pages()  # what was freed while the graph was opened: the vocabulary takes its place
+            tokens = Tokens.read(bundle)
+            release_pages()
         bound = None
         if memory is not None:
             return_freed()

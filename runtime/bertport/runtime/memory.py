@@ -32,6 +32,7 @@ __all__ = [
     "opening",
     "parse_memory",
     "plan_memory",
+    "release_pages",
     "resident_memory",
     "return_freed",
     "running",
@@ -46,6 +47,9 @@ MIB = 1 << 20
 UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 """Powers of two: a container's `512M` is 512 x 2**20 bytes."""
 SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
+
+PART = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ \d+\s*(/.*)?")
+"""First line of a part of the address space: where it begins and ends, what may be done with it, and its file."""
 
 POSITIONS = (256, 128, 64, 32, 16)
 """Numbers of positions that are tried under a bound. With few, a batch of many masks is encoded several times over:
@@ -323,7 +327,34 @@ def return_freed() -> None:
     _glibc("malloc_trim", 0)
 
 
-def _glibc(name: str, *arguments: int) -> None:
+def release_pages(maps: Path = Path("/proc/self/smaps")) -> None:
+    """Return to the operating system what the heap holds unused, and pages of files that can be read again.
+
+    Importing and opening run code that answering never does, and the pages of it stay. What is needed again comes back
+    out of the cache of files. Pages are left alone that the process may write, or of which it has a copy of its own.
+    Nothing but the heap's, where the operating system is not Linux.
+
+    Args:
+        maps: what Linux tells of each part of the address space of this process.
+    """
+    return_freed()
+    with suppress(OSError):
+        for start, size in _clean_parts(maps.read_text(encoding="utf-8", errors="surrogateescape")):
+            _glibc("madvise", ctypes.c_void_p(start), ctypes.c_size_t(size), 4)  # MADV_DONTNEED
+
+
+def _clean_parts(told: str) -> Iterable[tuple[int, int]]:
+    """Return start and size of each part of the address space that a file holds, unchanged and not to be changed."""
+    start = size = 0
+    for line in told.splitlines():
+        if part := PART.match(line):
+            start, end = int(part[1], 16), int(part[2], 16)
+            size = end - start if part[3].startswith("r-") and part[4] else 0
+        elif size and line.startswith("Anonymous:") and line.split()[1] == "0":
+            yield start, size
+
+
+def _glibc(name: str, *arguments: object) -> None:
     """Call a function of glibc; nothing where another library is the C library."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):

@@ -47,6 +47,7 @@ MEMORY = (
 REVISION = "Branch, tag or commit of a Hub repository.  [default: its main branch]"
 TOKEN_HELP = "Token of the Hub for a private repository; better as HF_TOKEN.  [default: the one of its login]"  # noqa: S105 — a sentence, no password
 """What `--help` says of these, here and of the server."""
+LOW_MEMORY = "Hold less memory from the start on, for some more time until the first answer; answers are the same."
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -77,6 +78,8 @@ class Chosen:
     """Whether the CPU may take the provider's place."""
     memory: str | None
     """What the process may hold in memory; None for no bound."""
+    low_memory: bool
+    """Whether less memory is held for some more time."""
     digest: str | None
     """The digest that the bundle must have; None for any."""
     revision: str | None
@@ -98,6 +101,7 @@ class Chosen:
             provider_library=self.provider_library,
             allow_fallback=self.allow_fallback,
             memory=self.memory,
+            low_memory=self.low_memory,
             digest=self.digest,
             revision=self.revision,
             token=self.token,
@@ -146,6 +150,7 @@ def model_options(command: F) -> F:
             ),
             click.option("--threads", type=int, metavar="N", help=THREADS),
             click.option("--memory", metavar="SIZE", help=MEMORY),
+            click.option("--low-memory", is_flag=True, help=LOW_MEMORY),
             digest,
             click.option("--revision", metavar="NAME", help=REVISION),
             click.option("--token", metavar="TOKEN", help=TOKEN_HELP),
