@@ -1,10 +1,20 @@
 """TensorRT's published rules for explicit quantization, checked on a graph without TensorRT.
 
-Its documentation says them under "Working with Quantized Types" (Explicit Quantization, and Q/DQ Layer-Placement
-Recommendations) and in its operators' pages on Quantize and Dequantize: integers are signed and symmetric, scales are
-constant and positive, activations have one scale, weights one or one for each output channel; integers go from a
-QuantizeLinear or a constant to DequantizeLinear alone; and a product runs in 8 bits where both of its inputs come out
-of one. Of a graph that keeps them it is still to be seen in TensorRT itself how fast it runs.
+Where each is said, as read in November 2026: pages of docs.nvidia.com/deeplearning/tensorrt, the reference text of
+IDequantizeLayer (TensorRT for RTX's), and a copy of the source of the ONNX parser whose version is not known:
+
+- Integers are signed and the zero point is 0, since quantization is symmetric: "Working with Quantized Types", and
+  IDequantizeLayer. The ONNX parser reads an unsigned zero point as a signed one, with a warning, so that the graph
+  would load and compute something else: here it is refused.
+- A scale is a build-time constant and greater than 0: the operators' page "Dequantize", and the parser.
+- Activations have one scale. The parser says so in a comment and would take more; more of them is refused here.
+- A vector of scales has as many entries as the axis that it is along: IDequantizeLayer. That weights have theirs along
+  the outputs of the product is the form of which the parser speaks; a product by others is not known to run in 8 bits.
+- Stored integers need a DequantizeLinear between them and the product: "Explicit Quantization", on quantized weights.
+
+Two more are this module's own, and no page that says them was found (the one on where to place Q and DQ was not): that
+integers go from a QuantizeLinear to DequantizeLinear alone, and that a product with rounded weights has rounded
+activations. Of a graph that keeps them all it is still to be seen in TensorRT itself how fast it runs.
 """
 
 from __future__ import annotations
