@@ -6,11 +6,12 @@
 
 RUNS is a directory of runs, a task and a seed each, such as `sst2-0/model`; DATA one of labelled tasks, such as
 `sst2-dev.jsonl.xz`. `measure` exports and quantizes every checkpoint that is there, has all variants, transformers and
-the stock tool's INT8 answer the task's dev part, and writes docs/data/tasks.json. What was made and measured of the
-same weights and data is kept in `--work`: an interrupted run goes on, one with further checkpoints adds them, and the
-data are of all that is kept. `time` times the first run of each task on an idle machine. Both then write the page, as
-`page` does of the data alone. Needs bertport[export,cpu,quantize,evaluate], two minutes a checkpoint, and 2 GB of
-memory.
+the stock tool's INT8 answer the task's dev part, and writes the data of this machine's class of CPU, which chooses the
+kernels of 8 bits: docs/data/tasks.json with VNNI, docs/data/tasks-avx2.json with AVX2 alone. What was made and measured
+of the same weights and data is kept in `--work`: an interrupted run goes on, one with further checkpoints adds them,
+and the data are of all that is kept. `time` times the first run of each task on an idle machine. Both then write the
+page, as `page` does of the data alone. Needs bertport[export,cpu,quantize,evaluate], two minutes a checkpoint, and 2 GB
+of memory.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.checkout import ROOT, check_section, provenance, read_data, write_section
+from bench.performance.classes import CLASSES, class_of
+from bench.tasks.finish import finish_of
 from bench.tasks.page import section
 from bench.tasks.tables import TASKS, VARIANTS
 
@@ -34,8 +37,13 @@ if TYPE_CHECKING:
     from bertport.measure.labelled.predictions import Predictions
 
 PAGE = ROOT / "docs" / "research" / "tasks.md"
-DATA = ROOT / "docs" / "data" / "tasks.json"
+FINISH_PAGE = ROOT / "docs" / "research" / "quantization.md"
+"""Says what a finish by distillation could win back."""
+DATA = {name: ROOT / "docs" / "data" / ("tasks.json" if name == "vnni" else f"tasks-{name}.json") for name in CLASSES}
+"""The data by class of CPU; VNNI's were the first."""
 KEPT = ROOT / "out" / "bench" / "tasks"
+MARK, FINISH_MARK = "measured-{}", "finish-{}"
+"""Name the sections of a class of CPU on the two pages."""
 PROGRAM = "bench.tasks"
 POSITIONS = 500
 """Held-out texts, and as many pairs, on which budgets are judged: a quarter of what `bertport quantize` takes, which
@@ -59,21 +67,49 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command.add_argument(
             "--positions", type=int, default=POSITIONS, help="as bertport quantize has it [%(default)s]"
         )
-        command.add_argument("--output", type=Path, default=DATA, help="the data [docs/data/tasks.json]")
+        command.add_argument("--output", type=Path, help="the data [docs/data/tasks….json, by this machine's class]")
         command.add_argument("--quick", action="store_true", help="few examples are timed: to see that it works")
     commands.add_parser("page", help="write the page").add_argument("--check", action="store_true")
     options = parser.parse_args(arguments)
     if options.command == "page":
-        text = section(read_data(DATA, PROGRAM))
-        if options.check:
-            check_section(PAGE, text, PROGRAM)
-        else:
-            write_section(PAGE, text)
+        write_page(check=options.check)
         return
+    options.output = options.output or data_of_this_machine()
     data = measure_all(options) if options.command == "measure" else time_all(options)
     options.output.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    if options.output == DATA:
-        write_section(PAGE, section(data))
+    if options.output in DATA.values():
+        write_page()
+
+
+def data_of_this_machine() -> Path:
+    """Return the file that the figures of this machine's class of CPU belong into.
+
+    Raises:
+        SystemExit: with a sentence, where the page has no such class.
+    """
+    from bertport.measure.machine import describe_machine
+
+    found = class_of(describe_machine().instruction_set).name
+    if found not in DATA:
+        sys.exit(f"the page has sections for {', '.join(DATA)}, and this CPU is {found}: name a file by --output")
+    return DATA[found]
+
+
+def write_page(*, check: bool = False) -> None:
+    """Write the two pages' sections of each class of CPU that there are data of, or compare them with the data.
+
+    Raises:
+        SystemExit: with a sentence, where a page is not what the data say.
+    """
+    for name, path in DATA.items():
+        if path.exists():
+            data, title = read_data(path, PROGRAM), CLASSES[name].title
+            sections = {PAGE: (section(data, title), MARK), FINISH_PAGE: (finish_of(data, title), FINISH_MARK)}
+            for page, (text, mark) in sections.items():
+                if check:
+                    check_section(page, text, PROGRAM, mark.format(name))
+                else:
+                    write_section(page, text, mark.format(name))
 
 
 def runs_in(checkpoints: Path, tasks: Sequence[str] | None) -> list[tuple[str, int]]:

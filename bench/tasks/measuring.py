@@ -15,6 +15,7 @@ from bertport.measure.labelled.figures import choose_metrics, paired_differences
 from bertport.measure.labelled.kinds import CLASSIFICATION, REGRESSION, TAGS
 from bertport.measure.labelled.metrics import Judged
 from bertport.measure.labelled.predictions import Predictions, predict_labelled
+from bertport.measure.machine import describe_machine
 from bertport.measure.quality.model import size_of
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.tasks.labels import probabilities
@@ -42,7 +43,12 @@ def measure(task: Task, checkpoint: Path, made: Made, data: LabelledData) -> dic
     """Have every subject answer the examples; return the figures of each, kept where that was done before."""
     kept = made.place / FIGURES
     variants = [name for name in (FP32, *VARIANTS) if name in Bundle.open(made.bundle).manifest.variants]
-    stamp = {"weights_sha256": made.weights_sha256, "fingerprint": data.fingerprint, "variants": variants}
+    stamp = {
+        "weights_sha256": made.weights_sha256,
+        "fingerprint": data.fingerprint,
+        "variants": variants,
+        "instruction_set": describe_machine().instruction_set,  # kernels of 8 bits differ in what they answer
+    }
     if kept.exists():
         figures: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
         if figures["made_of"] == stamp:

@@ -1,4 +1,4 @@
-"""The measured part of docs/research/tasks.md, made of docs/data/tasks.json alone."""
+"""The measured parts of docs/research/tasks.md, one for each class of CPU, made of docs/data/tasks*.json alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from bench.tasks.summary import Bar
 
-__all__ = ["section"]
+__all__ = ["METRICS", "WIDTH", "difference", "section"]
 
 METRICS = {
     "accuracy": "accuracy",
@@ -31,9 +31,15 @@ WIDTH = 120
 """Characters of a line of text."""
 
 
-def section(data: Mapping[str, Any]) -> str:
-    """Return the text between the page's marks."""
+def section(data: Mapping[str, Any], title: str) -> str:
+    """Return the text between the page's marks of a class of CPU.
+
+    Args:
+        data: What was measured on one.
+        title: What people call it.
+    """
     parts = [
+        f"## On a CPU with {title}",
         _bars(data),
         _scores(data),
         _runs(data),
@@ -119,7 +125,7 @@ def _scores(data: Mapping[str, Any]) -> str:
                 elif name in {PYTORCH, FP32}:
                     cells.append(f"{fmean(subject['metrics'][metric]['value'] for subject in have) * POINTS:.2f}")
                 else:
-                    cells.append(_difference(data["summary"][name]["differences"][task][metric]))
+                    cells.append(difference(data["summary"][name]["differences"][task][metric]))
             seeds = ", ".join(str(run["seed"]) for run in runs)
             facts = data["tasks"][task]
             least = f"{facts['commonest'][metric] * POINTS:.2f}" if metric in facts["commonest"] else ""
@@ -157,7 +163,7 @@ def _tested(subject: Mapping[str, Any] | None, metric: str) -> str:
     if "refused" in subject:
         return "refused"
     paired = subject["against_fp32"][metric]
-    return f"{_difference(paired)}, p = {_p(paired['p'])}"
+    return f"{difference(paired)}, p = {_p(paired['p'])}"
 
 
 def _agreements(data: Mapping[str, Any]) -> str:
@@ -262,7 +268,7 @@ def _beside(data: Mapping[str, Any]) -> str:
 
 
 def _measured(data: Mapping[str, Any]) -> str:
-    lines = ["## What it was measured on", ""]
+    lines = ["### What it was measured on", ""]
     for task in _tasks(data):
         facts = data["tasks"][task]
         runs = _of(data, task)
@@ -305,14 +311,15 @@ def _of(data: Mapping[str, Any], task: str) -> list[Mapping[str, Any]]:
 
 def _opening(title: str, how: str, headings: Sequence[str]) -> list[str]:
     """Return the lines of a section down to its table's rows."""
-    return [f"## {title}", "", fill(how, WIDTH), "", _line(headings), "|" + "---|" * len(headings)]
+    return [f"### {title}", "", fill(how, WIDTH), "", _line(headings), "|" + "---|" * len(headings)]
 
 
 def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _difference(paired: Mapping[str, Any]) -> str:
+def difference(paired: Mapping[str, Any]) -> str:
+    """Return a paired difference in points, with its interval."""
     return f"{_signed(paired['difference'])} ({_signed(paired['low'])} to {_signed(paired['high'])})"
 
 

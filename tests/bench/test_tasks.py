@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import lzma
 from types import SimpleNamespace
@@ -10,12 +11,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from bench.checkout import check_section, read_data
+from bench.checkout import read_data
 from bench.tasks import __main__ as program
 from bench.tasks.graphs import open_stock
 from bench.tasks.made import quantize_as_stock, training_texts
 from bench.tasks.measuring import of_the_commonest
-from bench.tasks.page import section
+from bench.tasks.page import METRICS, difference, section
 from bench.tasks.peer import class_logits, word_labels
 from bench.tasks.summary import BARS, TaskRuns, summarize
 from bench.tasks.tables import FP32, GLUE, PYTORCH, STOCK, SUBJECTS, TASKS, VARIANTS
@@ -55,19 +56,92 @@ def pairs(classifier, tmp_path_factory):
     return read_labelled(path, "text-classification", Bundle.open(classifier[1]).manifest)
 
 
-def test_the_page_is_what_the_data_say():
-    check_section(program.PAGE, section(read_data(program.DATA, program.PROGRAM)), program.PROGRAM)
+@pytest.fixture(params=[name for name, path in program.DATA.items() if path.exists()])
+def measured(request):
+    """A class of CPU, and what was measured on one."""
+    return request.param, read_data(program.DATA[request.param], program.PROGRAM)
 
 
-def test_the_data_hold_what_int8_is_held_to():
-    data = read_data(program.DATA, program.PROGRAM)
-    assert {run["task"] for run in data["runs"]} >= set(GLUE)
-    bars = data["summary"]["int8-dynamic"]["bars"]
-    assert bars.keys() == {bar.name for bar in BARS}
-    assert all(bar["met"] for bar in bars.values())
+def test_the_pages_are_what_the_data_say():
+    program.main(["page", "--check"])
+
+
+def test_a_page_that_the_data_do_not_give_is_refused(tmp_path, monkeypatch):
+    page = tmp_path / "tasks.md"
+    page.write_text(program.PAGE.read_text(encoding="utf-8").replace("lowest", "least"), encoding="utf-8")
+    monkeypatch.setattr("bench.checkout.ROOT", tmp_path)
+    monkeypatch.setattr(program, "PAGE", page)
+    with pytest.raises(SystemExit, match=r"tasks\.md is not what the data say"):
+        program.main(["page", "--check"])
+
+
+LEAST = {
+    "agreement sst2": 0.985,
+    "agreement cola": 0.985,
+    "agreement mrpc rte": 0.985,
+    "rank correlation": 0.995,
+    "mean": -0.005,
+    "mean, low end": -0.01,
+}
+"""What 8 bits are held to on dev, by bar: at least."""
+MISSED = {("vnni", "int8-static-cpu"): {"agreement mrpc rte"}}
+"""The bars that a variant of ours misses on a class of CPU; the page says so."""
+
+
+def test_the_data_hold_what_int8_is_held_to(measured):
+    cpu, data = measured
+    for name in VARIANTS:
+        bars = data["summary"].get(name, {"bars": {}})["bars"]
+        missed = {bar for bar, figure in bars.items() if figure["value"] < LEAST[bar]}
+        assert missed == MISSED.get((cpu, name), set())
+        assert missed == {bar for bar, figure in bars.items() if not figure["met"]}
     transformers = [run["subjects"][PYTORCH] for run in data["runs"]]
     assert all((subject["agreement"] or {"value": 1})["value"] > 0.999 for subject in transformers)
     assert all((subject["rank_correlation"] or 1) > 0.9999 for subject in transformers)
+
+
+def test_every_bar_was_held_against_int8_dynamic_on_one_class():
+    data = read_data(program.DATA["vnni"], program.PROGRAM)
+    assert {run["task"] for run in data["runs"]} >= set(GLUE)
+    assert data["summary"]["int8-dynamic"]["bars"].keys() == LEAST.keys() == {bar.name for bar in BARS}
+
+
+def test_no_large_loss_of_a_single_run_stands_without_its_test(measured):
+    _, data = measured
+    page = program.PAGE.read_text(encoding="utf-8")
+    for run_, name in itertools.product(data["runs"], (*VARIANTS, STOCK)):
+        for metric, paired in run_["subjects"].get(name, {}).get("against_fp32", {}).items():
+            if paired["difference"] < -0.015:
+                told = (
+                    f"{TASKS[run_['task']].title}, seed {run_['seed']}, {METRICS[metric]}: {difference(paired)}, p = "
+                )
+                assert 0 < paired["p"] <= 1
+                assert told in " ".join(page.split())
+
+
+def test_the_summary_follows_from_the_runs(measured):
+    _, data = measured
+    for name in VARIANTS:
+        own = [run for run in data["runs"] if "metrics" in run["subjects"].get(name, {})]
+        if not own:
+            continue
+        summary = data["summary"][name]
+        by_task = {
+            task: [
+                np.mean([paired["difference"] for paired in run["subjects"][name]["against_fp32"].values()])
+                for run in own
+                if run["task"] == task
+            ]
+            for task in summary["mean_of"]
+        }
+        assert summary["mean"]["difference"] == pytest.approx(np.mean([np.mean(runs) for runs in by_task.values()]))
+        for bar in BARS:
+            if bar.name in summary["bars"] and bar.name.startswith("agreement"):
+                shares = [run["subjects"][name]["agreement"] for run in own if run["task"] in bar.tasks]
+                weights = [share["count"] for share in shares]
+                assert summary["bars"][bar.name]["value"] == pytest.approx(
+                    np.average([share["value"] for share in shares], weights=weights)
+                )
 
 
 def test_transformers_answer_as_the_bundle_of_the_same_weights(classifier, pairs):
@@ -215,7 +289,7 @@ def test_every_bar_and_subject_has_a_row_on_the_page(pairs):
         "summary": summarize(runs, [row]),
         "speed": None,
     }
-    text = section(data)
+    text = section(data, "AVX2 alone")
     for bar in BARS:
         assert f"| {bar.what} |" in text
     assert "| MiB | 1.0 | 4.0 | 1.0 |" in text
@@ -289,5 +363,5 @@ def test_a_short_run_measures_times_and_goes_on_where_it_was(classifier, tmp_pat
     assert (tmp_path / "work" / "mrpc-0" / "made.json").stat().st_mtime_ns == made
     assert timed["runs"] == data["runs"]
     assert all(row["texts_per_second"]["value"] > 0 for row in timed["speed"]["tasks"]["mrpc"]["subjects"].values())
-    assert "## Speed" in section(timed)
+    assert "### Speed" in section(timed, "AVX2 alone")
     assert capsys.readouterr().err.count("measured") == 2
