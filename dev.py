@@ -124,7 +124,7 @@ WORKERS = ("--numprocesses=2", "--dist=loadscope")
 
 def docs() -> None:
     """Write the pages of commands and of evaluations, and what the examples print into the README and the pages."""
-    for program in ("docs/generate_cli.py", "docs/generate_evaluation.py"):
+    for program in ("docs/generate_batch.py", "docs/generate_cli.py", "docs/generate_evaluation.py"):
         call(executable(environment("dev"), "python"), program)
     os.environ["BERTPORT_REWRITE_DOCS"] = "1"
     test("tests/docs/test_examples.py", "tests/docs/test_readme.py")

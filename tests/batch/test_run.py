@@ -65,7 +65,7 @@ def test_json_lines_and_parquet_of_folders_globs_and_urls(tiny_bundle, expected,
         assert json.loads((tmp_path / f"out{number}" / "_bertport" / "summary.json").read_text()) == summary
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     rows=st.lists(
         st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), max_size=12), min_size=1

@@ -10,24 +10,12 @@ from bertport.batch.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bertport.batch.job import Job, Part
+    from bertport.batch.job import Carriers, Job, Part
     from bertport.runtime.model import Model
 
-__all__ = ["ENGINES", "LOCAL", "RAY", "Carriers", "Engine"]
+__all__ = ["ENGINES", "LOCAL", "RAY", "Engine"]
 
 LOCAL, RAY = "local", "ray"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Carriers:
-    """What is asked of an engine."""
-
-    address: str = "auto"
-    """Ray's cluster: `auto` for the one that runs here, `HOST:PORT`, or `local` for one that is started here."""
-    workers: int | None = None
-    """Workers, at most; None for as many as the cluster's CPUs, or devices, carry."""
-    ship: bool = False
-    """Whether the bundle is passed on through Ray, in place of a path that every machine sees."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from bertport.batch.tasks import Form, Shape
 
-__all__ = ["ERROR", "FAIL", "ON_ERROR", "OTHER", "Job", "Part", "Runs", "Source"]
+__all__ = ["ERROR", "FAIL", "ON_ERROR", "OTHER", "Carriers", "Job", "Part", "Runs", "Source"]
 
 ON_ERROR = ("fail", "keep", "drop")
 """What happens to a row that has no answer: the run ends, the row is written with its error, or it is left out."""
@@ -111,3 +111,15 @@ class Job:
     def shape(self) -> Shape:
         """The columns of the answers, without the prefix."""
         return TASKS[self.task].shape(self.parameters, self.source.form)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carriers:
+    """What is asked of an engine."""
+
+    address: str = "auto"
+    """Ray's cluster: `auto` for the one that runs here, `HOST:PORT`, or `local` for one that is started here."""
+    workers: int | None = None
+    """Workers, at most; None for as many as the cluster's CPUs, or devices, carry."""
+    ship: bool = False
+    """Whether the bundle is passed on through Ray, in place of a path that every machine sees."""

@@ -30,8 +30,7 @@ from bertport.runtime.providers.table import PROVIDERS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bertport.batch.engines import Carriers
-    from bertport.batch.job import Job
+    from bertport.batch.job import Carriers, Job
 
 __all__ = ["Answering", "make_parts"]
 

@@ -22,6 +22,8 @@ __all__ = ["RECORDS", "File", "Place", "open_place", "unreachable"]
 
 RECORDS = "_bertport"
 """Folder of a run's own records inside the output; readers of Parquet folders pass over names that begin so."""
+OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oci", "oss"})
+"""Kinds of URLs behind which there are no folders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,14 +109,20 @@ class Place:
 
     def make(self) -> None:
         """Make a folder, and those above it."""
-        self._tried(lambda: self.fs.makedirs(self.path, exist_ok=True))
+        self._tried(self._made)
+
+    def _made(self) -> None:
+        """Make the folder; in an object store there are none, and making one would make a bucket."""
+        protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else set(self.fs.protocol)
+        if not protocols & OBJECT_STORES:
+            self.fs.makedirs(self.path, exist_ok=True)
 
     def write(self, content: bytes, beside: Place) -> None:
         """Write a file, whole or not at all; `beside` is the folder where it is written before it is renamed."""
         scratch = beside.child(f"{uuid.uuid4().hex}.new")
 
         def put() -> None:
-            self.fs.makedirs(beside.path, exist_ok=True)
+            beside.make()
             self.fs.pipe_file(scratch.path, content)
             scratch.rename(self)
 
@@ -132,7 +140,7 @@ class Place:
         scratch = beside.child(made.name)
 
         def put() -> None:
-            self.fs.makedirs(beside.path, exist_ok=True)
+            beside.make()
             self.fs.put_file(os.fspath(made), scratch.path)
             scratch.rename(self)
 

@@ -7,8 +7,8 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from bertport.batch.engines import ENGINES, LOCAL, RAY, Carriers
-from bertport.batch.job import ON_ERROR, Job, Runs
+from bertport.batch.engines import ENGINES, LOCAL, RAY
+from bertport.batch.job import ON_ERROR, Carriers, Job, Runs
 from bertport.batch.places import open_place
 from bertport.batch.summary import Pace, summarized
 from bertport.runtime.errors import MissingDependencyError, PathError, UnknownNameError, UsageError

@@ -1,0 +1,196 @@
+"""A batch on one machine and on Ray's nodes on it: rate, memory, and deaths.
+
+    python -m bench.batch rate [--rows 200000]      # local, and Ray with 1 and 2 one-core workers, beside predict
+    python -m bench.batch many [--rows 10000000]    # a tiny model: the driver's memory
+    python -m bench.batch kills [--rows 40000]      # ten workers and two drivers killed
+
+They run in the environment of `dev.py ray`, and write docs/data/batch-rate.json, batch-many.json and batch-kills.json,
+or where `--output` says. Each fails where an answer is not predict's, or a row is missing or doubled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.batch.cluster import killed_again_and_again, nodes, sentences
+from bench.checkout import ROOT, provenance
+from bertport.batch import run
+from bertport.runtime import load
+from bertport.runtime.bundle.default import default_bundle
+
+TINY = ROOT / "tests" / "data" / "bundle-0.1.0"
+"""A bundle of a tiny model."""
+TASK = "fill-mask"
+PARAMETERS: dict[str, Any] = {"top_k": 1}
+BAR = 0.85
+"""What two one-core workers of Ray must reach of one process on both cores."""
+MOST_DRIVER = 1 << 30
+"""Bytes of the driver's resident set, at most."""
+SCORES = 1e-5
+"""How far a score of fp32 may be from predict's, whose batches are others: float32's rounding over padded widths."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure what is asked."""
+    if (arguments or sys.argv[1:])[:1] == ["child"]:
+        child(json.loads((arguments or sys.argv[1:])[1]))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("rate", "many", "kills"))
+    parser.add_argument("--rows", type=int)
+    parser.add_argument("--output", type=Path, help="file of the figures")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as scratch:
+        figures = {"rate": rate, "many": many, "kills": kills}[given.what](Path(scratch), given.rows)
+    output = given.output or ROOT / "docs" / "data" / f"batch-{given.what}.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps({**provenance(), **figures}, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({name: value for name, value in figures.items() if name != "runs"}, indent=1))
+
+
+def child(settings: dict[str, Any]) -> None:
+    """Run a batch and print its summary with this process's own peak of memory."""
+    summary = run(**settings)
+    print(json.dumps(summary | {"driver_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+
+
+def measured(**settings: object) -> dict[str, Any]:
+    """Return the summary of a batch in a process of its own."""
+    command = [sys.executable, "-m", "bench.batch", "child", json.dumps(settings)]
+    figures: dict[str, Any] = json.loads(subprocess.check_output(command, cwd=ROOT).splitlines()[-1])
+    return figures
+
+
+def rate(scratch: Path, rows: int | None) -> dict[str, Any]:
+    """Return the rates of one process on all cores, and of Ray with one and two one-core workers."""
+    count = rows or 200_000
+    data = sentences(scratch / "in.jsonl", count)
+    asked: dict[str, Any] = {
+        "bundle": str(default_bundle()),
+        "task": TASK,
+        "input": str(data),
+        "parameters": PARAMETERS,
+    }
+    asked |= {"variant": "fp32", "carry": ["id"]}
+    model = load(variant="fp32", streams=None)
+    texts = [json.loads(line)["text"] for line in data.open(encoding="utf-8")]
+    began = time.monotonic()
+    expected = list(model.predict(TASK, texts, **PARAMETERS))
+    predict = {"seconds": time.monotonic() - began, "rows_per_second": count / (time.monotonic() - began)}
+    del model
+    runs = {"local": measured(**asked, output=str(scratch / "local"), engine="local")}
+    for workers in (1, 2):
+        with nodes(*([1] * workers)) as cluster:
+            place = {"engine": "ray", "address": cluster.address, "workers": workers}
+            runs[f"ray {workers}"] = measured(**asked, output=str(scratch / f"ray{workers}"), **place)
+    equal = {
+        name: compared(scratch / name.replace(" ", ""), expected, range(count)) for name in ("local", "ray 1", "ray 2")
+    }
+    rates = {name: working_rate(summary) for name, summary in runs.items()}
+    return {
+        "rows": count,
+        "predict": predict,
+        "rows_per_second": rates,
+        "rows_per_second_with_start": {name: count / summary["seconds"] for name, summary in runs.items()},
+        "ray_2_of_local": rates["ray 2"] / rates["local"],
+        "bar": BAR,
+        "equal_to_predict": equal,
+        "cpu_seconds": {name: summary["cpu_seconds"] for name, summary in runs.items()},
+        "driver_peak_bytes": {name: summary["driver_peak_bytes"] for name, summary in runs.items()},
+        "bytes_a_row": data.stat().st_size / count,
+        "runs": runs,
+    }
+
+
+def working_rate(summary: dict[str, Any]) -> float:
+    """Return rows a second while parts were made: without the start of Ray, and of the loading of bundles."""
+    workers = sum(node["workers"] for node in summary["nodes"].values())
+    return float(summary["rows"] / (summary["worker_seconds"] / workers))
+
+
+def compared(output: Path, expected: list[Any], ids: range) -> dict[str, Any]:
+    """Return how an output differs from predict's answers; SystemExit where a row or a word does."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(output)
+    if table.column("id").to_pylist() != list(ids):
+        sys.exit(f"{output.name}: rows are missing, doubled or out of order")
+    words, scores = table.column("token").to_pylist(), table.column("score").to_pylist()
+    differing = [row for row, answer in enumerate(expected) if [each["token"] for each in answer] != words[row]]
+    furthest = max(
+        abs(each["score"] - score)
+        for answer, row in zip(expected, scores, strict=True)
+        for each, score in zip(answer, row, strict=True)
+    )
+    if furthest > SCORES or any(abs(expected[row][0]["score"] - scores[row][0]) > SCORES for row in differing):
+        sys.exit(f"{output.name}: an answer is not predict's ({furthest})")
+    return {"rows": len(words), "other_word_of_equal_score": len(differing), "furthest_score": furthest}
+
+
+def many(scratch: Path, rows: int | None) -> dict[str, Any]:
+    """Return what the driver holds while very many rows go through a tiny model on two one-core workers."""
+    import pyarrow.parquet as pq
+
+    count = rows or 10_000_000
+    data = sentences(scratch / "in.jsonl", count)
+    with nodes(1, 1) as cluster:
+        summary = measured(
+            bundle=str(TINY),
+            task="features",
+            input=str(data),
+            output=str(scratch / "out"),
+            parameters={"pooling": "cls", "truncation": True},
+            carry=["id"],
+            engine="ray",
+            address=cluster.address,
+            part_rows=20_000,
+        )
+    place = 0
+    for path in sorted((scratch / "out").glob("part-*.parquet")):
+        ids = pq.read_table(path, columns=["id"]).column("id").to_pylist()
+        if ids != list(range(place, place + len(ids))):
+            sys.exit(f"{path.name}: rows are missing, doubled or out of order")
+        place += len(ids)
+    if place != count or summary["rows"] != count or summary["driver_peak_bytes"] > MOST_DRIVER:
+        sys.exit(f"{place:,} of {count:,} rows, {summary['driver_peak_bytes']:,} bytes in the driver")
+    names = ("rows", "parts", "seconds", "driver_peak_bytes", "cpu_seconds", "errors")
+    return {name: summary[name] for name in names} | {"most_driver_bytes": MOST_DRIVER}
+
+
+def kills(scratch: Path, rows: int | None) -> dict[str, Any]:
+    """Return what became of a run whose workers are killed ten times and its driver twice."""
+    import pyarrow.parquet as pq
+
+    count = rows or 40_000
+    data = sentences(scratch / "in.jsonl", count)
+    asked: dict[str, Any] = {
+        "bundle": str(default_bundle()),
+        "task": TASK,
+        "input": str(data),
+        "parameters": PARAMETERS,
+    }
+    asked |= {"variant": "fp32", "part_rows": 500}
+    run(**asked, output=str(scratch / "local"), threads=1, streams=1)
+    with nodes(1, 1) as cluster:
+        settings = {**asked, "output": str(scratch / "out"), "engine": "ray", "address": cluster.address}
+        command = [sys.executable, "-m", "bench.batch", "child", json.dumps(settings)]
+        began = time.monotonic()
+        killed, printed = killed_again_and_again(command)
+        seconds = time.monotonic() - began
+    summary = json.loads(printed.splitlines()[-1])
+    equal = pq.read_table(scratch / "out").equals(pq.read_table(scratch / "local"))
+    if not equal or summary["rows"] != count or killed != {"worker": 10, "driver": 2}:
+        sys.exit(f"killed {killed}; {summary['rows']:,} of {count:,} rows; equal to one machine's: {equal}")
+    return {"rows": count, "parts": summary["parts"], "killed": killed, "seconds": seconds, "bit_for_bit_equal": equal}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Nodes of Ray on this machine, each a process with CPUs of its own, and the rows that they answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.checkout import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+__all__ = ["QUIET", "STORE", "killed_again_and_again", "nodes", "sentences"]
+
+STORE = 200 << 20
+"""Bytes of a node's object store."""
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "OMP_NUM_THREADS": "1"}
+"""What Ray and its processes find in their environment."""
+WORDS = range(5, 60)
+"""Words of a sentence."""
+LONGEST_PAUSE = 0.8
+"""Seconds between a worker's start and its death, at most."""
+TRIES = 4
+"""How often a node is started."""
+START = 120.0
+"""Seconds in which a worker has to start."""
+
+
+@contextmanager
+def nodes(*cpus: int) -> Iterator[Any]:
+    """Start a head without CPUs and a node for each number of them; yields Ray's `Cluster`, which has an `address`."""
+    os.environ.update(QUIET)
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False}
+    cluster = _started(lambda: Cluster(initialize_head=True, head_node_args=head))
+    try:
+        for count in cpus:
+            _started(lambda count=count: cluster.add_node(num_cpus=count, object_store_memory=STORE))
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def _started(start: Callable[[], Any]) -> Any:  # noqa: ANN401 — Ray's own
+    """Start a node; again where a busy machine took longer than the 30 seconds that Ray waits."""
+    for attempt in range(TRIES):
+        try:
+            return start()
+        except Exception as error:
+            if "timed out during startup" not in str(error) or attempt == TRIES - 1:
+                raise
+    raise AssertionError
+
+
+def sentences(path: Path, count: int) -> Path:
+    """Write so many rows of JSON lines: the sample text's sentences with a mask behind them, again and again."""
+    text = (ROOT / "data" / "evaluation.txt").read_text(encoding="utf-8")
+    pieces = [piece.strip() for line in text.splitlines() for piece in line.split(". ") if len(piece.split()) in WORDS]
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            file.write(json.dumps({"id": number, "text": f"{pieces[number % len(pieces)]} [MASK]."}) + "\n")
+    return path
+
+
+def actors() -> list[int]:
+    """Return the processes of a batch's actors, on any node of this machine."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes()
+        except OSError:
+            continue
+        if line.startswith(b"ray::") and b"Answering" in line:
+            found.append(int(path.parent.name))
+    return found
+
+
+def killed_again_and_again(
+    command: Sequence[str], *, workers: int = 10, drivers: int = 2, seed: int = 7
+) -> tuple[dict[str, int], str]:
+    """Run a command of Ray's engine; kill (SIGKILL) workers and the driver at seeded moments, and let it end at last.
+
+    Returns:
+        How many of each were killed, and what the last run of the command printed.
+
+    Raises:
+        RuntimeError: where the last run of the command fails.
+    """
+    chance, killed = random.Random(seed), {"worker": 0, "driver": 0}  # noqa: S311 — no secret
+    order = ["worker"] * workers
+    for share in range(1, drivers + 1):
+        order.insert(share * workers // (drivers + 1) + share - 1, "driver")
+    environment = {**os.environ, **QUIET}
+    while True:
+        pipe = subprocess.PIPE
+        driver = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+        while order and driver.poll() is None:
+            end = time.monotonic() + START
+            while not actors() and driver.poll() is None and time.monotonic() < end:
+                time.sleep(0.02)
+            time.sleep(chance.uniform(0.0, LONGEST_PAUSE))
+            there = actors()
+            if driver.poll() is not None or not there:
+                continue
+            kind = order.pop(0)
+            os.kill(driver.pid if kind == "driver" else chance.choice(there), signal.SIGKILL)
+            killed[kind] += 1
+            if kind == "driver":
+                break
+        stdout, stderr = driver.communicate()
+        if driver.returncode == 0:
+            return killed, stdout
+        if driver.returncode != -signal.SIGKILL:
+            raise RuntimeError(stderr)

@@ -1,0 +1,242 @@
+"""A batch on Ray: the answers of one machine, nothing lost when processes die, and one sentence for each mistake.
+
+Each node is a raylet of its own on this machine. `python3 dev.py ray` runs them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from bench.batch.cluster import QUIET, STORE, killed_again_and_again, nodes, sentences
+from bertport.batch import run
+from bertport.runtime.errors import UsageError
+from tests.batch.conftest import asked, command
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray"),  # of its own settings
+]
+ROWS = 3000
+PARAMETERS = {"top_k": 2}
+UNSHARE = shutil.which("unshare") or "unshare"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return sentences(tmp_path_factory.mktemp("data") / "in.jsonl", ROWS)
+
+
+@pytest.fixture(scope="module")
+def one_machine(bundle, data, tmp_path_factory):
+    """The answers of the engine `local`."""
+    out = tmp_path_factory.mktemp("local") / "out"
+    summary = run(bundle, "fill-mask", data, out, parameters=PARAMETERS, part_rows=250, threads=1, streams=1)
+    return pq.read_table(out), summary
+
+
+def check(out, one_machine):
+    """See that every row is there once, in order, with the answers of one machine."""
+    table, expected = pq.read_table(out), one_machine[0]
+    assert table.column("id").to_pylist() == list(range(ROWS))
+    assert table.equals(expected)  # the same parts make the same batches: bit for bit
+
+
+def settled(address, cpus):
+    """Wait until the cluster has so many CPUs."""
+    import ray
+
+    ray.init(address=address, log_to_driver=False)
+    end = time.monotonic() + 60
+    while ray.cluster_resources().get("CPU", 0) != cpus and time.monotonic() < end:
+        time.sleep(0.2)
+    found = ray.cluster_resources().get("CPU", 0)
+    ray.shutdown()
+    assert found == cpus
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_on_every_cpu_answer_as_one_machine(  # noqa: PLR0913, PLR0917 — fixtures
+    workers, two_nodes, bundle, data, one_machine, tmp_path
+):
+    """Two workers hold both CPUs that there are: nothing else may need one."""
+    settled(two_nodes, 2)
+    out = tmp_path / "out"
+    summary = run(
+        bundle,
+        "fill-mask",
+        data,
+        out,
+        parameters=PARAMETERS,
+        part_rows=250,
+        engine="ray",
+        address=two_nodes,
+        workers=workers,
+    )
+    check(out, one_machine)
+    for name in ("rows", "tokens", "padding", "errors", "parts"):
+        assert summary[name] == one_machine[1][name]
+    made = pids(out)
+    assert len(made) == workers
+    assert summary["cpu_seconds"]["driver"] > 0
+
+
+def pids(out):
+    """Return the processes that made the parts of an output."""
+    return {
+        json.loads(pq.read_metadata(path).metadata[b"bertport"])["worker"] for path in Path(out).glob("part-*.parquet")
+    }
+
+
+def test_the_bundle_is_passed_on_through_ray(two_nodes, bundle, data, one_machine, tmp_path):
+    run(
+        bundle,
+        "fill-mask",
+        data,
+        tmp_path / "out",
+        parameters=PARAMETERS,
+        part_rows=250,
+        engine="ray",
+        address=two_nodes,
+        ship=True,
+    )
+    check(tmp_path / "out", one_machine)
+
+
+def test_workers_and_the_driver_are_killed(bundle, data, one_machine, tmp_path):
+    """A small version of `bench.batch kills`."""
+    out = tmp_path / "out"
+    with nodes(1, 1) as cluster:
+        arguments = [bundle, "fill-mask", data, "--output", out, "-p", "top_k=2", "--part-rows", "250"]
+        arguments += ["--engine", "ray", "--address", cluster.address, "--json"]
+        killed, printed = killed_again_and_again(command(*arguments), workers=3, drivers=1)
+    assert killed["driver"] == 1
+    assert killed["worker"] >= 1, killed  # the last ones come too late on a quick machine
+    assert json.loads(printed)["rows"] == ROWS
+    assert not (out / "_bertport" / "tmp").exists()
+    check(out, one_machine)
+
+
+def test_a_node_that_goes_takes_no_row_along(bundle, data, one_machine, tmp_path):
+    out = tmp_path / "out"
+    arguments = [bundle, "fill-mask", data, "--output", out, "-p", "top_k=2", "--part-rows", "250"]
+    with nodes(1) as cluster:
+        leaving = cluster.add_node(num_cpus=1, object_store_memory=STORE)
+        driver = subprocess.Popen(
+            command(*arguments, "--engine", "ray", "--address", cluster.address), stderr=subprocess.PIPE, text=True
+        )
+        end = time.monotonic() + 90
+        while len(list(out.glob("part-*"))) < 2 and driver.poll() is None and time.monotonic() < end:
+            time.sleep(0.05)
+        cluster.remove_node(leaving, allow_graceful=False)
+        _, stderr = driver.communicate(timeout=240)
+        assert driver.returncode == 0, stderr
+    check(out, one_machine)
+
+
+def test_no_cluster_there_is_one_sentence(bundle, data, tmp_path):
+    for address, sentence in (
+        ("auto", "no cluster of Ray is found at auto .*none runs here.*ray start --head"),
+        ("127.0.0.1:9", "no cluster of Ray is found at 127.0.0.1:9 .*Connection refused"),
+        ("nowhere", "'nowhere' is no address of Ray: give HOST:PORT, auto or local"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            run(
+                bundle,
+                "features",
+                data,
+                tmp_path / "out",
+                parameters={"pooling": "mean"},
+                engine="ray",
+                address=address,
+            )
+
+
+def test_what_a_node_meets_is_one_sentence(two_nodes, bundle, tmp_path):
+    places = ["--engine", "ray", "--address", two_nodes]
+    for number, (more, sentence) in enumerate(
+        (
+            (["--provider", "cuda"], "a worker asks for 1 CPU and 1 GPU, and the largest machine"),
+            (["--threads", "2"], "a worker asks for 2 CPUs, and the largest machine of the cluster has 1 CPUs"),
+            (["--provider", "openvino"], "provider 'openvino'"),
+            (["--on-error", "fail"], "the line at byte 0 of"),
+        )
+    ):
+        bad = tmp_path / f"bad{number}.jsonl"
+        bad.write_text('{"text": "no mask"}\n')
+        done = asked(bundle, "fill-mask", bad, "--output", tmp_path / f"out{number}", *places, *more)
+        assert done.returncode in {1, 2}
+        assert sentence in done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.fixture
+def apart(tmp_path):
+    """A node that has a folder of its own under a path where all others have another one."""
+    if os.geteuid() != 0 or subprocess.call([UNSHARE, "-m", "true"]) != 0:
+        pytest.skip("a folder of one node's own takes root and mount namespaces")
+    place, own = tmp_path / "place", tmp_path / "own"
+    place.mkdir()
+    own.mkdir()
+    ray = Path(sys.executable).with_name("ray")
+    with nodes() as cluster:
+        start = f"mount --bind {own} {place} && exec {ray} start --address={cluster.address} --num-cpus=1 --block"
+        node = subprocess.Popen(
+            [UNSHARE, "-m", "sh", "-c", f"{start} --object-store-memory={STORE}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **QUIET},
+            start_new_session=True,
+        )
+        try:
+            settled(cluster.address, 1)
+            yield cluster.address, place, own
+        finally:
+            os.killpg(node.pid, signal.SIGTERM)
+            node.wait(60)
+
+
+def test_what_one_node_sees_otherwise_is_one_sentence(apart, bundle, data, tmp_path):
+    address, place, own = apart
+    places = ["--engine", "ray", "--address", address, "-p", "top_k=2"]
+    # The input is the driver's alone.
+    shutil.copy(data, place / "in.jsonl")
+    done = asked(bundle, "fill-mask", place / "in.jsonl", "--output", tmp_path / "a", *places)
+    assert done.returncode == 2
+    assert f"cannot use {place}/in.jsonl (No such file or directory)" in done.stderr
+    assert done.stderr.count("\n") == 1
+    # So is the output: the node would write on its own disk.
+    done = asked(bundle, "fill-mask", data, "--output", place / "out", *places)
+    assert done.returncode == 2
+    assert f"the output {place}/out is not seen from" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(own.rglob("part-*"))
+    # The bundle is not there, then is another one.
+    shutil.copytree(bundle, place / "bundle")
+    done = asked(place / "bundle", "fill-mask", data, "--output", tmp_path / "b", *places)
+    assert done.returncode == 2
+    assert "does not load the bundle of this run" in done.stderr
+    assert "--ship" in done.stderr
+    shutil.copytree(bundle, own / "bundle")
+    manifest = own / "bundle" / "manifest.json"
+    value = json.loads(manifest.read_text())
+    value["name"] = "another"
+    value.pop("digest", None)
+    manifest.write_text(json.dumps(value))
+    done = asked(place / "bundle", "fill-mask", data, "--output", tmp_path / "b", *places)
+    assert done.returncode == 1
+    assert "digest" in done.stderr
+    assert done.stderr.count("\n") == 1
+    # Passed on through Ray, the same command goes on.
+    done = asked(place / "bundle", "fill-mask", data, "--output", tmp_path / "b", *places, "--ship")
+    assert done.returncode == 0, done.stderr
