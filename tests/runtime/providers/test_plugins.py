@@ -28,6 +28,22 @@ SOURCES = {
         #include <unistd.h>
         __attribute__((constructor)) static void start(void) { fputs("no licence\\n", stderr); _exit(0); }
     """,
+    "writes": """
+        #include <unistd.h>
+        __attribute__((constructor)) static void start(void) {
+          for (int file = 3; file < 32; file++) write(file, "{not JSON", 9);
+          _exit(0);
+        }
+    """,
+    "talks": """
+        #include <stdio.h>
+        #include <unistd.h>
+        __attribute__((constructor)) static void start(void) {
+          for (int word = 0; word < 9999; word++) fputs("licence ", stderr);
+          fflush(stderr);
+          _exit(3);
+        }
+    """,
     "hangs": "#include <unistd.h>\n__attribute__((constructor)) static void start(void) { for (;;) pause(); }",
     "refuses": """
         #include <stddef.h>
@@ -53,6 +69,8 @@ SOURCES = {
 SAID = {
     "crashes": r"^lib.*\.so ends the process that registers it by SIGSEGV: ",
     "exits": r"^lib.*\.so ends the process that registers it with exit code 0 \(no licence\): ",
+    "writes": r"^lib.*\.so writes into the answer of the process that registers it: ",
+    "talks": r"^lib.*\.so ends the process that registers it with exit code 3 \(licence .{1,300}\.\.\.\): ",
     "hangs": r"^lib.*\.so did not register with ONNX Runtime within 0\.5 s: ",
     "refuses": r"^lib.*\.so does not register with ONNX Runtime [0-9.]+ \(.*built for ONNX Runtime 9\.9\): ",
     "lists nothing": r"^lib.*\.so lists no device for it here \(it takes Intel's CPUs\): choose --provider cpu",

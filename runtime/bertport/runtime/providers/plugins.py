@@ -35,6 +35,8 @@ __all__ = ["devices", "listed", "obstacle", "of_library", "probe", "rows"]
 
 LIMIT = 60.0
 """Seconds that a library may take to be registered in a process of its own; OpenVINO's takes a quarter of one."""
+MOST_SAID = 300
+"""Characters of a library's own words that an error repeats."""
 CAPABILITIES = "OPTIMIZATION_CAPABILITIES"
 """Key of a device's metadata: what it computes in, in words of OpenVINO's."""
 PROBE = """
@@ -274,12 +276,15 @@ def probe(path: Path, size: int, changed: int, version: str) -> dict[str, Any]: 
             return {"problem": f"{path.name} did not register with ONNX Runtime within {LIMIT:g} s"}
         answer = _read(out)
         last = _read(errors).splitlines()[-1:]
-    said = f" ({last[0].strip()})" if last else ""
+    said = f" ({_one_line(last[0])})" if last else ""
     if done.returncode < 0:
         return {"problem": f"{path.name} ends the process that registers it by {_signal(done.returncode)}{said}"}
     if done.returncode or not answer:
         return {"problem": f"{path.name} ends the process that registers it with exit code {done.returncode}{said}"}
-    told: dict[str, Any] = json.loads(answer)
+    try:
+        told: dict[str, Any] = json.loads(answer)
+    except ValueError:  # it wrote to files that are not its own
+        return {"problem": f"{path.name} writes into the answer of the process that registers it{said}"}
     if "problem" in told:
         return {"problem": f"{path.name} does not register with ONNX Runtime {version} ({_one_line(told['problem'])})"}
     return told
@@ -312,4 +317,6 @@ def _signal(code: int) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Return what a library says, as a part of a sentence; it may say anything, and as much as it likes."""
+    line = " ".join(text.split())
+    return line if len(line) <= MOST_SAID else f"{line[: MOST_SAID - 3]}..."
