@@ -99,7 +99,10 @@ def test_the_fastest_of_what_was_measured_here_goes_first(chosen_of):
         record(3, 3, provider="openvino") | {"speed": {"1x16": {"speedup": "3x", "low": 3, "high": 3}}},
         record(3, 3, provider="openvino") | {"speed": {"1x16": {"speedup": float("1e400"), "low": 3, "high": 3}}},
         record(3, 3, provider="openvino") | {"speed": {"1x16": {"speedup": 3, "low": 0, "high": 3}}},
+        record(3, 3, provider="openvino") | {"speed": {"1x16": {"speedup": 1e300, "low": 1e300, "high": 1e300}}},
         record(3, 3, provider="openvino") | {"speed": [3]},
+        record(3, 3, provider="openvino", budget=["top1=0.98"]),
+        record(3, 3, provider="openvino", budget={}),
         record(3, 3, provider="openvino")
         | {"speed": {"64x512": {"speedup": 3, "low": 3, "high": 3}}},  # no shape of both
     ],

@@ -22,6 +22,8 @@ __all__ = ["MeasuredSpeed", "class_here", "fastest_measured", "speed_here"]
 
 REFERENCE_PROVIDER = "cpu"
 """Short name of the provider under which fp32 is timed for ratios that compare."""
+FASTEST = 1000.0
+"""From this ratio to fp32 on, a record is no measurement of an encoder."""
 UNBOUNDED = "none"
 """The budget in the record of a variant that was held to none, or broke it."""
 
@@ -76,7 +78,8 @@ def speed_here(name: str, variant: Variant) -> MeasuredSpeed | None:
     provider = record.get("provider", REFERENCE_PROVIDER)
     if not isinstance(provider, str) or record.get("reference_provider", provider) != REFERENCE_PROVIDER:
         return None  # the ratio is one over fp32 on another device
-    if record.get("budget") in {None, UNBOUNDED} or not _measured_here(record.get("machine")):
+    budget = record.get("budget")
+    if not isinstance(budget, str) or budget == UNBOUNDED or not _measured_here(record.get("machine")):
         return None
     try:
         ratios = {
@@ -85,7 +88,7 @@ def speed_here(name: str, variant: Variant) -> MeasuredSpeed | None:
         }
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
-    sound = all(0 < low <= ratio <= high < math.inf for ratio, low, high in ratios.values())
+    sound = all(0 < low <= ratio <= high < FASTEST for ratio, low, high in ratios.values())
     return MeasuredSpeed(variant=name, provider=provider, ratios=ratios) if ratios and sound else None
 
 
