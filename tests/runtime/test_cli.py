@@ -271,6 +271,11 @@ def test_verify(run, edited):
         (["fill-mask", "a [MASK]", "-m", "/nowhere"], 2, "no bundle at /nowhere"),
         (["fill-mask", "a [MASK]", "-m", "BUNDLE", "--variant", "int3"], 2, "unknown variant 'int3' (available:"),
         (["fill-mask", "a [MASK]", "-m", "BUNDLE", "--provider", "gpu"], 2, "unknown provider 'gpu' (available:"),
+        (
+            ["fill-mask", "a [MASK]", "-m", "BUNDLE", "--provider", "cpu", "--provider", "cuda"],
+            2,
+            "--provider is given 2 times ('cpu', 'cuda'): keep one",
+        ),
         (["fill-mask", "a [MASK]", "-m", "BUNDLE", "--provider", "cuda"], 1, "'cuda' is not available here"),
         (["fill-mask", "a [MASK]", "-m", "BUNDLE", "--threads", "0"], 2, "threads is a number from 1 up"),
         (["fill-mask", "a [MASK]", "-m", "BUNDLE", "--threads", "99999"], 2, "cores: ask for 1024 at most"),

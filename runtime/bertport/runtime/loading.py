@@ -15,7 +15,7 @@ from bertport.runtime.bundle.hub import place_of
 from bertport.runtime.bundle.measured_elsewhere import warn_if_measured_elsewhere
 from bertport.runtime.bundle.select import CPU, choices, reason, suits
 from bertport.runtime.bundle.stamps import MovedError
-from bertport.runtime.errors import BundleError, ProviderError, UsageError
+from bertport.runtime.errors import BundleError, ProviderError, UnknownNameError, UsageError
 from bertport.runtime.heads import decoded_outputs, top_k_output
 from bertport.runtime.memory import (
     check_usable,
@@ -108,6 +108,8 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
             model cannot keep to.
         MissingDependencyError: when ONNX Runtime is not installed.
     """
+    if not isinstance(provider, str):
+        raise UnknownNameError("provider", provider, (AUTO, *PROVIDERS), "one is named at a time")
     if provider_options and provider == AUTO and provider_library is None:
         raise UsageError(f"provider options are those of one provider: name it, instead of {AUTO!r}")
     bound = None if memory is None else _memory_bound(memory, provider, provider_library)

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from bertport.runtime.bundle.digest import ALGORITHM
 from bertport.runtime.bundle.directory import expected_digest
 from bertport.runtime.bundle.hub import find_bundle, is_hub_id
-from bertport.runtime.commands.options import LIBRARY, MEMORY, PROVIDER, REVISION, STREAMS, THREADS
+from bertport.runtime.commands.options import LIBRARY, MEMORY, PROVIDER, REVISION, STREAMS, THREADS, Once
 from bertport.runtime.errors import MissingDependencyError, UsageError
 from bertport.runtime.memory import check_usable, parse_memory, written
 from bertport.runtime.providers.table import AUTO, PROVIDERS
@@ -95,7 +95,8 @@ def _known_provider(context: click.Context, parameter: click.Parameter, name: st
 )
 @option(
     "--provider",
-    default=AUTO,
+    cls=Once,
+    default=(AUTO,),
     show_default=True,
     metavar="NAME",
     callback=_known_provider,

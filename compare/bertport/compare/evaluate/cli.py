@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bertport.measure.labelled.options import data_options
-from bertport.runtime.commands.options import LIBRARY, PROVIDER, as_json, truncation
+from bertport.runtime.commands.options import LIBRARY, PROVIDER, Once, as_json, truncation
 from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.commands.progress import Progress
 from bertport.runtime.providers.table import AUTO
@@ -45,7 +45,8 @@ MOST_EXAMPLES = 10
 )
 @click.option(
     "--provider",
-    default=AUTO,
+    cls=Once,
+    default=(AUTO,),
     show_default=True,
     metavar="NAME",
     help=PROVIDER,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bertport.runtime.commands.options import LIBRARY, as_json, digest
+from bertport.runtime.commands.options import LIBRARY, Once, as_json, digest
 from bertport.runtime.commands.output import report, show, show_json
 from bertport.runtime.commands.render import printable
 from bertport.runtime.errors import UsageError, ValidationError
@@ -66,6 +66,7 @@ def inspect(*, path: str | None, as_json: bool) -> None:
 @click.option("--variant", "variants", multiple=True, metavar="NAME", help="With --golden, this one; may be repeated.")
 @click.option(
     "--provider",
+    cls=Once,
     metavar="NAME",
     help=f"With --golden, where variants run: {', '.join(PROVIDERS)}, or {AUTO}, the default.",
 )

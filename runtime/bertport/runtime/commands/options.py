@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bertport.runtime.errors import UsageError
+from bertport.runtime.excerpts import excerpt
 from bertport.runtime.providers.options import parse
 from bertport.runtime.providers.table import AUTO, PROVIDERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from bertport.runtime.model import Model
 
@@ -25,6 +27,7 @@ __all__ = [
     "THREADS",
     "TOKEN_HELP",
     "Chosen",
+    "Once",
     "as_json",
     "digest",
     "model_options",
@@ -48,6 +51,25 @@ REVISION = "Branch, tag or commit of a Hub repository.  [default: its main branc
 TOKEN_HELP = "Token of the Hub for a private repository; better as HF_TOKEN.  [default: the one of its login]"  # noqa: S105 — a sentence, no password
 """What `--help` says of these, here and of the server."""
 LOW_MEMORY = "Hold less memory from the start on, for some more time until the first answer; answers are the same."
+
+
+class Once(click.Option):
+    """An option that is given once: of two values click takes the last, without a word of the first."""
+
+    def __init__(self, names: Sequence[str], **settings: Any) -> None:  # noqa: ANN401 — click's own
+        super().__init__(names, multiple=True, **settings)
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:  # noqa: ANN401 — as above
+        """Return the one value; None where there is none.
+
+        Raises:
+            UsageError: for several.
+        """
+        values = super().type_cast_value(ctx, value)
+        if len(values) > 1:
+            raise UsageError(f"{self.opts[-1]} is given {len(values)} times ({excerpt(list(values))[1:-1]}): keep one")
+        return values[0] if values else None
+
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -131,7 +153,8 @@ def model_options(command: F) -> F:
             ),
             click.option(
                 "--provider",
-                default=AUTO,
+                cls=Once,
+                default=(AUTO,),
                 show_default=True,
                 metavar="NAME",
                 help=PROVIDER,
