@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import urllib.request
@@ -86,6 +87,16 @@ def test_next_sentence_as_text_classification_of_a_pair(client, model):
     assert [prediction.label for prediction in answer] == sorted(wanted, key=lambda label: -wanted[label])
     assert {prediction.label: prediction.score for prediction in answer} == pytest.approx(wanted, abs=ATOL)
     assert len(client.text_classification({"text": "a", "text_pair": "b"}, top_k=1)) == 1
+
+
+def test_each_address_says_how_it_is_sent_a_pair(server):
+    """A text alone is refused by a bundle that judges pairs, and each form that the error names is answered."""
+    for address in ("/tasks/text-classification", "/predict"):
+        status, answer = server.post(address, {"inputs": "a"})
+        assert (status, "judges a pair of texts" in answer["error"]) == (422, True)
+        named = re.findall(r'\{"inputs".*?\}+', answer["error"])
+        assert named
+        assert [server.post(address, json.loads(body))[0] for body in named] == [200] * len(named)
 
 
 def test_next_sentence_as_its_own_task(server, model):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.heads import EMBEDDING, MLM, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
@@ -35,12 +35,15 @@ class Payload:
     """Whether the body has the field `parameters`, if only an empty one."""
     at_root: frozenset[str]
     """Names of the parameters written at the root."""
+    pair: str = '{"inputs": {"text": "A", "text_pair": "B"}}, or a list of such pairs'
+    """How a pair of texts is sent to the address that was asked."""
 
     @classmethod
-    def of(cls, inputs: list[Any], parameters: Mapping[str, Any]) -> Payload:
+    def of(cls, inputs: list[Any], parameters: Mapping[str, Any], *, pair: str | None = None) -> Payload:
         """Return the body of inputs with those of the parameters that are not None."""
         given = {name: parameter for name, parameter in parameters.items() if parameter is not None}
-        return cls(inputs=inputs, parameters=given, told=True, at_root=frozenset())
+        body = cls(inputs=inputs, parameters=given, told=True, at_root=frozenset())
+        return body if pair is None else replace(body, pair=pair)
 
 
 def read_payload(value: object, max_items: int) -> Payload:

@@ -182,10 +182,7 @@ def judged_pairs(task: str) -> Callable[[Payload], Question]:
         inputs, _ = many(payload)
         for pair in inputs:
             if isinstance(pair, str) or (isinstance(pair, dict) and "text_pair" not in pair):
-                raise Unprocessable(
-                    "text-classification judges a pair of texts: "
-                    'send {"inputs": {"text": "A", "text_pair": "B"}}, or a list of such pairs'
-                )
+                raise Unprocessable(f"text-classification judges a pair of texts: send {payload.pair}")
         parameters = dict(payload.parameters)
         applied = parameters.pop("function_to_apply", "softmax")
         if applied != "softmax":

@@ -35,6 +35,8 @@ EMBED: dict[str, dict[str, Any]] = {
 }
 """JSON schema of each field of `/embed`."""
 
+SENT_PAIR = '{"inputs": ["A", "B"]}, or {"inputs": [["A", "B"], ["C", "D"]]} for several'
+"""How a pair of texts is sent here."""
 PAIRED = TEXTS | {"maxItems": 2}
 PREDICT: dict[str, dict[str, Any]] = {
     "inputs": {
@@ -145,7 +147,9 @@ async def _ask(
     request: Request, task: str, inputs: list[Any], parameters: Mapping[str, object]
 ) -> tuple[Any, list[Any], int]:
     """Ask the variant of a request a task."""
-    return await dispatch.ask(request, request.state.context.worker, task, Payload.of(inputs, parameters))
+    return await dispatch.ask(
+        request, request.state.context.worker, task, Payload.of(inputs, parameters, pair=SENT_PAIR)
+    )
 
 
 def _truncation(given: dict[str, Any]) -> dict[str, Any]:
