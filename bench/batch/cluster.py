@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ __all__ = ["QUIET", "STORE", "killed_again_and_again", "nodes", "sentences"]
 
 STORE = 200 << 20
 """Bytes of a node's object store."""
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "OMP_NUM_THREADS": "1"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
 """What Ray and its processes find in their environment."""
 WORDS = range(5, 60)
 """Words of a sentence."""
@@ -43,7 +44,7 @@ def nodes(*cpus: int) -> Iterator[Any]:
     cluster = _started(lambda: Cluster(initialize_head=True, head_node_args=head))
     try:
         for count in cpus:
-            _started(lambda count=count: cluster.add_node(num_cpus=count, object_store_memory=STORE))
+            _started(partial(cluster.add_node, num_cpus=count, object_store_memory=STORE))
         yield cluster
     finally:
         cluster.shutdown()

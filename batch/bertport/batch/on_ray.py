@@ -14,6 +14,7 @@ import platform
 import socket
 import tarfile
 import tempfile
+import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
@@ -93,7 +94,6 @@ def make_parts(job: Job, parts: Sequence[Part], carriers: Carriers) -> Iterator[
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before Ray is imported: its own statistics are on by default
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what Ray's core says of its own between our lines
     try:
         import ray
         import ray.data
@@ -110,17 +110,20 @@ def make_parts(job: Job, parts: Sequence[Part], carriers: Carriers) -> Iterator[
         described = [
             {"part": json.dumps({name: getattr(part, name) for name in Part.__dataclass_fields__})} for part in parts
         ]
-        outcomes = ray.data.from_items(described, override_num_blocks=len(described)).map_batches(
-            Answering,
-            fn_constructor_args=(_for_workers(job), shipped),
-            batch_size=1,
-            # It begins with the first actor that is ready, and keeps to those that are left when a machine goes.
-            compute=ray.data.ActorPoolStrategy(
-                min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=1
-            ),
-            ray_remote_args_fn=_how_actors_live,
-            **asked,
-        )
+        with warnings.catch_warnings():
+            # Only this way can an actor's retries be bounded and its place be spread in 2.60; it goes in 2.64.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            outcomes = ray.data.from_items(described, override_num_blocks=len(described)).map_batches(
+                Answering,
+                fn_constructor_args=(_for_workers(job), shipped),
+                batch_size=1,
+                # It begins with the first actor that is ready, and keeps to those that are left when a machine goes.
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=1
+                ),
+                ray_remote_args_fn=_how_actors_live,
+                **asked,
+            )
         try:
             for row in outcomes.iter_rows():
                 outcome = json.loads(row["outcome"])
