@@ -8,12 +8,14 @@ import os
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from bertport.export.card import model_card
 from bertport.export.checkpoint.added import with_heads
 from bertport.export.checkpoint.config import names_code, normalized
+from bertport.export.checkpoint.heads import with_aliases
 from bertport.export.checkpoint.read import Checkpoint, read_checkpoint
 from bertport.export.checkpoint.sentence_transformers import encoder_of
 from bertport.export.checkpoint.source import Located, locate, read_whole
@@ -200,15 +202,23 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
     max_length = min(checkpoint.max_positions, tokenizer.model_max_length or checkpoint.max_positions)
 
     from bertport.export.validation.cases import cases
-    from bertport.export.validation.check import notes, validate
+    from bertport.export.validation.check import check_aliases, notes, validate
 
     with new_bundle(target, overwrite=overwrite) as building:
         with stages.stage("comparing the tokenizer"):
             tokenizer.save(building)
             check_tokenizer(tokenizer, building, max_length=max_length, vocab_size=checkpoint.config.vocab_size)
         tracing = Tracing(opset=opset, tracer=tracer)
+        entries = _entries(checkpoint)
+        aliases = {entry.output: entry.aliases for entry in entries.values() if entry.aliases}
         graphs = make_graphs(
-            model, building, tracing, half=weights == "float16", external_above=external_above, stages=stages
+            model,
+            building,
+            tracing,
+            half=weights == "float16",
+            external_above=external_above,
+            stages=stages,
+            aliases=aliases,
         )
         with stages.stage("comparing with PyTorch"):
             attention = _attention(model)
@@ -220,7 +230,10 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
             words = vocabulary(tokenizer)
             batches = list(cases(words, max_length=max_length, segments=model.segments, attention=attention))
             paths = {variant: building / file for variant, file in FILES.items()}
-            validations = validate(model, paths, batches, atol=atol, step=stages.step)
+            validations = validate(
+                model, paths, batches, atol=atol, step=stages.step, without=[*chain.from_iterable(aliases.values())]
+            )
+            check_aliases(paths["portable"], aliases, batches[0])
             for note in notes(validations):
                 stages.note(note)
         with stages.stage("writing the bundle"):
@@ -233,7 +246,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
                 source=_source(located, checkpoint),
                 architecture=architecture(model, checkpoint.model_class),
                 inputs={name: known[name] for name in checkpoint.inputs},
-                heads=_entries(checkpoint),
+                heads=entries,
                 max_length=max_length,
                 lowercase=tokenizer.lowercase,
                 languages=languages,
@@ -243,8 +256,8 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
                 tools=tool_versions(),
                 files=describe_files(building),
             )
-            licences = _licences_of_added(checkpoint)
-            card = model_card(manifest, _tokens(tokenizer), alone=checkpoint.as_features, licences=licences)
+            tokens, licences = _tokens(tokenizer), _licences_of_added(checkpoint)
+            card = model_card(manifest, tokens, alone=checkpoint.as_features, licences=licences)
             (building / "README.md").write_text(card, encoding="utf-8")
             write_manifest(building, manifest)
             write_first(building)
@@ -340,7 +353,7 @@ def _entries(checkpoint: Checkpoint) -> dict[str, HeadEntry]:
     for addition in checkpoint.additions:
         source = _source(addition.located, addition.checkpoint)
         entries |= {head: replace(entries[head], source=source) for head in addition.checkpoint.plan.heads}
-    return entries
+    return with_aliases(entries)
 
 
 def _licences_of_added(checkpoint: Checkpoint) -> dict[str, str | None]:

@@ -294,7 +294,9 @@ def _compare(bundle: Bundle, directory: Path, variants: list[str], stages: Stage
         heads = bundle.manifest.heads.items()
         added = {name: entry for name, entry in heads if entry.source and name not in checkpoint.plan.heads}
         atol = max(stated, default=ATOL)
-        validate(model, graphs, padded, atol=atol, step=stages.step, without=[entry.output for entry in added.values()])
+        unknown = [entry.output for entry in added.values()]
+        unknown += [alias for _, entry in heads for alias in entry.aliases or ()]
+        validate(model, graphs, padded, atol=atol, step=stages.step, without=unknown)
     left = [f"left out: the {name} head, which was added from another checkpoint" for name in added]
     return [*notes, *left]
 

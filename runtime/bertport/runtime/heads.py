@@ -121,6 +121,9 @@ class Head:
     """Whether it judges pairs of texts, which it needs segments for."""
     decoded: bool = False
     """Whether serving graphs compute it at the input `POSITIONS` alone: `[positions, classes]`."""
+    aliases: tuple[str, ...] = ()
+    """Names by which other runtimes look for the output in a portable graph: one for the whole of it, or one for each
+    column of its last axis."""
     top_k: bool = False
     """Whether the graph may return the k likeliest classes in place of all of them."""
 
@@ -174,18 +177,21 @@ HEADS: dict[str, Head] = {
             title="sequence-classification",
             output="class_logits",
             axes=(BATCH, LABEL),
+            aliases=("logits",),
         ),
         Head(
             name=TOKEN_CLASSIFICATION,
             title="token-classification",
             output="token_logits",
             axes=(BATCH, SEQUENCE, LABEL),
+            aliases=("logits",),
         ),
         Head(
             name=QUESTION_ANSWERING,
             title="question-answering",
             output="span_logits",
             axes=(BATCH, SEQUENCE, SPAN),
+            aliases=("start_logits", "end_logits"),
         ),
         Head(name=MULTIPLE_CHOICE, title="multiple-choice", output="choice_logits", axes=(BATCH, CHOICE)),
         Head(name=EMBEDDING, title="sentence-embedding", output="sentence_embedding", axes=(BATCH, HIDDEN)),

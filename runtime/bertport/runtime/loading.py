@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from bertport.runtime.bundle.hub import Place
     from bertport.runtime.providers.table import Provider
+    from bertport.runtime.session import Graph
 
 __all__ = ["load"]
 
@@ -216,6 +217,13 @@ def _memory_bound(memory: str | int, provider: str, library: str | os.PathLike[s
     return size
 
 
+def _without_aliases(graph: Graph, bundle: Bundle, variant: str) -> Graph:
+    """Return a graph without the outputs that only other runtimes look for, whose names may be another head's here."""
+    aliases = {alias for head in bundle.manifest.heads.values() for alias in head.aliases or ()}
+    others = aliases.difference(bundle.manifest.variants[variant].outputs)
+    return replace(graph, outputs=graph.outputs - others) if others else graph
+
+
 def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
     place: Place,
     bundle: Bundle,
@@ -271,10 +279,14 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
             allow_fallback=allow_fallback,
             bounded=memory is not None,
         )
+<<<<<<< HEAD
         if tokens is None:
             release_pages()  # what was freed while the graph was opened: the vocabulary takes its place
             tokens = Tokens.read(bundle)
             release_pages()
+=======
+        graph = _without_aliases(graph, bundle, variant)
+>>>>>>> c1651e8 (Give a fine-tuned head's output the names that other runtimes look for too)
         bound = None
         if memory is not None:
             return_freed()
@@ -302,6 +314,7 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
                 external_data=checked.external_data,
                 bounded=bound is not None,
             )
+            inner = _without_aliases(inner, bundle, variant)
             inner = replace(inner, full=bound.full) if bound else inner
             replica = Model(bundle, variant, inner, tokens, chosen=chosen, fallback=fallback, bound=bound)
         model = Model(

@@ -26,6 +26,7 @@ from bertport.runtime.heads import (
     TOKEN_CLASSIFICATION,
     output_of,
 )
+from bertport.runtime.heads import HEADS as RUNTIME_HEADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from bertport.runtime.bundle.manifest import HeadEntry
 
-__all__ = ["HEADS", "Head", "entry_of", "output_names"]
+__all__ = ["HEADS", "Head", "entry_of", "output_names", "with_aliases"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,3 +221,20 @@ def entry_of(name: str, config: Mapping[str, Any]) -> HeadEntry:
         return entry
     labels = head.labels(config)
     return replace(entry, labels=labels, **(head.terms(config, labels) if head.terms else {}))
+
+
+def with_aliases(entries: Mapping[str, HeadEntry]) -> dict[str, HeadEntry]:
+    """Return the heads of a bundle with the names by which other runtimes look for their outputs.
+
+    A name has one meaning in a graph: where an output has it already, as masked language modelling has `logits`, no
+    other head gets it; of the heads that are left, the checkpoint's own come before those that were added, and both in
+    the table's order. A head gets all of its names, or none.
+    """
+    taken = {HIDDEN_STATES, *(entry.output for entry in entries.values())}
+    named = dict(entries)
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].source is not None):
+        aliases = RUNTIME_HEADS[name].aliases
+        if aliases and taken.isdisjoint(aliases):
+            taken.update(aliases)
+            named[name] = replace(entry, aliases=aliases)
+    return named

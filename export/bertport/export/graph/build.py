@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from bertport.export.graph.passes.drop_identities import drop_identities
 from bertport.export.graph.passes.fill_weights import fill_weights
 from bertport.export.graph.passes.gather_positions import gather_positions
 from bertport.export.graph.passes.half_weights import half_weights
+from bertport.export.graph.passes.name_for_others import drop_names, name_for_others
 from bertport.export.graph.passes.name_weights import name_weights
 from bertport.export.graph.passes.set_ir_version import set_ir_version
 from bertport.export.graph.passes.share_weights import share_weights
@@ -23,6 +24,7 @@ from bertport.runtime.errors import ValidationError
 from bertport.runtime.heads import decoded_outputs
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     import onnx
@@ -52,7 +54,14 @@ class GraphFiles:
 
 
 def make_graphs(  # noqa: PLR0913 — all but the first three by name
-    model: EncoderWithHeads, building: Path, tracing: Tracing, *, half: bool, external_above: int, stages: Stages
+    model: EncoderWithHeads,
+    building: Path,
+    tracing: Tracing,
+    *,
+    half: bool,
+    external_above: int,
+    stages: Stages,
+    aliases: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, GraphFiles]:
     """Write the portable and the serving graph.
 
@@ -63,6 +72,7 @@ def make_graphs(  # noqa: PLR0913 — all but the first three by name
         half: whether matrices are stored as float16.
         external_above: bytes of weights above which they are stored beside the portable graph.
         stages: told what is being done.
+        aliases: further names of outputs in the portable graph, as `name_for_others` takes them; none when not given.
 
     Returns:
         What was written, by variant.
@@ -82,10 +92,13 @@ def make_graphs(  # noqa: PLR0913 — all but the first three by name
         if half:
             graph, _ = half_weights(graph)
         graph, _ = set_ir_version(graph, OPSETS[tracing.opset])
+        outputs = tuple(value.name or "" for value in graph.graph.outputs)
+        graph, _ = name_for_others(graph, aliases or {})
         written = save(graph, portable, external_above=external_above)
         _check(written.graph, portable)
-        made = {"portable": _describe(written.graph, written.beside)}
-        for output in decoded_outputs([value.name or "" for value in graph.graph.outputs]):
+        graph, _ = drop_names(graph, aliases or {})
+        made = {"portable": replace(_describe(written.graph, written.beside), outputs=outputs)}
+        for output in decoded_outputs(outputs):
             graph, _ = gather_positions(graph, output)
             graph, _ = decoder_as_gemm(graph, output)
         graph, _ = share_weights(graph, written.locations)

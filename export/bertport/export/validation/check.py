@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Outputs = NDArray[np.floating]
 
-__all__ = ["notes", "validate", "worst_difference"]
+__all__ = ["check_aliases", "notes", "validate", "worst_difference"]
 
 SMALL_MODEL = 5_000_000
 """Parameters below which PyTorch is run on one thread: a barrier after every operator costs more than it brings."""
@@ -204,6 +204,28 @@ def validate(  # noqa: PLR0913 — two sides, and how they are compared
         )
         for name in graphs
     }
+
+
+def check_aliases(graph: Path, aliases: Mapping[str, Collection[str]], case: Case) -> None:
+    """Compare the further names of a portable graph's outputs with the outputs themselves, bit for bit.
+
+    Args:
+        graph: the graph, whose own outputs were compared with PyTorch.
+        aliases: by the name of an output those of the whole of it, or of each column of its last axis.
+        case: the batch to run.
+
+    Raises:
+        ValidationError: naming one that is not what it stands for.
+    """
+    if not aliases:
+        return
+    [run] = _runs(_session(graph), case, graph.name)
+    for output, names in aliases.items():
+        whole = run.outputs[output]
+        for column, name in enumerate(names):
+            expected = whole if len(names) == 1 else whole[..., column]
+            if not np.array_equal(run.outputs[name], expected):
+                raise ValidationError(f"the output {name} of {graph.name} is not that of {output}: nothing was written")
 
 
 def notes(validations: Mapping[str, Validation]) -> list[str]:

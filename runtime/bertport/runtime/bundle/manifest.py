@@ -168,6 +168,9 @@ class HeadEntry:
     """What makes scores of the logits where that is not what the problem type says: `sigmoid`, `softmax` or `none`."""
     embedding: Embedding | None = field(default=None, metadata={OMITTED: True})
     """What makes and compares vectors of texts; None for a head that makes none."""
+    aliases: tuple[str, ...] | None = field(default=None, metadata={OMITTED: True})
+    """Names by which the portable graph gives it to other runtimes too: one for the whole output, or one for each
+    column of its last axis, without that axis; None where it has none. No variant lists them among its outputs."""
     source: Source | None = field(default=None, metadata={OMITTED: True})
     """The checkpoint that it was added from; None for a head of the checkpoint that the encoder is from."""
     further: dict[str, Any] = field(default_factory=dict)
