@@ -279,14 +279,11 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
             allow_fallback=allow_fallback,
             bounded=memory is not None,
         )
-<<<<<<< HEAD
         if tokens is None:
             release_pages()  # what was freed while the graph was opened: the vocabulary takes its place
             tokens = Tokens.read(bundle)
             release_pages()
-=======
         graph = _without_aliases(graph, bundle, variant)
->>>>>>> c1651e8 (Give a fine-tuned head's output the names that other runtimes look for too)
         bound = None
         if memory is not None:
             return_freed()
