@@ -1,0 +1,51 @@
+"""The section of docs/research/arm64.md that the data give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["section"]
+
+PATHS = {"asimddp": "dot product", "i8mm": "i8mm", "sve": "SVE"}
+"""Features that choose a kernel, by Linux's names, and what a table calls them."""
+
+
+def section(data: dict[str, Any]) -> str:
+    """Return the tables as Markdown."""
+    lines = ["| emulated CPU | " + " | ".join(PATHS.values()) + " | outputs | equal | within | differ | refused |"]
+    lines.append("|---|" + "---|" * len(PATHS) + "---:|" * 5)
+    for cpu, guest in data["guests"].items():
+        rows = [row for row in data["rows"] if row["cpu"] == cpu]
+        counts = [sum(row["result"] == result for row in rows) for result in ("equal", "within", "differs", "refused")]
+        shown = ["yes" if name in guest.get("features", []) else "no" for name in PATHS]
+        lines.append(f"| `{cpu}` | " + " | ".join([*shown, *map(str, [len(rows), *counts])]) + " |")
+    lines += ["", *_farthest(data), *_refused(data)]
+    guest = next(iter(data["guests"].values()))
+    versions = ", ".join(f"{name} {guest[name]}" for name in ("python", "onnxruntime", "numpy", "tokenizers"))
+    lines += ["", f"{data['date'][:10]}, commit {data['commit'][:12]}: {versions}."]
+    return "\n".join(lines) + "\n"
+
+
+def _farthest(data: dict[str, Any]) -> list[str]:
+    """Return the table of the largest difference, as a share of its tolerance, of each variant on each CPU."""
+    cpus = list(data["guests"])
+    variants = dict.fromkeys(row["variant"] for row in data["rows"])
+    lines = ["| variant | " + " | ".join(f"`{cpu}`" for cpu in cpus) + " |", "|---|" + "---:|" * len(cpus)]
+    for variant in variants:
+        cells = []
+        for cpu in cpus:
+            rows = [
+                row
+                for row in data["rows"]
+                if (row["cpu"], row["variant"]) == (cpu, variant) and row["difference"] is not None
+            ]
+            bundles = len({row["bundle"] for row in rows})
+            worst = max((row["difference"] / row["tolerance"] for row in rows), default=None)
+            cells.append("not run" if worst is None else f"{worst:.0%} ({bundles})")
+        lines.append(f"| {variant} | " + " | ".join(cells) + " |")
+    return [*lines, "", "The largest difference as a share of its tolerance, and how many bundles were run."]
+
+
+def _refused(data: dict[str, Any]) -> list[str]:
+    said = {row["said"]: row["variant"] for row in data["rows"] if row["result"] in ("refused", "differs")}
+    return ["", *(f"- {variant}: {text}" for text, variant in said.items())] if said else []
