@@ -29,13 +29,14 @@ def features() -> list[str]:
 def main(bundle: str, variants: list[str]) -> None:
     """Print what runs here, then what became of each variant."""
     import numpy as np
-    import onnxruntime
     import tokenizers
+
+    from bertport.runtime.providers.table import onnxruntime
 
     told = {
         "architecture": platform.machine(),
         "python": platform.python_version(),
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": onnxruntime().__version__,
         "numpy": np.__version__,
         "tokenizers": tokenizers.__version__,
         "features": features(),
