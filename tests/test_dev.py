@@ -55,7 +55,7 @@ def test_what_tests_are_skipped_without_is_in_the_environment_that_runs_them_all
         for name in re.findall(r'importorskip\("([\w.]+)"', path.read_text(encoding="utf-8"))
     }
     assert len(names) >= 3
-    assert first_missing(names) is None
+    assert first_missing(names - {"ray"}) is None  # its tests are those of `dev.py ray`
 
 
 def test_every_dependency_has_a_floor_that_can_be_installed():

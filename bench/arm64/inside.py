@@ -2,6 +2,8 @@
 
     python inside.py BUNDLE VARIANT...
 
+`python -m bench.arm64 run` starts it so in the emulator, where it is no module (not `python -m bench.arm64.inside`).
+
 Nothing but the runtime is needed.
 """
 

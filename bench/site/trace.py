@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.node import packages
 from bertport.runtime import load
-from bertport.runtime.providers.table import onnxruntime
+from bertport.runtime.session import open_session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,7 +89,7 @@ def _feeds(bundle: Path) -> dict[str, NDArray[np.int64]]:
 
 
 def _here(model: Path, feeds: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
-    session = onnxruntime().InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = open_session(model)
     names = [output.name for output in session.get_outputs()]
     given = {argument.name: feeds[argument.name] for argument in session.get_inputs()}
     return dict(zip(names, session.run(names, given), strict=True))
