@@ -138,7 +138,7 @@ def test_sites(runtime, head_bundles, tmp_path):
     assert seen["nameless"] == []
     for name, sentence in {
         "changed": "onnx/model.onnx was changed after it was written",
-        "missing": "onnx/model.onnx cannot be read (the server says 404 of it)",
+        "missing": 'onnx/model.onnx cannot be read ("the server says 404 of it")',
         "operators": "has no variant that ONNX Runtime's CPU runs everywhere (portable)",
         "nowasm": "runtime/ort-wasm-simd-threaded.wasm cannot be read (the server says 404 of it)",
         "file": "This page was opened as a file",
