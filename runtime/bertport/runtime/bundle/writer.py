@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,19 +17,36 @@ from bertport.runtime.errors import PathError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from bertport.runtime.bundle.manifest import Manifest
     from bertport.runtime.bundle.recovery import Working
 
 __all__ = [
+    "BUNDLE",
+    "Kind",
     "describe_files",
     "new_bundle",
+    "new_directory",
     "no_room",
     "refuse_existing",
     "replace_file",
     "workspace",
     "write_manifest",
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What a directory is, by which one that may be replaced is known."""
+
+    name: str
+    """What messages call it, with its article."""
+    marks: tuple[str, ...]
+    """Files that each of them has."""
+
+
+BUNDLE = Kind(name="a bundle", marks=(MANIFEST,))
 
 
 def describe_files(directory: Path) -> dict[str, FileEntry]:
@@ -76,8 +94,13 @@ def replace_file(directory: Path, name: str, content: bytes) -> None:
     sync_directory(directory)
 
 
+def new_bundle(target: Path, *, overwrite: bool) -> AbstractContextManager[Path]:
+    """Return an empty directory beside `target` for a bundle, as `new_directory` does."""
+    return new_directory(target, overwrite=overwrite, kind=BUNDLE)
+
+
 @contextmanager
-def new_bundle(target: Path, *, overwrite: bool) -> Iterator[Path]:
+def new_directory(target: Path, *, overwrite: bool, kind: Kind) -> Iterator[Path]:
     """Return an empty directory beside `target` to fill, which takes the target's place when the block ends.
 
     An existing target is there until the new one is, in one step where the system exchanges names. When the block
@@ -86,12 +109,12 @@ def new_bundle(target: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises:
         PathError: when the target exists and `overwrite` is false, or cannot be written.
     """
-    with _working(target, overwrite=overwrite) as working:
-        (working.path / NEW).chmod(0o755)  # a bundle is meant to be read
+    with _working(target, overwrite=overwrite, kind=kind) as working:
+        (working.path / NEW).chmod(0o755)  # it is meant to be read
         yield working.path / NEW
         sync_tree(working.path / NEW)
         with writing(real(target)):
-            refuse_existing(target, overwrite=overwrite)  # another may have been as fast
+            refuse_existing(target, overwrite=overwrite, kind=kind)  # another may have been as fast
             replace_directory(working.path / NEW, real(target), working.path)
 
 
@@ -104,21 +127,21 @@ def workspace(target: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises:
         PathError: when the target exists and `overwrite` is false, or nothing can be written beside it.
     """
-    with _working(target, overwrite=overwrite) as working:
+    with _working(target, overwrite=overwrite, kind=BUNDLE) as working:
         yield working.path / NEW
 
 
 @contextmanager
-def _working(target: Path, *, overwrite: bool) -> Iterator[Working]:
+def _working(target: Path, *, overwrite: bool, kind: Kind) -> Iterator[Working]:
     """Return a workspace of a target, its parents made where they are missing; all is removed when the block ends."""
-    refuse_existing(target, overwrite=overwrite)
+    refuse_existing(target, overwrite=overwrite, kind=kind)
     place = real(target)
     made = [parent for parent in place.parents if not parent.exists()]
     try:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             with writing(place):
-                refuse_existing(target, overwrite=overwrite)  # it may have been brought back
+                refuse_existing(target, overwrite=overwrite, kind=kind)  # it may have been brought back
                 working = start(place)
         except OSError as error:
             raise _explained(error, target) from error
@@ -134,8 +157,8 @@ def _working(target: Path, *, overwrite: bool) -> Iterator[Working]:
                 parent.rmdir()
 
 
-def refuse_existing(target: Path, *, overwrite: bool) -> None:
-    """Raise PathError where `target` exists and may not be replaced; only a bundle or an empty directory may."""
+def refuse_existing(target: Path, *, overwrite: bool, kind: Kind = BUNDLE) -> None:
+    """Raise PathError where `target` exists and may not be replaced; only one of its kind or an empty directory may."""
     try:
         if not (target.exists() or target.is_symlink()):
             return
@@ -144,8 +167,10 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
     if not target.is_dir() or target.is_symlink():
         raise PathError(f"{target} exists and is not a directory: choose another output")
     if any(target.iterdir()):
-        if not (target / MANIFEST).exists():
-            raise PathError(f"{target} exists and is not a bundle, so it will not be replaced: choose another output")
+        if not all((target / mark).exists() for mark in kind.marks):
+            raise PathError(
+                f"{target} exists and is not {kind.name}, so it will not be replaced: choose another output"
+            )
         if not overwrite:
             raise PathError(f"{target} exists: pass --overwrite to replace it, or choose another output")
     place = real(target)

@@ -5,18 +5,14 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-import shutil
-import tempfile
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime.bundle.exchange import replace_directory, sync_tree
 from bertport.runtime.bundle.packing import pack
 from bertport.runtime.bundle.siblings import real
-from bertport.runtime.bundle.writer import no_room
-from bertport.runtime.errors import BertportError, PathError, UnknownNameError, UsageError
+from bertport.runtime.bundle.writer import Kind, new_directory, refuse_existing
+from bertport.runtime.errors import PathError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.tasks.table import answerable
 from bertport.runtime.text.tokenizer import Tokens
@@ -35,6 +31,7 @@ LISTING = "site.json"
 WORKER = "service-worker.js"
 SHARED = ("page.css", "tasks.js", "views.js")
 """What this page has in common with the server's."""
+SITE = Kind(name="a site", marks=(LISTING, WORKER))
 UNLISTED = frozenset({LISTING, WORKER, "_headers"})
 DOMAINS = frozenset({"ai.onnx", "com.microsoft"})
 PRECISIONS = frozenset({"fp32", "int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"})
@@ -105,20 +102,7 @@ def needs_gpu(manifest: Manifest, names: Collection[str]) -> bool:
 
 def refuse_output(output: Path, *, overwrite: bool) -> None:
     """Raise PathError where the output exists and may not be replaced: only a site or an empty directory may."""
-    try:
-        if not (output.exists() or output.is_symlink()):
-            return
-        if not output.is_dir() or output.is_symlink():
-            raise PathError(f"{output} exists and is not a directory: choose another output")
-        held = {path.name for path in output.iterdir()}
-    except OSError as error:
-        if isinstance(error, BertportError):
-            raise
-        raise no_room(error, output) from error
-    if held and not {LISTING, WORKER} <= held:
-        raise PathError(f"{output} exists and is not a site, so it will not be replaced: choose another output")
-    if held and not overwrite:
-        raise PathError(f"{output} exists: pass --overwrite to replace it, or choose another output")
+    refuse_existing(output, overwrite=overwrite, kind=SITE)
     if real(output) in (here := real(Path()), *here.parents):
         raise PathError(f"{output} is or holds the directory that this runs in: run it from elsewhere")
 
@@ -153,31 +137,11 @@ def write_site(  # noqa: PLR0913 — what a site is made of
         UsageError: for a title that is none.
     """
     refuse_output(output, overwrite=overwrite)
-    target, source = real(output), real(path)
-    if target.is_relative_to(source):
+    if real(output).is_relative_to(real(path)):
         raise PathError(f"{output} is inside the bundle: choose a place outside of {path}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        working = Path(tempfile.mkdtemp(prefix=".bertport-site-", dir=target.parent))
-    except OSError as error:
-        raise no_room(error, output) from error
-    try:
-        new = working / "new"
-        new.mkdir()
+    with new_directory(output, overwrite=overwrite, kind=SITE) as new:
         bundle = pack(path, new / "bundle", variants, digest=digest)
-        listing = _fill(new, bundle, list(variants), runtime, title)
-        new.chmod(0o755)
-        sync_tree(new)
-        refuse_output(output, overwrite=overwrite)  # another may have been as fast
-        replace_directory(new, target, working)
-    except OSError as error:
-        if isinstance(error, BertportError):
-            raise
-        raise no_room(error, output) from error
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(working)
-    return listing
+        return _fill(new, bundle, list(variants), runtime, title)
 
 
 def _fill(new: Path, bundle: Bundle, variants: list[str], runtime: WebRuntime, title: str | None) -> dict[str, Any]:
