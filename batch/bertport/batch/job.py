@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
     from bertport.batch.tasks import Form, Shape
 
-__all__ = ["ERROR", "FAIL", "ON_ERROR", "OTHER", "Carriers", "Job", "Part", "Runs", "Source"]
+__all__ = ["ERROR", "FAIL", "HUB", "ON_ERROR", "OTHER", "Carriers", "Job", "Part", "Runs", "Source"]
 
 ON_ERROR = ("fail", "keep", "drop")
 """What happens to a row that has no answer: the run ends, the row is written with its error, or it is left out."""
 FAIL = "fail"
 ERROR = "error"
 """The column of errors; null for a row with an answer."""
+HUB = "hf://"
+"""What a bundle of the Hub begins with."""
 OTHER = "other_fields"
 """The column of JSON lines' fields that have no column of their own: a JSON object as text, or null."""
 

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bertport.batch.engines import ENGINES, LOCAL, RAY
-from bertport.batch.job import ON_ERROR, Carriers, Job, Runs
+from bertport.batch.job import HUB, ON_ERROR, Carriers, Job, Runs
 from bertport.batch.places import open_place
 from bertport.batch.summary import Pace, summarized
 from bertport.runtime.errors import MissingDependencyError, PathError, UnknownNameError, UsageError
@@ -179,7 +179,7 @@ def _absolute(bundle: str) -> str:
     """Return a bundle's directory as every process calls it."""
     from pathlib import Path
 
-    return bundle if bundle.startswith("hf://") else str(Path(bundle).absolute())
+    return bundle if bundle.startswith(HUB) else str(Path(bundle).absolute())
 
 
 def _files(place: Place) -> list[File]:

@@ -15,8 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertport.batch.job import ERROR, FAIL
-from bertport.batch.places import RECORDS, open_place, unreachable
+from bertport.batch.job import ERROR, FAIL, HUB
+from bertport.batch.places import RECORDS, open_place
 from bertport.batch.reading import chunks
 from bertport.runtime.errors import BertportError, BundleError, PathError, UsageError
 from bertport.runtime.excerpts import excerpt
@@ -251,24 +251,15 @@ def bundle_directory(bundle: str | None) -> str | None:
     """Return the directory of a bundle; one on the Hub is fetched, or found in its cache.
 
     Raises:
-        PathError: where it cannot be had.
-        MissingDependencyError: without huggingface_hub, for one on the Hub.
+        PathError: where it cannot be had, and without huggingface_hub, for one on the Hub.
+        BundleError: where the repository lacks a file of it.
     """
-    if bundle is None or not bundle.startswith("hf://"):
+    if bundle is None or not bundle.startswith(HUB):
         return bundle
-    from bertport.runtime.errors import MissingDependencyError
-    from bertport.runtime.installation import pip
+    from bertport.runtime.bundle.hub import OnHub
 
-    try:
-        from huggingface_hub import snapshot_download
-    except ModuleNotFoundError as error:
-        command = f"{pip()} install huggingface_hub"
-        raise MissingDependencyError(bundle, "huggingface_hub", "export", command=command) from error
-    name, _, revision = bundle.removeprefix("hf://").partition("@")
-    try:
-        return str(snapshot_download(name, revision=revision or None))
-    except Exception as error:  # the Hub's client has errors of many kinds
-        raise unreachable(bundle, error) from error
+    name, _, revision = bundle.removeprefix(HUB).partition("@")
+    return str(OnHub(name=name, revision=revision or None).place().fetch_all())
 
 
 def answer_schema(job: Job) -> pa.Schema:

@@ -39,13 +39,16 @@ PROGRAM = """
 import json, sys
 from huggingface_hub import constants
 from bertport.runtime import load
+from bertport.batch.worker import bundle_directory
 from bertport.runtime.bundle.hub import find_bundle
 from bertport.runtime.errors import BertportError
 for line in sys.stdin:
     how, name, offline, options = json.loads(line)
     constants.HF_HUB_OFFLINE = offline
     try:
-        if how == "find":
+        if how == "batch":
+            said = [bundle_directory(name)]
+        elif how == "find":
             said = [str(find_bundle(name, **options))]
         else:
             model = load(name, **options)
@@ -113,6 +116,15 @@ def test_a_server_fetches_all_of_a_bundle_where_it_may(asking, tiny_bundle):
     assert set(asked) == {"manifest.json", *Bundle.open(tiny_bundle).manifest.files}
     Bundle.open(place).verify()
     assert ask("acme/whole", "find", download=False) == [place]
+
+
+def test_a_batch_takes_the_same_bundle_by_its_address(asking):
+    ask, _ = asking
+    [place] = ask("acme/tiny", "find", download=True, revision="v1")
+    assert ask("hf://acme/tiny@v1", "batch") == [place]
+    assert "acme/nothing" in ask("hf://acme/nothing", "batch")
+    assert "acme/tiny@v9" in ask("hf://acme/tiny@v9", "batch")
+    assert ask("hf://a/b/c", "batch").startswith("PathError: ")
 
 
 @pytest.mark.parametrize(

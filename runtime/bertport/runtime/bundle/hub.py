@@ -103,6 +103,16 @@ class OnHub:
         except OSError as error:
             raise PathError(f"{nowhere} the Hub cannot be read ({error})") from error
 
+    def place(self) -> Place:
+        """Return where the bundle is: the cache has its manifest, at one commit.
+
+        Raises:
+            PathError: when the repository has no manifest, or cannot be had.
+        """
+        directory = self.file(MANIFEST).parent
+        # A snapshot's directory is named after its commit: what follows is of the same one, wherever a branch has gone.
+        return Place(directory=directory, hub=replace(self, revision=directory.name))
+
     def fetch(self, names: Iterable[str]) -> None:
         """Fetch files that a manifest lists.
 
@@ -131,13 +141,21 @@ class Place:
             BundleError: when the repository lacks one.
         """
         if self.hub is not None:
-            needed = bundle.manifest.hashes_of(variant)
-            self.hub.fetch([name for name in bundle.manifest.files if name in needed or not _of_variants(bundle, name)])
+            manifest = bundle.manifest
+            graphs = {name for each in manifest.variants for name in manifest.hashes_of(each)}
+            needed = manifest.hashes_of(variant)  # beside graphs there are the tokenizer's files, and what is as small
+            self.hub.fetch([name for name in manifest.files if name in needed or name not in graphs])
 
+    def fetch_all(self, *, digest: str | None = None) -> Path:
+        """Return the directory, in which every file of the bundle is.
 
-def _of_variants(bundle: Bundle, name: str) -> bool:
-    """Return whether a file is a graph or its data; the others are a tokenizer's, or as small."""
-    return any(name in bundle.manifest.hashes_of(variant) for variant in bundle.manifest.variants)
+        Raises:
+            PathError: when a file cannot be had.
+            BundleError: when the repository lacks one, or the bundle has another digest.
+        """
+        if self.hub is not None:
+            self.hub.fetch(Bundle.open(self.directory, digest=digest).manifest.files)
+        return self.directory
 
 
 def is_hub_id(path: str | os.PathLike[str]) -> bool:
@@ -174,10 +192,7 @@ def place_of(
                     f"a {name} was given, and {what} is no repository of the Hub, written as owner/name: leave it out"
                 )
         return Place(directory=default_bundle() if path is None else Path(path))
-    hub = OnHub(name=os.fspath(path), revision=revision, token=token, download=download)
-    directory = hub.file(MANIFEST).parent
-    # A snapshot's directory is named after its commit: what follows is of the same one, wherever a branch has gone.
-    return Place(directory=directory, hub=replace(hub, revision=directory.name))
+    return OnHub(name=os.fspath(path), revision=revision, token=token, download=download).place()
 
 
 def find_bundle(
@@ -190,7 +205,4 @@ def find_bundle(
         PathError: when something of it cannot be had.
         BundleError: when it is not a bundle, or one of another digest.
     """
-    place = place_of(path, revision=revision, token=token, download=download)
-    if place.hub is not None:
-        place.hub.fetch(Bundle.open(place.directory, digest=digest).manifest.files)
-    return place.directory
+    return place_of(path, revision=revision, token=token, download=download).fetch_all(digest=digest)
