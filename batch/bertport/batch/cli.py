@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
 
-from bertport.runtime.commands.options import LIBRARY, MEMORY, PROVIDER, as_json, digest
+from bertport.runtime.commands.options import LIBRARY, MEMORY, PROVIDER, Once, as_json, digest
 from bertport.runtime.commands.output import report, show, show_json
 from bertport.runtime.commands.progress import Progress
 from bertport.runtime.errors import UsageError
+from bertport.runtime.key_values import json_or_text, key_values
 from bertport.runtime.providers.options import parse
 from bertport.runtime.providers.table import AUTO
 
@@ -68,7 +68,7 @@ DEFAULT = "default"
     help="A parameter of the task, its value as JSON or a plain word; may be repeated.",
 )
 @click.option("--variant", metavar="NAME", help="Variant of the bundle.  [default: the one that suits the provider]")
-@click.option("--provider", default=AUTO, show_default=True, metavar="NAME", help=PROVIDER)
+@click.option("--provider", cls=Once, default=(AUTO,), show_default=True, metavar="NAME", help=PROVIDER)
 @click.option("--provider-library", metavar="PATH", help=LIBRARY)
 @click.option(
     "--provider-option",
@@ -125,13 +125,13 @@ def batch(  # noqa: PLR0913 — one parameter per option
             task,
             rows,
             output,
-            parameters={name: _value(text) for name, text in _pairs(parameters, "a parameter").items()},
+            parameters={name: json_or_text(text) for name, text in key_values(parameters, "parameter").items()},
             engine=engine,
             address=address,
             workers=workers,
             ship=ship,
             on_error=on_error,
-            columns=_pairs(columns, "a column"),
+            columns=key_values(columns, "column"),
             carry=() if carry_none else carry or None,
             prefix=prefix,
             part_rows=part_rows,
@@ -154,24 +154,3 @@ def batch(  # noqa: PLR0913 — one parameter per option
     )
     for reason, count in summary["errors_by_reason"].items():
         report(f"bertport: {count:,} rows: {reason}")
-
-
-def _pairs(texts: tuple[str, ...], what: str) -> dict[str, str]:
-    """Return options that are written KEY=VALUE."""
-    pairs: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise UsageError(f"{what} is written NAME=VALUE, not {text!r}")
-        if name in pairs:
-            raise UsageError(f"{what} {name!r} is given twice ({pairs[name]!r} and {value!r}): keep one")
-        pairs[name] = value
-    return pairs
-
-
-def _value(text: str) -> object:
-    try:
-        value: object = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return value

@@ -20,6 +20,7 @@ from bertport.runtime.commands.options import STREAMS, Chosen, model_options
 from bertport.runtime.commands.output import report, show_json
 from bertport.runtime.commands.progress import Progress, bar
 from bertport.runtime.errors import BertportError, InputTextError, PathError, UsageError
+from bertport.runtime.key_values import json_or_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -172,10 +173,7 @@ def _parameter(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     if not equals:
         raise UsageError(f"a parameter is written KEY=VALUE, not {text!r}")
-    try:
-        return name, json.loads(value)
-    except (ValueError, RecursionError):
-        return name, value
+    return name, json_or_text(value)
 
 
 def described(lines: int, read: int, size: int | None, seconds: float) -> str:

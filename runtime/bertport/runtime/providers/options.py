@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.key_values import key_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -96,15 +97,7 @@ def parse(pairs: Iterable[str]) -> dict[str, str]:
     Raises:
         UsageError: for one that is not KEY=VALUE, or a key that is given twice.
     """
-    options: dict[str, str] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise UsageError(f"a provider option is written KEY=VALUE, not {pair!r}")
-        if key in options:
-            raise UsageError(f"the provider option {key!r} is given twice ({options[key]!r} and {value!r}): keep one")
-        options[key] = value
-    return options
+    return key_values(pairs, "provider option")
 
 
 def checked(name: str, given: Mapping[str, object], allowed: frozenset[str] | None) -> dict[str, str]:

@@ -98,9 +98,9 @@ def write_repository(  # noqa: PLR0913 — what can be said of a model, each wit
         ("max_queue_delay", max_queue_delay),
         ("threads", threads),
     ):
-        if not 0 <= number < 2**31:
-            raise UsageError(f"{what} is {number} and has to be between 0 and {2**31 - 1:,}")
-    if not 1 <= instances < 2**31:
+        if not 0 <= number <= MOST:
+            raise UsageError(f"{what} is {number} and has to be between 0 and {MOST:,}")
+    if not 1 <= instances <= MOST:
         raise UsageError(f"instances is {instances} and has to be 1 or more")
     bundle, target = Bundle.open(default_bundle() if path is None else path, digest=digest), Path(output)
     if target.exists() or target.is_symlink():
