@@ -47,7 +47,7 @@ def section(data: dict[str, Any]) -> str:
     first, step, steps = found["first"], found["first_step"], found["steps"]
     why = (
         f"**Why INT8 differs.** Of “{found['text']}”, the first value that is another is of a {first['operator']} "
-        f"(by {first['difference']:.0e}: float32 is summed in another order in WebAssembly). Where that moves an "
+        f"(by {first['difference']:.0e}). Where that moves an "
         f"activation across the border of two 8-bit steps it becomes another integer: the first are {step['other']} of "
         f"{step['of']:,} in `{step['value'].split('.treated')[0]}`, and after all layers {steps['other']:,} of "
         f"{steps['of']:,}, which moves a logit by {found['logits']:.2g}. The products themselves are right: on the "

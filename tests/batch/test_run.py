@@ -237,6 +237,8 @@ def test_names_and_prefixes(tiny_bundle, expected, tmp_path):
 def test_the_command(tiny_bundle, expected, tmp_path):
     data, out = lines(tmp_path / "in.jsonl", BAD), tmp_path / "out"
     arguments = [str(tiny_bundle), "fill-mask", str(data), "--output", str(out), "-p", "top_k=1", "--carry-none"]
+    refused = CliRunner().invoke(batch, [*arguments, "--provider", "cpu", "--provider", "openvino"])
+    assert "--provider is given 2 times" in str(refused.exception)
     done = CliRunner().invoke(batch, arguments)
     assert done.exit_code == 0, done.output
     assert done.stdout == f"10 rows in 1 parts in {out} (10 written, 1 without an answer)\n"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from bertport.runtime.bundle.manifest import Manifest
 
-__all__ = ["pack"]
+__all__ = ["copy_file", "pack"]
 
 CARD = "README.md"
 
@@ -68,13 +68,13 @@ def pack(
     with new_bundle(target, overwrite=overwrite) as building:
         for name in manifest.files:
             source.check([name])
-            _copy(source.file(name), building / name)
+            copy_file(source.file(name), building / name)
         if golden:
             file = building / FILE
             file.write_bytes(golden.of(names).to_bytes())
             manifest = listing(manifest, FILE, FileEntry(size=file.stat().st_size, sha256=file_sha256(file)))
         if (source.path / CARD).is_file():
-            _copy(source.path / CARD, building / CARD)
+            copy_file(source.path / CARD, building / CARD)
         write_manifest(building, manifest)
         Bundle.open(building).verify()
     return Bundle.open(target)
@@ -98,7 +98,8 @@ def _part(manifest: Manifest, names: Collection[str]) -> Manifest:
     )
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a regular file to a place where nothing is, and make the folders above it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with open_regular(source) as file, target.open("xb") as copy:
         shutil.copyfileobj(file, copy)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle, file_sha256
-from bertport.runtime.bundle.files import open_regular
+from bertport.runtime.bundle.packing import copy_file
 from bertport.runtime.bundle.select import suits
 from bertport.runtime.bundle.siblings import real
 from bertport.runtime.bundle.writer import new_bundle
@@ -179,9 +178,7 @@ def _files(bundle: Bundle, variant: str) -> Iterator[tuple[str, PurePosixPath]]:
 
 
 def _copy(bundle: Bundle, name: str, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open_regular(bundle.file(name)) as file, target.open("xb") as copy:
-        shutil.copyfileobj(file, copy)
+    copy_file(bundle.file(name), target)
     if file_sha256(target) != bundle.manifest.files[name].sha256:
         raise BundleError(f"{bundle.path / name} changed while it was copied: do it again when nobody writes there")
 
