@@ -136,10 +136,18 @@ class Place:
             self.fs.mv(self.path, target.path)
 
     def take(self, made: Path, beside: Place) -> None:
-        """Move a local file to this place: it is there whole or not at all."""
+        """Move a local file to this place: it is there whole or not at all.
+
+        Args:
+            made: the file; below `beside` where this place is on this machine.
+            beside: the folder where files are written before they are renamed.
+        """
         scratch = beside.child(made.name)
 
         def put() -> None:
+            if self.local:
+                os.replace(made, self.path)  # noqa: PTH105 — paths of fsspec are text
+                return
             beside.make()
             self.fs.put_file(os.fspath(made), scratch.path)
             scratch.rename(self)

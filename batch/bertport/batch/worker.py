@@ -120,7 +120,12 @@ class Worker:
         assert self._model is not None  # noqa: S101 — `_ready` loads it
         wall, cpu = time.monotonic(), time.process_time()
         counts = Counts()
-        with tempfile.TemporaryDirectory(prefix="bertport-batch-") as folder:
+        beside = scratch(self._output)
+        if beside.local:  # there it only has to be renamed, and what a killed worker leaves goes with the run's end
+            beside.make()
+        with tempfile.TemporaryDirectory(
+            prefix="part-", dir=beside.path if beside.local else None, ignore_cleanup_errors=True
+        ) as folder:
             made = Path(folder) / f"{part.name}.{uuid.uuid4().hex}"
             schema = answer_schema(self.job)
             with _writer(made, schema) as writer:
@@ -143,7 +148,12 @@ class Worker:
                     "run": self.job.id,
                 }
                 writer.add_key_value_metadata({STATS.decode(): json.dumps(stats)})
-            target.take(made, scratch(self._output))
+            try:
+                target.take(made, beside)
+            except PathError:
+                if target.exists():  # another run of the same command made it, ended, and tidied up
+                    return part_stats(target)
+                raise
         return stats
 
     def _check_output(self) -> None:
