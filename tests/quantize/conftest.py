@@ -8,10 +8,13 @@ import shutil
 import numpy as np
 import pytest
 
+from bertport.quantize.evaluation import AS_DEFINED
 from bertport.quantize.graph.rewrite import rewrite
+from bertport.quantize.isa import saturates
 from bertport.quantize.recipes.common import add_bias
 from bertport.quantize.recipes.table import RECIPES
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.providers.cpu import INSTRUCTION_SETS, cpu
 
 OUTPUTS = ["logits", "seq_relationship_logits", "last_hidden_state", "pooler_output"]
 """Every output of the tiny bundle's serving graphs."""
@@ -57,13 +60,19 @@ def quantized(tiny_bundle, held_out, tmp_path_factory):
     return Bundle.open(path), outcome
 
 
-def session(model):
-    """An ONNX Runtime session on a model in memory or on disk."""
+HOLDS_FULL_RANGE = not saturates(INSTRUCTION_SETS.get(cpu().instruction_set))
+"""Whether products of this CPU hold weights of the whole 8-bit range, which are made for no other."""
+
+
+def session(model, *, as_defined=False):
+    """An ONNX Runtime session on a model in memory or on disk; `as_defined` keeps to the definition of 8-bit products."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
+    for key, value in AS_DEFINED.items() if as_defined else ():
+        options.add_session_config_entry(key, value)
     source = str(model) if hasattr(model, "exists") else model.SerializeToString()
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 

@@ -137,7 +137,8 @@ def test_a_graph_with_channels_kept_in_float_is_as_near(tiny, outlying, held_out
         how = Calibration(samples=24, keep_in_float=keeps)
         calibrator = Calibrator(tiny, outlying, how, text=held_out, progress=silent)
         made = calibrator.apply(source, RECIPES[name])
-        answer = session(RECIPES[name].make(made)).run(OUTPUTS[2:3], feeds(rows=8))[0]
+        # TensorRT's weights have the full range, which only some CPUs' own products hold.
+        answer = session(RECIPES[name].make(made), as_defined=name == "int8-static").run(OUTPUTS[2:3], feeds(rows=8))[0]
         errors.append(np.square((answer - exact) / exact.std(axis=(0, 1))).mean())
         kept.append(calibrator.record(made)["kept_in_float"])
     assert kept[0] == 0 < kept[1]

@@ -6,16 +6,27 @@ import pytest
 from bertport.quantize.graph.rewrite import rewrite
 from bertport.quantize.recipes.dynamic import DynamicEmitter
 from bertport.quantize.weights.cache import WeightCache
-from tests.quantize.conftest import OUTPUTS, InFloat, cosine, feeds, session
+from tests.quantize.conftest import HOLDS_FULL_RANGE, OUTPUTS, InFloat, cosine, feeds, session
+
+full_range = pytest.mark.skipif(
+    not HOLDS_FULL_RANGE, reason="sums of weights of the full range saturate on this CPU: test_overflow.py shows it"
+)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["full-range", "pair-safe"])
-def graph(request, fused):
-    return rewrite(fused, DynamicEmitter(weights=WeightCache(saturating=request.param)))
+def saturating(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def candidate(graph):
+def graph(saturating, fused):
+    return rewrite(fused, DynamicEmitter(weights=WeightCache(saturating=saturating)))
+
+
+@pytest.fixture(scope="module")
+def candidate(saturating, graph):
+    if not (saturating or HOLDS_FULL_RANGE):
+        pytest.skip(full_range.kwargs["reason"])
     return session(graph)
 
 
@@ -105,6 +116,7 @@ def test_gelu_is_computed_by_tanh_within_what_rounding_leaves(fused, graph):
     assert 0 < np.abs(by_tanh - by_erf).mean() < 0.05 * np.abs(rounded - by_erf).mean()
 
 
+@full_range
 def test_where_a_node_needs_an_older_opset_tokens_are_divided_first(fused, reference):
     import onnx
     from onnx import helper
@@ -122,6 +134,7 @@ def test_where_a_node_needs_an_older_opset_tokens_are_divided_first(fused, refer
         assert cosine(one, two).min() > 0.995
 
 
+@full_range
 @pytest.mark.parametrize("by_token", [True, False])
 def test_a_token_of_zeros_is_0_behind_its_layer(by_token):
     """0/0 becomes some integer, which is multiplied by the token's scale, 0."""
@@ -191,6 +204,7 @@ def test_a_layer_in_higher_precision_is_nearer(fused, reference, in_float, share
     assert error(everything) < share * error([])
 
 
+@full_range
 @pytest.mark.parametrize("opset", [17, 18])
 @pytest.mark.parametrize(
     ("gelu", "flat", "products"),
@@ -234,6 +248,7 @@ def test_the_fused_graph_is_not_changed(fused):
     assert fused.SerializeToString() == before
 
 
+@full_range
 def test_weights_stored_in_16_bits_are_quantized_alike(tiny_checkpoint, tmp_path, reference, fused):
     from bertport.export import export
     from bertport.quantize.graph.fusion import fuse, load_plain
