@@ -65,7 +65,7 @@ HOLDS_FULL_RANGE = not saturates(INSTRUCTION_SETS.get(cpu().instruction_set))
 
 
 def session(model, *, as_defined=False):
-    """An ONNX Runtime session on a model in memory or on disk; `as_defined` keeps to the definition of 8-bit products."""
+    """An ONNX Runtime session on a model in memory or on disk; `as_defined` computes 8-bit products as ONNX does."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
