@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import redirect_stdout
 
 import click
 
@@ -119,7 +120,8 @@ def batch(  # noqa: PLR0913 — one parameter per option
         raise UsageError("--carry names columns and --carry-none takes none: leave one of them out")
     from bertport.batch.runner import run
 
-    with Progress(sys.stderr) as progress:
+    # Ray prints what its machines meet on standard output, which is the summary's.
+    with Progress(sys.stderr) as progress, redirect_stdout(sys.stderr):
         summary = run(
             None if bundle == DEFAULT else bundle,
             task,

@@ -39,6 +39,8 @@ STORE = 200 << 20
 """Bytes of the object store of a cluster that is started here: descriptions of parts pass through it alone."""
 PATIENCE = 5.0
 """Seconds in which a cluster's address has to answer."""
+DEATHS = 2
+"""Actors in a row that may die before they begin: where each does, a machine lacks something."""
 RETRIES = 20
 """How often a part is begun anew after its actor died: a machine that is taken away is no fault of the part, and a part
 that kills each actor must not go on for ever."""
@@ -105,6 +107,8 @@ def make_parts(job: Job, parts: Sequence[Part], carriers: Carriers) -> Iterator[
         shipped = ray.put(_packed(job)) if carriers.ship else None
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
+        # An actor that is not yet there when the last part is done is cancelled, which Ray counts as a death of it.
+        context.max_consecutive_actor_init_deaths = workers + DEATHS
         context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         described = [
