@@ -115,11 +115,23 @@ def demo(*arguments: str) -> None:
 def test(*arguments: str) -> None:
     """Run every test that takes seconds, on two workers, or what pytest is asked for."""
     python = executable(environment("dev"), "python")
-    call(python, "-m", "pytest", *(arguments or (*WORKERS, "--durations=20", "-m", "not slow and not gpu")))
+    pytest(python, *(arguments or (*WORKERS, "--durations=20", "-m", "not slow and not gpu")))
+
+
+def pytest(python: Path, *arguments: str | Path) -> None:
+    """Run pytest with bytecode kept, whatever the machine is set to.
+
+    Each worker rewrites hundreds of files, and tests start hundreds of processes that compile bertport, without it.
+    """
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    words = [str(word) for word in (python, "-m", "pytest", *arguments)]
+    subprocess.check_call(words, cwd=str(ROOT), env=kept)
 
 
 WORKERS = ("--numprocesses=2", "--dist=loadscope")
 """Options of pytest-xdist. A module's tests stay together, since many share what its fixtures made."""
+WITHOUT_CACHE = ("-p", "no:cacheprovider")
+"""In environments beside `.venv`: the failures that pytest remembers are those of its tests."""
 
 
 def docs() -> None:
@@ -176,21 +188,20 @@ def lowest(*arguments: str) -> None:
     """Run the runtime's tests and an export on the lowest version of each package that pyproject.toml allows."""
     python = executable(environment("lowest"), "python")
     chosen = arguments or ("tests/runtime", "tests/export/test_cli.py", "-m", "not optimum and not slow and not gpu")
-    call(python, "-m", "pytest", "-p", "no:cacheprovider", *chosen)
+    pytest(python, *WITHOUT_CACHE, *chosen)
 
 
 def optimum(*arguments: str) -> None:
     """Run what needs optimum-onnx, and what both generations of transformers run, in the environment of the older."""
     python = executable(environment("optimum"), "python")
     call(python, "-c", "import optimum.onnxruntime")  # without it, what is marked `optimum` would only be skipped
-    pytest = (python, "-m", "pytest", "-p", "no:cacheprovider")
     if arguments:
-        call(*pytest, *arguments)
+        pytest(python, *WITHOUT_CACHE, *arguments)
         return
-    call(*pytest, *WORKERS, *BOTH_GENERATIONS, "-m", "not optimum and not slow and not gpu")
+    pytest(python, *WITHOUT_CACHE, *WORKERS, *BOTH_GENERATIONS, "-m", "not optimum and not slow and not gpu")
     # Not the whole of tests/: some modules import what the group test does not bring.
     files = (path for path in sorted((ROOT / "tests").rglob("test_*.py")) if OPTIMUM_MARK in path.read_bytes())
-    call(*pytest, *WORKERS, *files, "-m", "optimum and not gpu")
+    pytest(python, *WITHOUT_CACHE, *WORKERS, *files, "-m", "optimum and not gpu")
 
 
 BOTH_GENERATIONS = ("tests/export", "tests/models", "tests/measure/speed/test_baselines.py")
@@ -202,13 +213,12 @@ def ray(*arguments: str) -> None:
     """Run what needs Ray, several nodes on this machine, or an object store, in an environment of its own."""
     python = executable(environment("ray"), "python")
     call(python, "-c", "import ray.data, ray.serve")  # without it, what is marked `ray` would only be skipped
-    pytest = (python, "-m", "pytest", "-p", "no:cacheprovider")
     if arguments:
-        call(*pytest, *arguments)
+        pytest(python, *WITHOUT_CACHE, *arguments)
         return
     # Not the whole of tests/: some modules import what this environment lacks.
     files = (path for path in sorted((ROOT / "tests").rglob("test_*.py")) if RAY_MARK in path.read_bytes())
-    call(*pytest, *files, "-m", "ray")
+    pytest(python, *WITHOUT_CACHE, *files, "-m", "ray")
 
 
 RAY_MARK = b"pytest.mark.ray"

@@ -64,6 +64,12 @@ def test_every_dependency_has_a_floor_that_can_be_installed():
     assert not [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)]
 
 
+def test_tests_keep_bytecode_whatever_the_machine_is_set_to(tmp_path, monkeypatch):
+    (tmp_path / "test_kept.py").write_text("import sys\ndef test(): assert not sys.dont_write_bytecode\n")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    dev.pytest(Path(sys.executable), "-p", "no:hypothesispytest", "-p", "no:xdist", tmp_path)
+
+
 @pytest.mark.slow
 def test_a_group_is_installed_where_python_brought_an_old_pip(tmp_path):
     venv = tmp_path / "venv"
