@@ -44,13 +44,18 @@ class Tree:
     """By area, its rooms from the lowest up; `graph.passes` is a room of its own."""
 
     @cached_property
-    def modules(self) -> dict[str, Module]:
-        """Every module of every area, by its dotted name."""
+    def paths(self) -> dict[str, Path]:
+        """The file of every module of every area, by its dotted name; nothing is read."""
         return {
-            module_of(self.root, path): _read(path)
+            module_of(self.root, path): path
             for area in self.areas
             for path in sorted((self.root / area / "bertport").rglob("*.py"))
         }
+
+    @cached_property
+    def modules(self) -> dict[str, Module]:
+        """Every module of every area, by its dotted name."""
+        return {name: _read(path) for name, path in self.paths.items()}
 
     @cached_property
     def imports(self) -> dict[str, dict[str, set[str]]]:
