@@ -5,7 +5,7 @@ import { excerpt, MissingHeadError, ProviderError, UsageError } from "./errors.j
 import { type Proof, prove } from "./golden.js";
 import { Graph, type OnnxRuntime, obstacle, type Values } from "./graph.js";
 import { HIDDEN_STATES, OUTPUTS } from "./heads.js";
-import type { Manifest } from "./manifest.js";
+import type { Manifest, Variant } from "./manifest.js";
 import { type AnswerOf, ELSEWHERE, type ParametersOf, TASKS, type TaskName } from "./tasks/table.js";
 import type { Bound, Context, Prepared, Task } from "./tasks/task.js";
 import { Tokens } from "./tokenizer.js";
@@ -176,7 +176,11 @@ function chosen(manifest: Manifest, asked: string | undefined): string {
   const variant = Object.hasOwn(manifest.variants, asked) ? manifest.variants[asked] : undefined;
   if (!variant) throw new UsageError(`unknown variant ${excerpt(asked)}: choose ${names.join(", ")}`);
   const reason = obstacle(variant);
-  if (reason) throw new ProviderError(`variant ${excerpt(asked)} ${reason}: choose ${preferred(manifest)}`);
+  if (reason) {
+    const others = names.filter((name) => !obstacle(manifest.variants[name] as Variant));
+    const advice = others.length ? `choose ${others.join(" or ")}` : "use another bundle";
+    throw new ProviderError(`variant ${excerpt(asked)} ${reason}: ${advice}`);
+  }
   return asked;
 }
 
@@ -196,8 +200,11 @@ export function preferred(manifest: Manifest): string {
   if (fallback) return "portable";
   const any = Object.entries(manifest.variants).find(([, variant]) => !obstacle(variant) && variant.isa === null);
   if (any) return any[0];
+  const reasons = Object.entries(manifest.variants).map(
+    ([name, variant]) => `${name} ${obstacle(variant) ?? `is made for CPUs with ${variant.isa}`}`,
+  );
   throw new ProviderError(
     `the bundle ${manifest.name} has no variant that ONNX Runtime's CPU runs everywhere ` +
-      `(${Object.keys(manifest.variants).join(", ")}): name one, or use another bundle`,
+      `(${reasons.join("; ").slice(0, 300)}): name one, or use another bundle`,
   );
 }

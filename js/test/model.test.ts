@@ -142,22 +142,36 @@ test("a variant that is not there, or that the runtime lacks operators for, is r
   const foreign = await changed({}, (value) => void (value.variants.fp32.requires.operator_domains.trt = 1));
   await assert.rejects(loadAnywhere({ readFile: foreign, runtime, variant: "fp32" }), {
     name: "ProviderError",
-    message: /does not know \(of trt\): choose int8-dynamic/,
+    message: /does not know \(of trt\): choose portable or int8-dynamic/,
   });
   const half = await changed({}, (value) => void (value.variants.fp32.requires.precision = "fp16"));
   await assert.rejects(loadAnywhere({ readFile: half, runtime, variant: "fp32" }), /computed in fp16/);
-});
-
-test("a graph with an operator that is none is refused in one sentence", async () => {
-  const graph = original("onnx/model_serving.onnx");
-  const at = Buffer.from(graph).indexOf("LayerNormalization");
-  graph.set(new TextEncoder().encode("LayerNormalizatiox"), at);
-  const readFile = await changed({ "onnx/model_serving.onnx": graph });
-  await assert.rejects(loadAnywhere({ readFile, runtime, variant: "fp32" }), {
+  const none = await changed({}, (value) => {
+    for (const variant of Object.values<any>(value.variants)) variant.requires.operator_domains.trt = 1;
+  });
+  await assert.rejects(loadAnywhere({ readFile: none, runtime }), {
     name: "ProviderError",
-    message: /^ONNX Runtime cannot open variant "fp32" \([^\n]*\): choose another variant/,
+    message: /runs everywhere \(portable has operators [^\n]*\(of trt\); fp32 has/,
   });
 });
+
+for (const [variant, file, operator, domain] of [
+  ["fp32", "onnx/model_serving.onnx", "LayerNormalization", "ai.onnx"],
+  ["int8-dynamic", "onnx/model_int8_dynamic.onnx", "MatMulIntegerToFloat", "com.microsoft"],
+] as const) {
+  test(`a graph of ${domain} with an operator that is none is refused in one sentence`, async () => {
+    const graph = original(file);
+    const name = Buffer.from(operator); // NodeProto.op_type, and no node's name
+    const at = Buffer.from(graph).indexOf(Buffer.from([0x22, name.length, ...name]));
+    const other = operator.replace(/.$/, "x");
+    graph.set(new TextEncoder().encode(other), at + 2);
+    const readFile = await changed({ [file]: graph });
+    await assert.rejects(loadAnywhere({ readFile, runtime, variant }), {
+      name: "ProviderError",
+      message: new RegExp(`^variant "${variant}" needs the operator "${other} of ${domain}", which .*: choose another`),
+    });
+  });
+}
 
 test("a graph that takes weights from a file which is not listed for it is refused", async () => {
   const readFile = await changed({}, (value) => void (value.variants.fp32.external_data = []));

@@ -83,8 +83,9 @@ def chosen(manifest: Manifest, asked: Collection[str]) -> list[str]:
         fp32 = [name for name in usable if name == "portable"]
         names = [*int8, *fp32, *(name for name in usable if variants[name].requires.isa is None)][:1]
     if not names:
+        reasons = (f"{name} {obstacle(variant) or 'is made for some CPUs'}" for name, variant in variants.items())
         raise UsageError(
-            f"the bundle {manifest.name} has no variant that browsers run ({', '.join(variants)}): use another bundle"
+            f"the bundle {manifest.name} has no variant that browsers run ({'; '.join(reasons)}): use another bundle"
         )
     for name in names:
         size = _bytes_of(manifest, name)

@@ -21,6 +21,13 @@ export function obstacle(variant) {
         return `is computed in ${variant.precision}, which ONNX Runtime's CPU does not do`;
     return undefined;
 }
+/** Return the operator, with its domain, that ONNX Runtime says it does not have; undefined where it says something else. */
+function unknownOperator(said) {
+    const [, domain, name] = /([\w.]*):?\b(\w+)\(-?\d+\) is not a registered function\/op/.exec(said) ?? [];
+    const standard = /No Op registered for (\w+) with domain_version|implementation for (\w+)\(\d+\)/.exec(said);
+    const known = name ?? standard?.[1] ?? standard?.[2];
+    return known && `${known} of ${domain || "ai.onnx"}`;
+}
 /** A graph of a bundle. */
 export class Graph {
     session;
@@ -56,8 +63,13 @@ export class Graph {
             return new Graph(await runtime.InferenceSession.create(model, settings), runtime, variant, padId);
         }
         catch (error) {
-            throw new ProviderError(`ONNX Runtime cannot open variant ${excerpt(name)} (${excerpt(reason(error), 300)}): choose another variant ` +
-                `(${Object.keys(bundle.manifest.variants).join(", ")}), or a later onnxruntime`);
+            const others = Object.keys(bundle.manifest.variants).filter((other) => other !== name);
+            const advice = `choose another variant${others.length ? ` (${others.join(", ")})` : ""}, or a later onnxruntime`;
+            const unknown = unknownOperator(reason(error));
+            if (unknown) {
+                throw new ProviderError(`variant ${excerpt(name)} needs the operator ${excerpt(unknown, 120)}, which this ONNX Runtime does not have: ${advice}`);
+            }
+            throw new ProviderError(`ONNX Runtime cannot open variant ${excerpt(name)} (${excerpt(reason(error), 300)}): ${advice}`);
         }
     }
     /** Return each row's share of an output; rows of nearly equal length share a run. */

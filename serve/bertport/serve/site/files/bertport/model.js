@@ -148,8 +148,11 @@ function chosen(manifest, asked) {
     if (!variant)
         throw new UsageError(`unknown variant ${excerpt(asked)}: choose ${names.join(", ")}`);
     const reason = obstacle(variant);
-    if (reason)
-        throw new ProviderError(`variant ${excerpt(asked)} ${reason}: choose ${preferred(manifest)}`);
+    if (reason) {
+        const others = names.filter((name) => !obstacle(manifest.variants[name]));
+        const advice = others.length ? `choose ${others.join(" or ")}` : "use another bundle";
+        throw new ProviderError(`variant ${excerpt(asked)} ${reason}: ${advice}`);
+    }
     return asked;
 }
 /**
@@ -169,6 +172,7 @@ export function preferred(manifest) {
     const any = Object.entries(manifest.variants).find(([, variant]) => !obstacle(variant) && variant.isa === null);
     if (any)
         return any[0];
+    const reasons = Object.entries(manifest.variants).map(([name, variant]) => `${name} ${obstacle(variant) ?? `is made for CPUs with ${variant.isa}`}`);
     throw new ProviderError(`the bundle ${manifest.name} has no variant that ONNX Runtime's CPU runs everywhere ` +
-        `(${Object.keys(manifest.variants).join(", ")}): name one, or use another bundle`);
+        `(${reasons.join("; ").slice(0, 300)}): name one, or use another bundle`);
 }
