@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from safetensors.numpy import load_file
 
 from bertport.export import export, restore
+from bertport.export.checkpoint.heads import HEADS as HEADS_OF_EXPORT
 from bertport.export.checkpoint.read import read_checkpoint
 from bertport.export.checkpoint.source import locate
 from bertport.export.checkpoint.tokenizer_loading import quiet
@@ -112,6 +113,33 @@ def test_a_bundle_that_optimum_traced(family, head, tmp_path_factory, run_graph,
     checkpoint = head_checkpoint(tmp_path_factory, family, head)
     bundle = export(checkpoint, tmp_path / "bundle", tracer="optimum")
     assert_bundle(checkpoint, bundle, family, head, run_graph)
+
+
+@pytest.mark.optimum
+@pytest.mark.parametrize("head", [SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, QUESTION_ANSWERING])
+def test_optimums_class_reads_a_heads_further_names(head, tmp_path_factory):
+    """It asks a graph for `logits`, or `start_logits` and `end_logits`, and leaves every other output alone."""
+    from optimum import onnxruntime
+
+    checkpoint, bundle = head_bundle(tmp_path_factory, "bert", head)
+    wanted = getattr(onnxruntime, f"ORTModel{HEADS_OF_EXPORT[head].own_class}")
+    output = wanted.from_pretrained(bundle)(**INPUTS)
+    logits = [output.start_logits, output.end_logits] if head == QUESTION_ANSWERING else None
+    outputs = torch.stack(logits, dim=-1) if logits else output.logits
+    assert_same(outputs, theirs(checkpoint, "bert", head, INPUTS), head, INPUTS)
+
+
+@pytest.mark.optimum
+def test_optimum_reads_hidden_states_of_a_bundle_with_a_head(tmp_path_factory):
+    from optimum.onnxruntime import ORTModelForFeatureExtraction
+
+    checkpoint, bundle = head_bundle(tmp_path_factory, "bert", SEQUENCE_CLASSIFICATION)
+    states = ORTModelForFeatureExtraction.from_pretrained(bundle)(**INPUTS).last_hidden_state
+    with quiet(), torch.inference_mode():
+        encoder = transformers.BertModel.from_pretrained(checkpoint).eval()
+        expected = encoder(**INPUTS).last_hidden_state
+    real = INPUTS["attention_mask"].bool()
+    torch.testing.assert_close(states[real], expected[real], rtol=0, atol=ATOL)
 
 
 def assert_bundle(checkpoint, bundle, family, head, run_graph):
