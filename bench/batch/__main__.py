@@ -2,24 +2,29 @@
 
     python -m bench.batch rate [--rows 200000]      # local, and Ray with 1 and 2 one-core workers, beside predict
     python -m bench.batch many [--rows 10000000]    # a tiny model: the driver's memory
-    python -m bench.batch kills [--rows 40000]      # ten workers and two drivers killed
+    python -m bench.batch kills [--rows 200000]     # a tiny model: ten workers and two drivers killed
+    python -m bench.batch page [--check]            # docs/research/batch.md, from what the three have written
 
-They run in the environment of `dev.py ray`, and write docs/data/batch-rate.json, batch-many.json and batch-kills.json,
-or where `--output` says. Each fails where an answer is not predict's, or a row is missing or doubled.
+The first three run in the environment of `dev.py ray`, and write docs/data/batch-rate.json, batch-many.json and
+batch-kills.json, or where `--output` says. Each fails where an answer is not predict's, or a row is missing or doubled.
+With `--scratch` the files of `many` stay in that folder, and the same command goes on where it was interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from bench.batch import page
 from bench.batch.cluster import killed_again_and_again, nodes, sentences
 from bench.checkout import ROOT, provenance
 from bertport.batch import run
@@ -30,6 +35,10 @@ TINY = ROOT / "tests" / "data" / "bundle-0.1.0"
 """A bundle of a tiny model."""
 TASK = "fill-mask"
 PARAMETERS: dict[str, Any] = {"top_k": 1}
+VECTORS: dict[str, Any] = {"task": "features", "parameters": {"pooling": "cls", "truncation": True}}
+"""What is asked of the tiny model."""
+MANY_WORDS = 4
+"""Words of a row where very many are asked: rows are what is looked at, not tokens."""
 BAR = 0.85
 """What two one-core workers of Ray must reach of one process on both cores."""
 MOST_DRIVER = 1 << 30
@@ -44,15 +53,28 @@ def main(arguments: list[str] | None = None) -> None:
         child(json.loads((arguments or sys.argv[1:])[1]))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("rate", "many", "kills"))
+    parser.add_argument("what", choices=(*PROGRAMS, "page"))
     parser.add_argument("--rows", type=int)
+    parser.add_argument("--variant", default="fp32", help="of rate: variant of the default model")
+    parser.add_argument("--scratch", type=Path, help="of many: folder of the rows and the answers, which stays")
     parser.add_argument("--output", type=Path, help="file of the figures")
+    parser.add_argument("--check", action="store_true", help="of page: only compare")
     given = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as scratch:
-        figures = {"rate": rate, "many": many, "kills": kills}[given.what](Path(scratch), given.rows)
-    output = given.output or ROOT / "docs" / "data" / f"batch-{given.what}.json"
+    if given.what == "page":
+        page.write(check=given.check)
+        return
+    if given.scratch is not None:
+        if given.what != "many":
+            parser.error("--scratch goes with many: what the others measure does not go on after an interruption")
+        given.scratch.mkdir(parents=True, exist_ok=True)
+    more = {"variant": given.variant} if given.what == "rate" else {}
+    load = [os.getloadavg()[0]]
+    with tempfile.TemporaryDirectory() if given.scratch is None else nullcontext(given.scratch) as scratch:
+        figures = PROGRAMS[given.what](Path(scratch), given.rows, **more)
+    load.append(os.getloadavg()[0])
+    output = given.output or page.data(given.what)
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps({**provenance(), **figures}, indent=1) + "\n", encoding="utf-8")
+    output.write_text(json.dumps({**provenance(), "load": load, **figures}, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({name: value for name, value in figures.items() if name != "runs"}, indent=1))
 
 
@@ -69,7 +91,7 @@ def measured(**settings: object) -> dict[str, Any]:
     return figures
 
 
-def rate(scratch: Path, rows: int | None) -> dict[str, Any]:
+def rate(scratch: Path, rows: int | None, variant: str = "fp32") -> dict[str, Any]:
     """Return the rates of one process on all cores, and of Ray with one and two one-core workers."""
     count = rows or 200_000
     data = sentences(scratch / "in.jsonl", count)
@@ -79,12 +101,13 @@ def rate(scratch: Path, rows: int | None) -> dict[str, Any]:
         "input": str(data),
         "parameters": PARAMETERS,
     }
-    asked |= {"variant": "fp32", "carry": ["id"]}
-    model = load(variant="fp32", streams=None)
+    asked |= {"variant": variant, "carry": ["id"]}
+    model = load(variant=variant, streams=None)
     texts = [json.loads(line)["text"] for line in data.open(encoding="utf-8")]
     began = time.monotonic()
     expected = list(model.predict(TASK, texts, **PARAMETERS))
-    predict = {"seconds": time.monotonic() - began, "rows_per_second": count / (time.monotonic() - began)}
+    seconds = time.monotonic() - began
+    predict = {"seconds": seconds, "rows_per_second": count / seconds}
     del model
     runs = {"local": measured(**asked, output=str(scratch / "local"), engine="local")}
     for workers in (1, 2):
@@ -97,6 +120,7 @@ def rate(scratch: Path, rows: int | None) -> dict[str, Any]:
     rates = {name: working_rate(summary) for name, summary in runs.items()}
     return {
         "rows": count,
+        "variant": variant,
         "predict": predict,
         "rows_per_second": rates,
         "rows_per_second_with_start": {name: count / summary["seconds"] for name, summary in runs.items()},
@@ -140,14 +164,13 @@ def many(scratch: Path, rows: int | None) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     count = rows or 10_000_000
-    data = sentences(scratch / "in.jsonl", count)
+    data = _rows(scratch, count, MANY_WORDS)
     with nodes(1, 1) as cluster:
         summary = measured(
             bundle=str(TINY),
-            task="features",
+            **VECTORS,
             input=str(data),
             output=str(scratch / "out"),
-            parameters={"pooling": "cls", "truncation": True},
             carry=["id"],
             engine="ray",
             address=cluster.address,
@@ -161,7 +184,7 @@ def many(scratch: Path, rows: int | None) -> dict[str, Any]:
         place += len(ids)
     if place != count or summary["rows"] != count or summary["driver_peak_bytes"] > MOST_DRIVER:
         sys.exit(f"{place:,} of {count:,} rows, {summary['driver_peak_bytes']:,} bytes in the driver")
-    names = ("rows", "parts", "seconds", "driver_peak_bytes", "cpu_seconds", "errors")
+    names = ("rows", "parts", "parts_done_before", "seconds", "driver_peak_bytes", "cpu_seconds", "errors")
     return {name: summary[name] for name in names} | {"most_driver_bytes": MOST_DRIVER}
 
 
@@ -169,28 +192,42 @@ def kills(scratch: Path, rows: int | None) -> dict[str, Any]:
     """Return what became of a run whose workers are killed ten times and its driver twice."""
     import pyarrow.parquet as pq
 
-    count = rows or 40_000
-    data = sentences(scratch / "in.jsonl", count)
-    asked: dict[str, Any] = {
-        "bundle": str(default_bundle()),
-        "task": TASK,
-        "input": str(data),
-        "parameters": PARAMETERS,
-    }
-    asked |= {"variant": "fp32", "part_rows": 500}
+    count = rows or 200_000
+    asked: dict[str, Any] = {"bundle": str(TINY), **VECTORS, "input": str(_rows(scratch, count)), "part_rows": 2000}
     run(**asked, output=str(scratch / "local"), threads=1, streams=1)
     with nodes(1, 1) as cluster:
         settings = {**asked, "output": str(scratch / "out"), "engine": "ray", "address": cluster.address}
         command = [sys.executable, "-m", "bench.batch", "child", json.dumps(settings)]
         began = time.monotonic()
-        killed, printed = killed_again_and_again(command)
+        deaths, printed = killed_again_and_again(command)
         seconds = time.monotonic() - began
     summary = json.loads(printed.splitlines()[-1])
-    equal = pq.read_table(scratch / "out").equals(pq.read_table(scratch / "local"))
-    if not equal or summary["rows"] != count or killed != {"worker": 10, "driver": 2}:
+    table = pq.read_table(scratch / "out")
+    equal = table.equals(pq.read_table(scratch / "local"))
+    once = table.column("id").to_pylist() == list(range(count))
+    killed = {kind: sum(death["kind"] == kind for death in deaths) for kind in ("worker", "driver")}
+    if not equal or not once or summary["rows"] != count or killed != {"worker": 10, "driver": 2}:
         sys.exit(f"killed {killed}; {summary['rows']:,} of {count:,} rows; equal to one machine's: {equal}")
-    return {"rows": count, "parts": summary["parts"], "killed": killed, "seconds": seconds, "bit_for_bit_equal": equal}
+    return {
+        "rows": count,
+        "parts": summary["parts"],
+        "killed": killed,
+        "deaths": deaths,
+        "seconds": seconds,
+        "each_row_once": once,
+        "bit_for_bit_equal": equal,
+    }
 
+
+def _rows(scratch: Path, count: int, words: int | None = None) -> Path:
+    """Write the rows, or take those that are there."""
+    data = scratch / "in.jsonl"
+    if not data.exists():
+        sentences(scratch / "in.part", count, words).rename(data)
+    return data
+
+
+PROGRAMS = {"rate": rate, "many": many, "kills": kills}
 
 if __name__ == "__main__":
     main()

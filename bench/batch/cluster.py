@@ -61,10 +61,17 @@ def _started(start: Callable[[], Any]) -> Any:  # noqa: ANN401 — Ray's own
     raise AssertionError
 
 
-def sentences(path: Path, count: int) -> Path:
-    """Write so many rows of JSON lines: the sample text's sentences with a mask behind them, again and again."""
+def sentences(path: Path, count: int, words: int | None = None) -> Path:
+    """Write so many rows of JSON lines: the sample text's sentences with a mask behind them, again and again.
+
+    Args:
+        path: the file.
+        count: rows.
+        words: of each sentence so many words, from its first; None for all.
+    """
     text = (ROOT / "data" / "evaluation.txt").read_text(encoding="utf-8")
     pieces = [piece.strip() for line in text.splitlines() for piece in line.split(". ") if len(piece.split()) in WORDS]
+    pieces = [" ".join(piece.split(" ")[:words]) for piece in pieces]
     with path.open("w", encoding="utf-8") as file:
         for number in range(count):
             file.write(json.dumps({"id": number, "text": f"{pieces[number % len(pieces)]} [MASK]."}) + "\n")
@@ -72,30 +79,43 @@ def sentences(path: Path, count: int) -> Path:
 
 
 def actors() -> list[int]:
-    """Return the processes of a batch's actors, on any node of this machine."""
+    """Return the processes of a batch's actors, on any of the nodes that this process started."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = path.read_bytes()
         except OSError:
             continue
-        if line.startswith(b"ray::") and b"Answering" in line:
-            found.append(int(path.parent.name))
+        number = int(path.parent.name)
+        if line.startswith(b"ray::") and b"Answering" in line and _started_here(number):
+            found.append(number)
     return found
+
+
+def _started_here(number: int) -> bool:
+    """Return whether a process descends from this one."""
+    try:
+        while number > 1 and number != os.getpid():
+            stat = Path("/proc", str(number), "stat").read_text(encoding="utf-8")
+            number = int(stat.rpartition(")")[2].split()[1])
+    except OSError:
+        return False
+    return number == os.getpid()
 
 
 def killed_again_and_again(
     command: Sequence[str], *, workers: int = 10, drivers: int = 2, seed: int = 7
-) -> tuple[dict[str, int], str]:
+) -> tuple[list[dict[str, Any]], str]:
     """Run a command of Ray's engine; kill (SIGKILL) workers and the driver at seeded moments, and let it end at last.
 
     Returns:
-        How many of each were killed, and what the last run of the command printed.
+        Who was killed and when, and what the last run of the command printed.
 
     Raises:
         RuntimeError: where the last run of the command fails.
     """
-    chance, killed = random.Random(seed), {"worker": 0, "driver": 0}  # noqa: S311 — no secret
+    chance, began = random.Random(seed), time.monotonic()  # noqa: S311 — no secret
+    deaths: list[dict[str, Any]] = []
     order = ["worker"] * workers
     for share in range(1, drivers + 1):
         order.insert(share * workers // (drivers + 1) + share - 1, "driver")
@@ -113,11 +133,11 @@ def killed_again_and_again(
                 continue
             kind = order.pop(0)
             os.kill(driver.pid if kind == "driver" else chance.choice(there), signal.SIGKILL)
-            killed[kind] += 1
+            deaths.append({"kind": kind, "seconds": round(time.monotonic() - began, 1)})
             if kind == "driver":
                 break
         stdout, stderr = driver.communicate()
         if driver.returncode == 0:
-            return killed, stdout
+            return deaths, stdout
         if driver.returncode != -signal.SIGKILL:
             raise RuntimeError(stderr)

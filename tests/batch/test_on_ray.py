@@ -119,9 +119,10 @@ def test_workers_and_the_driver_are_killed(bundle, data, one_machine, tmp_path):
     with nodes(1, 1) as cluster:
         arguments = [bundle, "fill-mask", data, "--output", out, "-p", "top_k=2", "--part-rows", "250"]
         arguments += ["--engine", "ray", "--address", cluster.address, "--json"]
-        killed, printed = killed_again_and_again(command(*arguments), workers=3, drivers=1)
-    assert killed["driver"] == 1
-    assert killed["worker"] >= 1, killed  # the last ones come too late on a quick machine
+        deaths, printed = killed_again_and_again(command(*arguments), workers=3, drivers=1)
+    killed = [death["kind"] for death in deaths]
+    assert killed.count("driver") == 1
+    assert killed.count("worker") >= 1, killed  # the last ones come too late on a quick machine
     assert json.loads(printed)["rows"] == ROWS
     assert not (out / "_bertport" / "tmp").exists()
     check(out, one_machine)
@@ -162,22 +163,34 @@ def test_no_cluster_there_is_one_sentence(bundle, data, tmp_path):
             )
 
 
+def check_refused(done, code, sentence):
+    """See that a command ended with a code and one sentence of ours: Ray's own core prints lines beside it.
+
+    Those are of C++ (ray-project/ray#53727), on the same stream, and no setting of Ray's keeps all of them away.
+    """
+    assert done.returncode == code, done.stderr
+    ours = [line for line in done.stderr.splitlines() if line.startswith("bertport: ")]
+    assert len(ours) == 1, done.stderr
+    assert ours[0].startswith("bertport: error: ")
+    assert sentence in ours[0]
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+
+
 def test_what_a_node_meets_is_one_sentence(two_nodes, bundle, tmp_path):
     places = ["--engine", "ray", "--address", two_nodes]
-    for number, (more, sentence) in enumerate(
+    for number, (more, code, sentence) in enumerate(
         (
-            (["--provider", "cuda"], "a worker asks for 1 CPU and 1 GPU, and the largest machine"),
-            (["--threads", "2"], "a worker asks for 2 CPUs, and the largest machine of the cluster has 1 CPUs"),
-            (["--provider", "openvino"], "provider 'openvino'"),
-            (["--on-error", "fail"], "the line at byte 0 of"),
+            (["--provider", "cuda"], 2, "a worker asks for 1 CPU and 1 GPU, and the largest machine"),
+            (["--threads", "2"], 2, "a worker asks for 2 CPUs, and the largest machine of the cluster has 1 CPUs"),
+            (["--provider", "openvino"], 2, "provider 'openvino'"),
+            (["--on-error", "fail"], 2, "the line at byte 0 of"),
         )
     ):
         bad = tmp_path / f"bad{number}.jsonl"
         bad.write_text('{"text": "no mask"}\n')
         done = asked(bundle, "fill-mask", bad, "--output", tmp_path / f"out{number}", *places, *more)
-        assert done.returncode in {1, 2}
-        assert sentence in done.stderr
-        assert done.stderr.count("\n") == 1, done.stderr
+        check_refused(done, code, sentence)
 
 
 @pytest.fixture
@@ -212,20 +225,15 @@ def test_what_one_node_sees_otherwise_is_one_sentence(apart, bundle, data, tmp_p
     # The input is the driver's alone.
     shutil.copy(data, place / "in.jsonl")
     done = asked(bundle, "fill-mask", place / "in.jsonl", "--output", tmp_path / "a", *places)
-    assert done.returncode == 2
-    assert f"cannot use {place}/in.jsonl (No such file or directory)" in done.stderr
-    assert done.stderr.count("\n") == 1
+    check_refused(done, 2, f"cannot use {place}/in.jsonl (No such file or directory)")
     # So is the output: the node would write on its own disk.
     done = asked(bundle, "fill-mask", data, "--output", place / "out", *places)
-    assert done.returncode == 2
-    assert f"the output {place}/out is not seen from" in done.stderr
-    assert done.stderr.count("\n") == 1
+    check_refused(done, 2, f"the output {place}/out is not seen from")
     assert not list(own.rglob("part-*"))
     # The bundle is not there, then is another one.
     shutil.copytree(bundle, place / "bundle")
     done = asked(place / "bundle", "fill-mask", data, "--output", tmp_path / "b", *places)
-    assert done.returncode == 2
-    assert "does not load the bundle of this run" in done.stderr
+    check_refused(done, 2, "does not load the bundle of this run")
     assert "--ship" in done.stderr
     shutil.copytree(bundle, own / "bundle")
     manifest = own / "bundle" / "manifest.json"
@@ -234,9 +242,7 @@ def test_what_one_node_sees_otherwise_is_one_sentence(apart, bundle, data, tmp_p
     value.pop("digest", None)
     manifest.write_text(json.dumps(value))
     done = asked(place / "bundle", "fill-mask", data, "--output", tmp_path / "b", *places)
-    assert done.returncode == 1
-    assert "digest" in done.stderr
-    assert done.stderr.count("\n") == 1
+    check_refused(done, 1, "digest")
     # Passed on through Ray, the same command goes on.
     done = asked(place / "bundle", "fill-mask", data, "--output", tmp_path / "b", *places, "--ship")
     assert done.returncode == 0, done.stderr

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from bertport.batch import run
 from bertport.batch.cli import batch
 from bertport.batch.engines import ENGINES, Engine
-from bertport.batch.job import Part
+from bertport.batch.job import Part, Span
 from bertport.batch.places import open_place
 from bertport.batch.reading import chunks, cut, read_source
+from bertport.batch.worker import Counts
 from bertport.runtime import load
 from bertport.runtime.errors import BundleError, InputTextError, MissingDependencyError, PathError, UsageError
 from tests.conftest import contents
@@ -78,10 +79,48 @@ def test_every_line_is_in_exactly_one_part(rows, step, tmp_path_factory):
     place, size = open_place(str(path)), path.stat().st_size
     source = read_source(place, place.files(), "fill-mask", columns={}, carry=None)
     parts = [
-        Part(number=first, url=str(path), first=first, last=min(size, first + step), weight=1)
+        Part(number=first, spans=(Span(str(path), first, min(size, first + step)),), weight=1)
         for first in range(0, size, step)
     ]
     assert [text for part in parts for chunk in chunks(part, source) for text in chunk.inputs] == rows
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_small_files_share_a_part_and_its_batches(ending, tiny_bundle, expected, tmp_path, monkeypatch):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number, row in enumerate(BAD):
+        if ending == "parquet":
+            pq.write_table(pa.Table.from_pylist([row]), folder / f"{number}.parquet")
+        else:
+            lines(folder / f"{number}.jsonl", [row])
+    widths = []
+    observe = Counts.observe
+    monkeypatch.setattr(Counts, "observe", lambda self, lengths: (widths.append(len(lengths)), observe(self, lengths)))
+    summary = ask(tiny_bundle, folder, tmp_path / "out")
+    assert summary["parts"] == 1
+    assert max(widths) > 1  # a text of each of several files in one batch of the model
+    table = pq.read_table(tmp_path / "out")
+    assert table.column("id").to_pylist() == list(range(len(BAD)))
+    assert words(tmp_path / "out") == [*expected[:3], None, *expected[4:]]
+    monkeypatch.setattr("bertport.batch.reading.MOST_FILES", 4)
+    assert ask(tiny_bundle, folder, tmp_path / "four")["parts"] == -(-len(BAD) // 4)
+    assert pq.read_table(tmp_path / "four").column("id").to_pylist() == list(range(len(BAD)))
+    where = "row 1" if ending == "parquet" else "the line at byte 0"
+    with pytest.raises(UsageError, match=f"{where} of {folder}/3.{ending} has no answer"):
+        ask(tiny_bundle, folder, tmp_path / "fail", on_error="fail")
+
+
+def test_large_rows_of_parquet_are_read_few_at_once(tmp_path):
+    path = tmp_path / "in.parquet"
+    texts = [f"{number} " * (1 << 17) for number in range(12)]
+    pq.write_table(pa.table({"text": texts}), path, use_dictionary=False)
+    place = open_place(str(path))
+    source = read_source(place, place.files(), "fill-mask", columns={}, carry=[])
+    [part] = cut(place, place.files(), source, 100)
+    read = list(chunks(part, source))
+    assert [text for chunk in read for text in chunk.inputs] == texts
+    assert max(sum(map(len, chunk.inputs)) for chunk in read) <= 1 << 20
 
 
 @pytest.mark.parametrize(("groups", "rows"), [(3, 4), (100, 1), (2, 100)])
@@ -93,7 +132,7 @@ def test_parts_of_parquet_are_rows_wherever_groups_end(groups, rows, tmp_path):
     parts = cut(place, place.files(), source, rows)
     read = [chunk for part in parts for chunk in chunks(part, source)]
     assert [number for chunk in read for number in chunk.carried.column("id").to_pylist()] == list(range(len(GOOD)))
-    assert [place for chunk in read for place in chunk.places] == list(range(1, len(GOOD) + 1))
+    assert [number for chunk in read for _, number in chunk.places] == list(range(1, len(GOOD) + 1))
     assert len(parts) == -(-len(GOOD) // rows)
 
 
@@ -123,6 +162,15 @@ def test_what_fits_no_column_is_kept_as_json(tiny_bundle, tmp_path):
     assert [json.loads(row["other_fields"]) for row in table[-2:]] == [{"id": "ten"}, {"id": 2.5, "é": 1}]
     assert table[-2]["list"] == '[1, {"a": null}]'
     assert {row["other_fields"] for row in table[:-2]} == {None}
+
+
+def test_a_number_that_is_not_a_double_keeps_its_digits(tiny_bundle, tmp_path):
+    numbers = [1.5, 7, 2**53 + 1, 10**30 + 1, 10**400]
+    data = lines(tmp_path / "in.jsonl", [{"text": "a [MASK]", "x": number} for number in numbers])
+    ask(tiny_bundle, data, tmp_path / "out", carry=None)
+    table = pq.read_table(tmp_path / "out").to_pylist()
+    assert [row["x"] for row in table] == [1.5, 7.0, None, None, None]
+    assert [json.loads(row["other_fields"])["x"] for row in table[2:]] == numbers[2:]
 
 
 class Killed(Exception):  # noqa: N818 — stands for a death, not an error
@@ -218,6 +266,15 @@ def test_what_cannot_be_is_one_sentence(tiny_bundle, tmp_path):
         with pytest.raises(error, match=sentence):
             ask(tiny_bundle, asked, out, **chosen)
         assert not out.exists()
+    for where in (tmp_path / "two" / "out", tmp_path / "two" / "." / "out", tmp_path / "two"):
+        with pytest.raises(UsageError, match=r"is inside the input .*two.*give a folder beside it"):
+            ask(tiny_bundle, tmp_path / "two", where)
+    with pytest.raises(UsageError, match="is an empty path"):
+        ask(tiny_bundle, data, "")
+    with pytest.raises(UsageError, match="'id' is to be carried 2 times"):
+        ask(tiny_bundle, data, out, carry=["id", "id"])
+    with pytest.raises(PathError, match=r"cannot use zip://a.jsonl::.*none.zip \(No such file"):
+        ask(tiny_bundle, f"zip://a.jsonl::{tmp_path}/none.zip", out)
     with pytest.raises(PathError, match=r"is not empty \('notes.txt'\), and holds no run"):
         ask(tiny_bundle, data, tmp_path / "foreign")
     with pytest.raises(UsageError, match="unknown parameter of fill-mask 'pooling'"):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bertport.batch.tasks import TASKS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from bertport.batch.tasks import Form, Shape
 
-__all__ = ["ERROR", "FAIL", "HUB", "ON_ERROR", "OTHER", "Carriers", "Job", "Part", "Runs", "Source"]
+__all__ = ["ERROR", "FAIL", "HUB", "ON_ERROR", "OTHER", "Carriers", "Job", "Part", "Runs", "Source", "Span"]
 
 ON_ERROR = ("fail", "keep", "drop")
 """What happens to a row that has no answer: the run ends, the row is written with its error, or it is left out."""
@@ -25,20 +25,42 @@ OTHER = "other_fields"
 """The column of JSON lines' fields that have no column of their own: a JSON object as text, or null."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A part of the work: neighbouring rows of one file, and the one file that their answers become."""
+class Span(NamedTuple):
+    """Neighbouring rows of one file."""
 
-    number: int
-    """Its place in the order of the input, counted from 0."""
     url: str
     """The file."""
     first: int
-    """Its first row in a Parquet file; of JSON lines the byte from which on a line may begin in it."""
+    """The first row in a Parquet file; of JSON lines the byte from which on a line may begin in it."""
     last: int
-    """The row or byte behind its last; -1 for the end of the file."""
+    """The row or byte behind the last; -1 for the end of the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part of the work: rows of one file, or of several small ones, and the one file that their answers become."""
+
+    number: int
+    """Its place in the order of the input, counted from 0."""
+    spans: tuple[Span, ...]
+    """Its rows, in order."""
     weight: int
     """Rows or bytes, as far as they are known beforehand: its share of the work."""
+
+    @classmethod
+    def listed(cls, number: int, row: Sequence[Any]) -> Part:
+        """Return the part that `row` made a JSON value.
+
+        Raises:
+            ValueError, TypeError: for another value.
+        """
+        weight, *spans = row
+        return cls(number=number, weight=weight, spans=tuple(Span(*span) for span in spans))
+
+    @property
+    def row(self) -> list[Any]:
+        """Return the part without its number as a JSON value."""
+        return [self.weight, *map(list, self.spans)]
 
     @property
     def name(self) -> str:

@@ -62,7 +62,7 @@ class Answering:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Make parts, given as JSON, and return as JSON what was counted, or why one cannot be made."""
-        return {"outcome": [json.dumps(self._outcome(Part(**json.loads(text)))) for text in batch["part"]]}
+        return {"outcome": [json.dumps(self._outcome(Part.listed(*json.loads(text)))) for text in batch["part"]]}
 
     def _outcome(self, part: Part) -> dict[str, Any]:
         try:
@@ -111,9 +111,7 @@ def make_parts(job: Job, parts: Sequence[Part], carriers: Carriers) -> Iterator[
         context.max_consecutive_actor_init_deaths = workers + DEATHS
         context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        described = [
-            {"part": json.dumps({name: getattr(part, name) for name in Part.__dataclass_fields__})} for part in parts
-        ]
+        described = [{"part": json.dumps([part.number, part.row])} for part in parts]
         with warnings.catch_warnings():
             # Only this way can an actor's retries be bounded and its place be spread in 2.60; it goes in 2.64.
             warnings.simplefilter("ignore", DeprecationWarning)

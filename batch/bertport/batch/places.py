@@ -174,13 +174,16 @@ def open_place(url: str) -> Place:
     """Return the place that a path or a URL names; nothing is read yet.
 
     Raises:
-        UsageError: for a kind of URL that fsspec does not know.
+        UsageError: for an empty path, and a kind of URL that fsspec does not know.
+        PathError: for an archive or a server that cannot be reached.
         MissingDependencyError: where fsspec, or the package for this kind of URL, is not installed.
     """
     try:
         import fsspec
     except ModuleNotFoundError as error:
         raise MissingDependencyError("batch", "fsspec", "batch") from error
+    if not url:  # to fsspec it is the current folder, and to a shell a variable that is not set
+        raise UsageError("the input or output is an empty path: name it, as . for the current folder")
     try:
         fs, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
@@ -190,6 +193,8 @@ def open_place(url: str) -> Place:
         ) from error
     except ValueError as error:
         raise UsageError(f"cannot open {url} ({excerpt(str(error), 200)}): give a path, or a URL of fsspec") from error
+    except Exception as error:  # an archive is opened, and some servers are asked, at once: each has errors of its own
+        raise unreachable(url, error) from error
     return Place(url, fs, str(path))
 
 

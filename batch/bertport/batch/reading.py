@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from bertport.batch.job import OTHER, Part, Source
+from bertport.batch.job import OTHER, Part, Source, Span
 from bertport.batch.places import open_place, unreachable
 from bertport.batch.tasks import TASKS
-from bertport.runtime.errors import InputTextError, PathError, UnknownNameError
+from bertport.runtime.errors import InputTextError, PathError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
@@ -35,8 +35,12 @@ SAMPLE_ROWS, SAMPLE_BYTES = 1000, 4 << 20
 """Of the first file of JSON lines, so many rows, or bytes, say which columns there are."""
 LONGEST_LINE = 16 << 20
 """Bytes of a line, at most, as `bertport predict` takes it."""
-CHUNK_ROWS, CHUNK_CHARACTERS = 2048, 1 << 20
-"""Rows, and about how many characters, are held at once."""
+CHUNK_ROWS, CHUNK_BYTES = 2048, 1 << 20
+"""Rows, and about how many bytes of them, are held at once."""
+MOST_FILES = 256
+"""Files of a part, at most: it opens one after the other."""
+UNPACKED = 4
+"""Times as large as its file compressed text is taken to be, where files of a part are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,10 @@ class Chunk:
     """The input of each row, or an InputTextError."""
     carried: pa.Table
     """The columns that are written beside the answers."""
-    places: list[int]
-    """Of each row, its number in a Parquet file, counted from 1, or the byte at which its line begins."""
+    places: list[tuple[str, int]]
+    """Of each row, its file, and its number in a Parquet file, counted from 1, or the byte at which its line begins."""
+    size: int
+    """About how many bytes the rows have."""
 
 
 def form_of(file: File) -> tuple[str, str]:
@@ -81,6 +87,7 @@ def read_source(
         PathError: for files of formats that are not known, or that differ, and for one that cannot be read.
         InputTextError: where the columns that the task needs are not there, or have other types.
         UnknownNameError: for a task that there is not, and a name that is none of the task's.
+        UsageError: for a column that is to be carried twice.
     """
     import pyarrow as pa
 
@@ -101,11 +108,7 @@ def read_source(
     form, named = _chosen(place, task, forms, schema.names, columns)
     for name, column in named.items():
         _check_type(place, task, name, schema.field(column), form, form_name)
-    wanted = list(schema.names) if carry is None else list(carry)
-    for column in wanted:
-        if column not in schema.names:
-            raise UnknownNameError("column to carry", column, schema.names)
-    kept = pa.schema([schema.field(column) for column in wanted])
+    kept = _kept(schema, carry)
     other = form_name == "json" and carry is None
     if other:
         kept = kept.append(pa.field(OTHER, pa.string()))
@@ -117,6 +120,21 @@ def read_source(
         other=other,
         schema=kept.serialize().to_pybytes(),
     )
+
+
+def _kept(schema: pa.Schema, carry: Sequence[str] | None) -> pa.Schema:
+    """Return the columns that are written beside the answers."""
+    import pyarrow as pa
+
+    wanted = list(schema.names) if carry is None else list(carry)
+    for column in wanted:
+        if column not in schema.names:
+            raise UnknownNameError("column to carry", column, schema.names)
+        if wanted.count(column) > 1:
+            raise UsageError(
+                f"the column {excerpt(column, 100)} is to be carried {wanted.count(column)} times: name it once"
+            )
+    return pa.schema([schema.field(column) for column in wanted])
 
 
 def _chosen(
@@ -227,7 +245,7 @@ def _type_of(kinds: set[str]) -> pa.DataType:
 
 
 def cut(place: Place, files: Sequence[File], source: Source, rows: int) -> list[Part]:
-    """Return the parts of the input, in order: of about `rows` rows, none across two files.
+    """Return the parts of the input, in order: of about `rows` rows, of several files where they are smaller.
 
     Raises:
         InputTextError: for a Parquet file whose columns are not those of the first.
@@ -237,6 +255,7 @@ def cut(place: Place, files: Sequence[File], source: Source, rows: int) -> list[
 
     stored = [_beside(place, file).stored() for file in files]
     spans: list[list[tuple[int, int, int]]] = []
+    limit = rows
     if source.format == "parquet":
         with ThreadPoolExecutor(16) as pool:  # each waits for a file's footer
             counts = list(pool.map(lambda file: _counted(place, file, source), files))
@@ -245,10 +264,10 @@ def cut(place: Place, files: Sequence[File], source: Source, rows: int) -> list[
             for count in counts
         ]
     else:
-        step = max(1, _bytes_a_row(place, files[0])) * rows
+        limit = step = max(1, _bytes_a_row(place, files[0])) * rows
         for file in files:
             if form_of(file)[1]:
-                spans.append([(0, -1, file.size)])
+                spans.append([(0, -1, file.size * UNPACKED)])
             else:
                 spans.append(
                     [
@@ -256,10 +275,17 @@ def cut(place: Place, files: Sequence[File], source: Source, rows: int) -> list[
                         for first in range(0, file.size, step)
                     ]
                 )
-    flat = [(url, span) for url, found in zip(stored, spans, strict=True) for span in found]
+    groups: list[tuple[list[Span], int]] = []
+    for url, found in zip(stored, spans, strict=True):
+        for first, last, weight in found:
+            span = Span(url, first, last)
+            if groups and groups[-1][1] + weight <= limit and len(groups[-1][0]) < MOST_FILES:
+                groups[-1] = ([*groups[-1][0], span], groups[-1][1] + weight)
+            else:
+                groups.append(([span], weight))
     return [
-        Part(number=number, url=url, first=first, last=last, weight=max(1, weight))
-        for number, (url, (first, last, weight)) in enumerate(flat)
+        Part(number=number, spans=tuple(joined), weight=max(1, weight))
+        for number, (joined, weight) in enumerate(groups)
     ]
 
 
@@ -302,10 +328,34 @@ def chunks(part: Part, source: Source) -> Iterator[Chunk]:
         PathError: where the file cannot be read.
         InputTextError: for a column that is not there, or has another type.
     """
-    yield from _table_chunks(part, source) if source.format == "parquet" else _line_chunks(part, source)
+    read = _table_chunks if source.format == "parquet" else _line_chunks
+    held: list[Chunk] = []
+    rows = size = 0
+    for chunk in (chunk for span in part.spans for chunk in read(span, source)):
+        rows, size = rows + len(chunk.inputs), size + chunk.size
+        if held and (rows > CHUNK_ROWS or size > CHUNK_BYTES):
+            yield _joined(held)
+            held, rows, size = [], len(chunk.inputs), chunk.size
+        held.append(chunk)
+    if held:
+        yield _joined(held)
 
 
-def _table_chunks(part: Part, source: Source) -> Iterator[Chunk]:
+def _joined(held: list[Chunk]) -> Chunk:
+    """Return the rows of several small files together: they share the model's batches."""
+    import pyarrow as pa
+
+    if len(held) == 1:
+        return held[0]
+    return Chunk(
+        inputs=[value for chunk in held for value in chunk.inputs],
+        carried=pa.concat_tables([chunk.carried for chunk in held]),
+        places=[place for chunk in held for place in chunk.places],
+        size=sum(chunk.size for chunk in held),
+    )
+
+
+def _table_chunks(part: Span, source: Source) -> Iterator[Chunk]:
     import pyarrow as pa
 
     kept = pa.ipc.read_schema(pa.py_buffer(source.schema))
@@ -321,7 +371,7 @@ def _table_chunks(part: Part, source: Source) -> Iterator[Chunk]:
                 groups.append(group)
             start += count
         row = before
-        for batch in table.iter_batches(batch_size=CHUNK_ROWS, row_groups=groups, columns=read):
+        for batch in table.iter_batches(batch_size=_rows_at_once(table, groups), row_groups=groups, columns=read):
             first, last = max(part.first - row, 0), min(part.last - row, batch.num_rows)
             row += batch.num_rows
             if last <= first:
@@ -330,30 +380,39 @@ def _table_chunks(part: Part, source: Source) -> Iterator[Chunk]:
             cells = rows.select(list(dict.fromkeys(source.columns.values()))).to_pylist()
             inputs = [_input(cell, source) for cell in cells]
             begin = row - batch.num_rows + first
-            yield Chunk(inputs, rows.select(kept.names), list(range(begin + 1, begin + 1 + len(inputs))))
+            places = [(part.url, number) for number in range(begin + 1, begin + 1 + len(inputs))]
+            yield Chunk(inputs, rows.select(kept.names), places, rows.nbytes)
 
 
-def _line_chunks(part: Part, source: Source) -> Iterator[Chunk]:
+def _rows_at_once(table: Any, groups: Sequence[int]) -> int:  # noqa: ANN401 — pyarrow has no types
+    """Return how many rows of a Parquet file are read at once: fewer where they are large."""
+    found = [table.metadata.row_group(group) for group in groups]
+    largest = max((group.total_byte_size / max(1, group.num_rows) for group in found), default=1)
+    return max(1, min(CHUNK_ROWS, int(CHUNK_BYTES / max(1, largest))))
+
+
+def _line_chunks(part: Span, source: Source) -> Iterator[Chunk]:
     import pyarrow as pa
 
     kept = pa.ipc.read_schema(pa.py_buffer(source.schema))
     inputs: list[Any] = []
     columns: dict[str, list[Any]] = {name: [] for name in kept.names}
-    places: list[int] = []
+    places: list[tuple[str, int]] = []
     held = 0
 
     def chunk() -> Chunk:
         arrays = [pa.array(columns[item.name], type=item.type) for item in kept]
-        return Chunk(inputs, pa.Table.from_arrays(arrays, schema=kept) if arrays else _empty(len(inputs)), places)
+        carried = pa.Table.from_arrays(arrays, schema=kept) if arrays else _empty(len(inputs))
+        return Chunk(inputs, carried, places, held)
 
     for start, raw in _raw_lines(open_place(part.url), part.first, part.last):
         value = _object(raw)
-        places.append(start)
+        places.append((part.url, start))
         held += len(raw)
         broken = isinstance(value, InputTextError)
         inputs.append(value if isinstance(value, InputTextError) else _input(value, source))
         _keep({} if isinstance(value, InputTextError) else value, kept, columns, source, broken=broken)
-        if len(inputs) >= CHUNK_ROWS or held >= CHUNK_CHARACTERS:
+        if len(inputs) >= CHUNK_ROWS or held >= CHUNK_BYTES:
             yield chunk()
             inputs, columns, places, held = [], {name: [] for name in kept.names}, [], 0
     if inputs:
@@ -387,13 +446,22 @@ def _keep(
 def _fitting(cell: Any, type_: str) -> tuple[bool, Any]:  # noqa: ANN401 — a JSON value
     """Return whether a value fits a column's type, and the value as the column holds it; null where it does not."""
     kind = _kind(cell)
+    if type_ == "double" and isinstance(cell, int) and not isinstance(cell, bool):
+        return _as_double(cell)
     if kind in {"null", type_}:
         return (True, cell) if kind != "string" or _whole(cell) else (False, None)
-    if type_ == "double" and kind == "int64":
-        return True, float(cell)
     if type_ == "string":
         return True, json.dumps(cell, ensure_ascii=True)
     return False, None
+
+
+def _as_double(number: int) -> tuple[bool, float | None]:
+    """Return whether a double is exactly this number, and the double."""
+    try:
+        value = float(number)
+    except OverflowError:
+        return False, None
+    return (True, value) if value == number else (False, None)
 
 
 def _whole(text: str) -> bool:

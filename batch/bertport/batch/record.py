@@ -101,17 +101,14 @@ def open_record(output: Place, asked: Mapping[str, Any], make_parts: Any) -> Rec
         _refuse_others(output)
         record = Record(output=output, id=uuid.uuid4().hex, parts=make_parts())
         output.make()
-        rows = [[part.url, part.first, part.last, part.weight] for part in record.parts]
+        rows = [part.row for part in record.parts]
         text = json.dumps({"format": FORMAT, "id": record.id, "asked": asked, "parts": rows})
         folder.child("run.json").write(text.encode(), scratch(output))
         return record
     try:
         stored = json.loads(content)
         version, there, rows = stored["format"], stored["asked"], stored["parts"]
-        parts = [
-            Part(number=number, url=url, first=first, last=last, weight=weight)
-            for number, (url, first, last, weight) in enumerate(rows)
-        ]
+        parts = [Part.listed(number, row) for number, row in enumerate(rows)]
     except (ValueError, KeyError, TypeError) as error:
         raise PathError(
             f"{folder.url}/run.json is no record of a run ({excerpt(str(error), 100)}): give another folder"

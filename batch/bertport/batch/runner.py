@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,6 @@ from bertport.runtime.errors import MissingDependencyError, PathError, UnknownNa
 from bertport.runtime.installation import first_missing
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping, Sequence
 
     from bertport.batch.job import Part, Source
@@ -111,12 +111,13 @@ def run(  # noqa: PLR0913 — each is one choice, by keyword
         streams=streams,
         memory=memory,
     )
-    place = open_place(str(input))
+    place, target = open_place(str(input)), open_place(str(output))
+    _check_apart(place, target)
     files = _files(place)
     record, job, model = _prepared(
         place,
         files,
-        open_place(str(output)),
+        target,
         task,
         runs,
         parameters=dict(parameters or {}),
@@ -173,6 +174,20 @@ def _check(engine: str, on_error: str, part_rows: int, workers: int | None, *, s
         raise MissingDependencyError("batch", missing, "batch")
     if engine == RAY and first_missing(("ray.data",)) is not None:
         raise MissingDependencyError("batch --engine ray", "ray", "ray")
+
+
+def _check_apart(place: Place, output: Place) -> None:
+    """Raise UsageError where the parts would be in the input's folder, and so rows when the command is given again."""
+    if place.fs != output.fs:
+        return
+    folder, inside = (
+        f"{(os.path.realpath(each.path) if each.local else each.path).rstrip('/')}/" for each in (place, output)
+    )
+    if inside.startswith(folder):
+        raise UsageError(
+            f"the output {output.url} is inside the input {place.url}, of which its parts would become rows: give a "
+            "folder beside it"
+        )
 
 
 def _absolute(bundle: str) -> str:

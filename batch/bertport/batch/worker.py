@@ -84,7 +84,7 @@ def reason_of(message: str) -> str:
     'the input has N tokens and N are taken'
     """
     bare = re.sub(r"\s*\([^()]*\)", "", message)
-    return re.sub(r"\d[\d,]*", "N", re.split(r'(?<!"): ', bare, maxsplit=1)[0])[:120]
+    return re.sub(r"\d[\d,]*", "N", re.split(r'(?<!"): |, not ', bare, maxsplit=1)[0])[:120]
 
 
 class Worker:
@@ -183,14 +183,12 @@ class Worker:
             at = 0
             for answers in _bounded(outcomes):
                 began = time.thread_time()
-                table = self._table(part, chunk, at, answers, counts, schema)
+                table = self._table(chunk, at, answers, counts, schema)
                 counts.cpu["write"] += time.thread_time() - began
                 yield table
                 at += len(answers)
 
-    def _table(  # noqa: PLR0913, PLR0917 — what rows are made of
-        self, part: Part, chunk: Chunk, at: int, answers: list[Any], counts: Counts, schema: pa.Schema
-    ) -> pa.Table:
+    def _table(self, chunk: Chunk, at: int, answers: list[Any], counts: Counts, schema: pa.Schema) -> pa.Table:
         """Return the rows of answers: what is carried, the answers' columns, and the errors."""
         import pyarrow as pa
 
@@ -199,7 +197,7 @@ class Worker:
         fields: list[Mapping[str, Any] | None] = [None] * len(answers)
         for row, answer in enumerate(answers):
             if isinstance(answer, BertportError):
-                self._refuse(part, chunk.places[at + row], answer)
+                self._refuse(chunk.places[at + row], answer)
                 errors[row] = answer.message
                 counts.failed(answer.message)
             else:
@@ -218,12 +216,13 @@ class Worker:
         assert table.schema.names[-1] == f"{prefix}{ERROR}"  # noqa: S101 — the order of `answer_schema`
         return table
 
-    def _refuse(self, part: Part, place: int, error: BertportError) -> None:
+    def _refuse(self, place: tuple[str, int], error: BertportError) -> None:
         """Raise UsageError for a row without an answer, where the run is to end there."""
         if self.job.on_error == FAIL:
-            where = f"row {place:,}" if self.job.source.format == "parquet" else f"the line at byte {place:,}"
+            url, number = place
+            where = f"row {number:,}" if self.job.source.format == "parquet" else f"the line at byte {number:,}"
             raise UsageError(
-                f"{where} of {part.url} has no answer ({excerpt(error.message, 300)}): mend it, or take "
+                f"{where} of {url} has no answer ({excerpt(error.message, 300)}): mend it, or take "
                 "--on-error keep or drop; the parts that are done are kept"
             )
 

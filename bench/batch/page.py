@@ -1,0 +1,110 @@
+"""The page of a batch's figures, from the files that the programs wrote."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from bench.checkout import ROOT, read_data
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["PAGE", "data", "text", "write"]
+
+PAGE = ROOT / "docs" / "research" / "batch.md"
+
+
+def data(name: str) -> Path:
+    """Return the file of a program's figures."""
+    return ROOT / "docs" / "data" / f"batch-{name}.json"
+
+
+def write(*, check: bool = False) -> None:
+    """Write the page; with `check`, exit with a sentence where it is not what would be written."""
+    made = text(*(read_data(data(name), f"bench.batch {name}") for name in ("rate", "many", "kills")))
+    if not check:
+        PAGE.write_text(made, encoding="utf-8")
+    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != made:
+        sys.exit(f"{PAGE.relative_to(ROOT)} is not what the data say: run python -m bench.batch page")
+
+
+def text(rate: dict[str, Any], many: dict[str, Any], kills: dict[str, Any]) -> str:
+    """Return the page that figures make."""
+    lines = ["# Batches on several nodes", ""]
+    lines += _wrapped(
+        "`bertport batch` on one machine, and on nodes of Ray: raylets of that same machine, each with one CPU. "
+        "`python -m bench.batch rate`, `many` and `kills` measure in the environment of `python3 dev.py ray`, and "
+        "`python -m bench.batch page` writes this page. Rows are sentences of the evaluation sample, again and again."
+    )
+    lines += ["", "## Rate", "", *_rate(rate), "", "## Very many rows", ""]
+    spent = many["cpu_seconds"]
+    lines += _wrapped(
+        f"{many['rows']:,} rows of four words and a mask each through a tiny model, on two one-core workers, in "
+        f"{many['parts']:,} parts: each row is there once, in order, {many['errors']:,} without an answer. The driver "
+        f"held {_mib(many['driver_peak_bytes'])} at most ({_mib(many['most_driver_bytes'])} are allowed) and used "
+        f"{spent['driver']:,.0f} CPU seconds beside the workers' {spent['workers']:,.0f}; the run took "
+        f"{many['seconds'] / 60:,.1f} minutes. {_made(many)}"
+    )
+    lines += ["", "## Deaths", ""]
+    lines += _wrapped(
+        f"{kills['rows']:,} sentences through the tiny model in {kills['parts']:,} parts. SIGKILL met a worker "
+        f"{kills['killed']['worker']} times and the driver {kills['killed']['driver']} times, at seeded moments within "
+        "0.8 seconds of a worker's being there; the command was given again after each death of the driver. At the end "
+        f"{'each row was there once' if kills['each_row_once'] else 'rows were missing or doubled'}, and the answers "
+        f"{'were' if kills['bit_for_bit_equal'] else 'were not'} bit for bit those of one machine that nothing "
+        f"interrupted. {_made(kills)}"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _rate(found: dict[str, Any]) -> list[str]:
+    """Return the table of rates and what it says."""
+    lines = [
+        "| engine | rows a second | with its start | workers' CPU s | reading | writing | driver's CPU s | its peak |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    names = {
+        "local": "`local`, both cores",
+        "ray 1": "`ray`, 1 one-core worker",
+        "ray 2": "`ray`, 2 one-core workers",
+    }
+    for name, shown in names.items():
+        cpu = found["cpu_seconds"][name]
+        lines.append(
+            f"| {shown} | {found['rows_per_second'][name]:,.0f} | {found['rows_per_second_with_start'][name]:,.0f} | "
+            f"{cpu['workers']:,.0f} | {cpu['reading']:.1f} | {cpu['writing']:.1f} | {cpu['driver']:.1f} | "
+            f"{_mib(found['driver_peak_bytes'][name])} |"
+        )
+    share, furthest = (
+        found["ray_2_of_local"],
+        max(each["furthest_score"] for each in found["equal_to_predict"].values()),
+    )
+    verdict = "met" if share >= found["bar"] else "missed"
+    said = (
+        f"{found['rows']:,} sentences, fill-mask by the default model's {found['variant']}; `Model.predict` on both "
+        f"cores: {found['predict']['rows_per_second']:,.0f} a second. Ray's two workers reach {share:.0%} of `local` "
+        f"while parts are made ({found['bar']:.0%} are asked for: {verdict}). Reading and writing are part of the "
+        "workers' CPU seconds; the peak is the driver's resident set. All answers are `Model.predict`'s, row by row: "
+        f"scores within {furthest:.1e}. {_made(found)}"
+    )
+    return [*lines, "", *_wrapped(said)]
+
+
+def _made(found: dict[str, Any]) -> str:
+    """Return where and when figures were made, and what else the machine did."""
+    first, last = found["load"]
+    machine = found["machine"]
+    return (
+        f"({machine['cpu']}, {machine['physical_cores']} cores; {found['date'][:10]}, commit {found['commit'][:9]}; "
+        f"load average {first:.1f} before and {last:.1f} after.)"
+    )
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
+
+
+def _wrapped(paragraph: str) -> list[str]:
+    return textwrap.wrap(paragraph, 120, break_long_words=False, break_on_hyphens=False)
