@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING
 
 from bertport.export.checkpoint.families import BERT, FAMILIES, family_of_class, possible_heads
 from bertport.export.checkpoint.heads import HEADS
+from bertport.runtime.bundle.hub_card import metadata
 from bertport.runtime.commands.render import in_columns, printable
 from bertport.runtime.heads import MLM
 from bertport.runtime.installation import portable_install_command
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from bertport.export.checkpoint.families import Family
     from bertport.runtime.bundle.manifest import Manifest
 
 __all__ = ["LIMITS_OF_TUNED", "LIMITS_OF_WORDS", "model_card", "restored_card"]
 
-PLAIN = re.compile(r"[A-Za-z][\w.-]*")
+PLAIN = re.compile(r"[A-Za-z][\w./-]*")
 """Texts that YAML reads as texts without quotes, but for these."""
 WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 FEATURES = ('model.features(["some text"], pooling="mean")', 'bertport features "some text" -m BUNDLE')
@@ -46,6 +47,7 @@ def model_card(
     *,
     alone: bool = False,
     licences: Mapping[str, str | None] | None = None,
+    datasets: Sequence[str] = (),
 ) -> str:
     """Write the card in Markdown, with the front matter that the Hugging Face Hub reads.
 
@@ -54,11 +56,12 @@ def model_card(
         tokens: the tokenizer's own tokens by those of BERT's that stand for them: `<mask>` by `[MASK]`.
         alone: whether the encoder alone was asked for, whatever heads the checkpoint holds.
         licences: what the checkpoints of heads that were added from others state, by head; None where one states none.
+        datasets: what the checkpoint's card says it was trained on, as ids of the Hub.
     """
     family = family_of_class(manifest.architecture.model_class) or FAMILIES[BERT]
     known = LIMITS_OF_WORDS if MLM in manifest.heads else LIMITS_OF_TUNED
     sections = (
-        _front_matter(manifest, family),
+        _front_matter(manifest, family, datasets),
         f"# {manifest.name}\n\n{_summary(manifest, family)}",
         "## Heads\n\n" + _with_tokens(_heads(manifest, family, alone=alone), tokens or {}),
         f"## Languages\n\n{', '.join(manifest.languages) or 'The checkpoint does not state them.'}",
@@ -84,27 +87,25 @@ def restored_card(manifest: Manifest, model_class: str) -> str:
         manifest: the bundle's.
         model_class: transformers' class of the checkpoint.
     """
-    front = "\n".join(["---", *_terms(manifest), "---"])
+    known = metadata(manifest)
+    terms = [line for key in ("language", "license") if key in known for line in _entry(key, known[key])]
+    front = "\n".join(["---", *terms, "---"])
     origin = f"bertport restored it from a bundle, which was exported from the checkpoint `{manifest.source.name}`"
     return f"{front}\n\n# {manifest.name}\n\nA `{model_class}` of transformers: {origin}.\n"
 
 
-def _terms(manifest: Manifest) -> list[str]:
-    """Return the lines of the front matter that state the languages and the licence."""
-    lines = (
-        ["language:", *(f"  - {_scalar(language)}" for language in manifest.languages)] if manifest.languages else []
-    )
-    return lines + ([f"license: {_scalar(manifest.licence)}"] if manifest.licence else [])
+def _front_matter(manifest: Manifest, family: Family, datasets: Sequence[str]) -> str:
+    terms = metadata(manifest)
+    terms |= {"datasets": list(datasets)} if datasets else {}
+    terms["tags"] = [family.name, *terms["tags"]]
+    return "\n".join(["---", *(line for key, value in terms.items() for line in _entry(key, value)), "---"])
 
 
-def _front_matter(manifest: Manifest, family: Family) -> str:
-    lines = ["---", *_terms(manifest)]
-    if manifest.source.revision:
-        lines.append(f"base_model: {manifest.source.name}")
-    pipelines = [head.pipeline for name, head in HEADS.items() if name in manifest.heads and head.pipeline]
-    lines += [f"pipeline_tag: {pipeline}" for pipeline in pipelines[:1]]
-    lines += ["tags:", f"  - {family.name}", "  - onnx", "  - bertport", "---"]
-    return "\n".join(lines)
+def _entry(key: str, value: str | list[str]) -> list[str]:
+    """Return the lines of YAML of an entry: a text, or a list of texts."""
+    if isinstance(value, str):
+        return [f"{key}: {_scalar(value)}"]
+    return [f"{key}:", *(f"  - {_scalar(each)}" for each in value)]
 
 
 def _summary(manifest: Manifest, family: Family) -> str:

@@ -25,7 +25,7 @@ from bertport.export.dependencies import THROUGH_OPTIMUM, check_dependencies
 from bertport.export.graph import onnx_files
 from bertport.export.graph.build import FILES, GraphFiles, make_graphs
 from bertport.export.graph.tracing import TRACERS, Tracing, check_opset
-from bertport.export.metadata import architecture, read_front_matter, tool_versions
+from bertport.export.metadata import architecture, read_datasets, read_front_matter, tool_versions
 from bertport.export.progress import Event, Stages
 from bertport.export.sources import opened
 from bertport.export.validation.tokenizer import check_same, check_saved, check_tokenizer
@@ -256,8 +256,13 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
                 tools=tool_versions(),
                 files=describe_files(building),
             )
-            tokens, licences = _tokens(tokenizer), _licences_of_added(checkpoint)
-            card = model_card(manifest, tokens, alone=checkpoint.as_features, licences=licences)
+            card = model_card(
+                manifest,
+                _tokens(tokenizer),
+                alone=checkpoint.as_features,
+                licences=_licences_of_added(checkpoint),
+                datasets=read_datasets(located.card or located.directory),
+            )
             (building / "README.md").write_text(card, encoding="utf-8")
             write_manifest(building, manifest)
             write_first(building)

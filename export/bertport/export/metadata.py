@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bertport.export.graph.wrapper import EncoderWithHeads
 
-__all__ = ["architecture", "read_front_matter", "tool_versions"]
+__all__ = ["architecture", "read_datasets", "read_front_matter", "tool_versions"]
 
 TOOLS = ("bertport", "optimum", "optimum-onnx", "transformers", "torch", "onnx", "onnxruntime", "tokenizers")
 
@@ -54,6 +54,11 @@ def read_front_matter(directory: Path) -> tuple[tuple[str, ...], str | None]:
     tags = _texts(matter.get("language")) or _texts(matter.get("languages"))
     licences = _texts(matter.get("license"))
     return tags, licences[0] if licences else None
+
+
+def read_datasets(directory: Path) -> tuple[str, ...]:
+    """Return the data that a checkpoint was trained on, as its README.md states it; none where it cannot be read."""
+    return _texts(_front_matter(directory / "README.md").get("datasets"))
 
 
 def _front_matter(path: Path) -> dict[Any, Any]:

@@ -58,6 +58,7 @@ OWN = {
     "golden": "bertport.runtime.commands.bundles:golden",
     "pack": "bertport.runtime.commands.bundles:pack",
     "upgrade": "bertport.runtime.commands.bundles:upgrade",
+    "push": "bertport.runtime.commands.push:push",
     "doctor": "bertport.runtime.commands.doctor:doctor",
 }
 """The runtime's subcommands, in the order of the help."""

@@ -126,6 +126,8 @@ class Head:
     column of its last axis."""
     top_k: bool = False
     """Whether the graph may return the k likeliest classes in place of all of them."""
+    pipeline: str | None = None
+    """The Hub's name of its task, for the model card; None where the Hub has none."""
 
 
 HEADS: dict[str, Head] = {
@@ -138,6 +140,7 @@ HEADS: dict[str, Head] = {
             axes=(BATCH, SEQUENCE, VOCABULARY),
             decoded=True,
             top_k=True,
+            pipeline="fill-mask",
         ),
         Head(
             name=NSP,
@@ -178,6 +181,7 @@ HEADS: dict[str, Head] = {
             output="class_logits",
             axes=(BATCH, LABEL),
             aliases=("logits",),
+            pipeline="text-classification",
         ),
         Head(
             name=TOKEN_CLASSIFICATION,
@@ -185,6 +189,7 @@ HEADS: dict[str, Head] = {
             output="token_logits",
             axes=(BATCH, SEQUENCE, LABEL),
             aliases=("logits",),
+            pipeline="token-classification",
         ),
         Head(
             name=QUESTION_ANSWERING,
@@ -192,9 +197,16 @@ HEADS: dict[str, Head] = {
             output="span_logits",
             axes=(BATCH, SEQUENCE, SPAN),
             aliases=("start_logits", "end_logits"),
+            pipeline="question-answering",
         ),
         Head(name=MULTIPLE_CHOICE, title="multiple-choice", output="choice_logits", axes=(BATCH, CHOICE)),
-        Head(name=EMBEDDING, title="sentence-embedding", output="sentence_embedding", axes=(BATCH, HIDDEN)),
+        Head(
+            name=EMBEDDING,
+            title="sentence-embedding",
+            output="sentence_embedding",
+            axes=(BATCH, HIDDEN),
+            pipeline="sentence-similarity",
+        ),
         Head(name=POOLER, title="pooler", output="pooler_output", axes=(BATCH, HIDDEN)),
     )
 }

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -153,15 +155,32 @@ def test_what_the_hub_has_not_or_has_changed(asking, name, options, said):
     assert len(answer.splitlines()) == 1
 
 
-@pytest.mark.slow  # huggingface_hub asks six times, and waits longer each time
-def test_a_hub_that_is_not_there(cache, monkeypatch):
+@pytest.fixture
+def silent():
+    """Return the address of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture(params=["refused", "silent"])
+def away(request, cache, monkeypatch):
+    """Return the cache, with a Hub that is not there: nobody listens, or nobody answers."""
     from huggingface_hub import constants
 
+    address = "http://127.0.0.1:9" if request.param == "refused" else request.getfixturevalue("silent")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(PathError, match=r"no bundle acme/other: .*the Hub cannot be reached and manifest.json is not"):
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{address}/{{repo_id}}/{{revision}}/{{filename}}")
+    monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "set")
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
+    return cache
+
+
+def test_a_hub_that_is_not_there_is_not_waited_for(away):
+    began = time.monotonic()
+    with pytest.raises(PathError, match=r"no bundle acme/other: .*the Hub cannot be reached \(.+\) and manifest.json"):
         load("acme/other")
-    assert cache.is_dir()
+    assert time.monotonic() - began < 5  # huggingface_hub alone asks six times: 24 s
+    assert load("acme/tiny").bundle.path == away / "models--acme--tiny" / "snapshots" / COMMIT
 
 
 def test_the_cache_answers_offline_as_the_directory_does(cache, tiny_bundle):

@@ -69,8 +69,6 @@ class Head:
     """Whether it judges pairs of texts, so that the encoder must know two segments."""
     tuned: bool = False
     """Whether it is trained for a task, and not together with the encoder, which lacks nothing without it."""
-    pipeline: str | None = None
-    """The Hub's name of its task, for the model card; None where the card names none."""
     example: tuple[str, str] | None = None
     """A call from Python and one from the command line, for the model card; None where it has no task of its own."""
 
@@ -96,7 +94,6 @@ HEADS: dict[str, Head] = {
         own_class="ForMaskedLM",
         optimum="fill-mask",
         attributes=("logits", "prediction_logits"),
-        pipeline="fill-mask",
         example=(
             'model.fill_mask("The capital of France is [MASK].", top_k=5)',
             'bertport fill-mask "The capital of France is [MASK]." -m BUNDLE',
@@ -141,7 +138,6 @@ HEADS: dict[str, Head] = {
         attributes=("logits",),
         labels=labels_in,
         terms=terms_of_texts,
-        pipeline="text-classification",
         example=(
             'model.classify("What a lovely day!")',
             'bertport classify "What a lovely day!" -m BUNDLE',
@@ -156,7 +152,6 @@ HEADS: dict[str, Head] = {
         attributes=("logits",),
         labels=labels_in,
         terms=terms_of_tokens,
-        pipeline="token-classification",
         example=(
             'model.tag("Wolfgang lives in Berlin.", aggregation_strategy="simple")',
             'bertport tag "Wolfgang lives in Berlin." -m BUNDLE',
@@ -170,7 +165,6 @@ HEADS: dict[str, Head] = {
         optimum="question-answering",
         attributes=("start_logits",),
         finish=_span,
-        pipeline="question-answering",
         example=(
             'model.answer("Where does Wolfgang live?", "My name is Wolfgang and I live in Berlin.")',
             'bertport answer "Where does Wolfgang live?" -c "My name is Wolfgang and I live in Berlin." -m BUNDLE',
@@ -192,7 +186,6 @@ HEADS: dict[str, Head] = {
     EMBEDDING: Head(
         title="sentence embeddings",
         summary="sentence embeddings: one vector of a text, to be compared with those of others",
-        pipeline="sentence-similarity",
         example=('model.embed(["some text", "another"])', 'bertport embed "some text" "another" -m BUNDLE'),
     ),
     POOLER: Head(

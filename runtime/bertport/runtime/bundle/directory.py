@@ -258,6 +258,10 @@ class Bundle:
         for name, variant in self.manifest.variants.items():
             with self._opened(variant.file) as file:
                 self._check_graph(name, file)
+        return self.unlisted()
+
+    def unlisted(self) -> tuple[str, ...]:
+        """Return the files in the directory that the manifest does not list, which do no harm."""
         present = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir()}
         return tuple(sorted(present - set(self.manifest.files) - UNHASHED))
 

@@ -21,10 +21,24 @@ from bertport.runtime.installation import install_command
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["OnHub", "Place", "find_bundle", "is_hub_id", "place_of"]
+__all__ = [
+    "HUB_ID",
+    "OnHub",
+    "Place",
+    "find_bundle",
+    "is_hub_id",
+    "patience",
+    "place_of",
+    "reason_of",
+]
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 """An owner and a name. The Hub's old ids without an owner are left out: each mistyped directory would be one."""
+
+PATIENCE = 4.0
+"""Seconds in which the Hub has to take a connection, and again to answer, before it counts as out of reach."""
+LONGEST_REASON = 120
+"""Characters of an error of the network that are quoted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +96,8 @@ class OnHub:
             elif not self.download:
                 why, remedy = "nothing may be fetched", "allow it with --allow-download"
             else:
-                raise PathError(
-                    f"{nowhere} the Hub cannot be reached and {name} is not in its cache: give a bundle's directory, "
-                    "or try again"
-                ) from error
+                cause = error.__cause__
+                raise self._unreachable(name, cause if isinstance(cause, Exception) else error) from error
             raise PathError(f"{nowhere} {name} is not in the Hub's cache while {why}: {remedy}") from error
         except EntryNotFoundError as error:
             if name == MANIFEST:
@@ -106,12 +118,44 @@ class OnHub:
     def place(self) -> Place:
         """Return where the bundle is: the cache has its manifest, at one commit.
 
+        Where the Hub cannot be reached, the cache answers alone: huggingface_hub would ask six times, for 24 seconds.
+
         Raises:
             PathError: when the repository has no manifest, or cannot be had.
         """
-        directory = self.file(MANIFEST).parent
+        error = self._away()
+        try:
+            directory = (self if error is None else replace(self, download=False)).file(MANIFEST).parent
+        except PathError:
+            if error is None:
+                raise
+            raise self._unreachable(MANIFEST, error) from error
         # A snapshot's directory is named after its commit: what follows is of the same one, wherever a branch has gone.
         return Place(directory=directory, hub=replace(self, revision=directory.name))
+
+    def _away(self) -> Exception | None:
+        """Return why the Hub cannot be reached, asked once for the manifest; None where it answers or is not asked."""
+        try:
+            from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+            from huggingface_hub.errors import FileMetadataError, HfHubHTTPError, HFValidationError
+        except ModuleNotFoundError:
+            return None  # which `file` says
+        if not self.download or constants.HF_HUB_OFFLINE:
+            return None
+        try:
+            url = hf_hub_url(self.name, MANIFEST, revision=self.revision)
+            get_hf_file_metadata(url, token=self.token, timeout=patience())
+        except (HfHubHTTPError, HFValidationError, FileMetadataError):
+            return None  # it answered, and says the same to what asks in earnest
+        except Exception as error:  # noqa: BLE001 — the error's class is that of the HTTP library, which changed twice
+            return error
+        return None
+
+    def _unreachable(self, name: str, error: Exception) -> PathError:
+        return PathError(
+            f"no bundle {self.title}: there is no directory of that name, and the Hub cannot be reached "
+            f"({reason_of(error)}) and {name} is not in its cache: give a bundle's directory, or try again"
+        )
 
     def fetch(self, names: Iterable[str]) -> None:
         """Fetch files that a manifest lists.
@@ -156,6 +200,19 @@ class Place:
         if self.hub is not None:
             self.hub.fetch(Bundle.open(self.directory, digest=digest).manifest.files)
         return self.directory
+
+
+def patience() -> float:
+    """Return the seconds in which a Hub has to answer: huggingface_hub's variable for it, or else `PATIENCE`."""
+    from huggingface_hub import constants
+
+    return float(constants.HF_HUB_ETAG_TIMEOUT) if os.environ.get("HF_HUB_ETAG_TIMEOUT") else PATIENCE
+
+
+def reason_of(error: Exception) -> str:
+    """Return an error of the network on one line, without the remarks that huggingface_hub adds."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:LONGEST_REASON]
 
 
 def is_hub_id(path: str | os.PathLike[str]) -> bool:
