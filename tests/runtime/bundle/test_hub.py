@@ -165,11 +165,13 @@ def silent():
 @pytest.fixture(params=["refused", "silent"])
 def away(request, cache, monkeypatch):
     """Return the cache, with a Hub that is not there: nobody listens, or nobody answers."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
     address = "http://127.0.0.1:9" if request.param == "refused" else request.getfixturevalue("silent")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{address}/{{repo_id}}/{{revision}}/{{filename}}")
+    template = f"{address}/{{repo_id}}/{{revision}}/{{filename}}"
+    for place in (constants, file_download):  # the second before huggingface_hub 1
+        monkeypatch.setattr(place, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "set")
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
     return cache

@@ -37,6 +37,8 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII
 
 PATIENCE = 4.0
 """Seconds in which the Hub has to take a connection, and again to answer, before it counts as out of reach."""
+MOST_CAUSES = 16
+"""Errors that are looked through for the first: libraries of HTTP wrap one into the other."""
 LONGEST_REASON = 120
 """Characters of an error of the network that are quoted."""
 
@@ -96,8 +98,7 @@ class OnHub:
             elif not self.download:
                 why, remedy = "nothing may be fetched", "allow it with --allow-download"
             else:
-                cause = error.__cause__
-                raise self._unreachable(name, cause if isinstance(cause, Exception) else error) from error
+                raise self._unreachable(name, error) from error
             raise PathError(f"{nowhere} {name} is not in the Hub's cache while {why}: {remedy}") from error
         except EntryNotFoundError as error:
             if name == MANIFEST:
@@ -209,8 +210,10 @@ def patience() -> float:
     return float(constants.HF_HUB_ETAG_TIMEOUT) if os.environ.get("HF_HUB_ETAG_TIMEOUT") else PATIENCE
 
 
-def reason_of(error: Exception) -> str:
-    """Return an error of the network on one line, without the remarks that huggingface_hub adds."""
+def reason_of(error: BaseException) -> str:
+    """Return what an error of the network began with, on one line: `[Errno 111] Connection refused`."""
+    for _ in range(MOST_CAUSES):
+        error = error.__cause__ or error.__context__ or error
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:LONGEST_REASON]
 

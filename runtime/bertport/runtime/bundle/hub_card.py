@@ -6,6 +6,8 @@ kept, since people edit it; what it lacks follows from the manifest.
 
 from __future__ import annotations
 
+import json
+import shlex
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -198,9 +200,9 @@ def _subject(result: EvalResult) -> tuple[object, ...]:
 
 
 def _section(bundle: Bundle, repository: str, revision: str | None) -> str:
-    """Return the section on how the bundle is had from the Hub, and no other in its place."""
-    asked = f', revision="{revision}"' if revision else ""
-    option = f" --revision {revision}" if revision else ""
+    """Return the section that says how this bundle, and no other, is loaded from the Hub."""
+    asked = f", revision={json.dumps(revision)}" if revision else ""
+    option = f" --revision {shlex.quote(revision)}" if revision else ""
     return f"""\
 ## From the Hub
 

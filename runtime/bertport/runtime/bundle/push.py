@@ -306,9 +306,8 @@ class _Target:
                 self._refused(cause)
             if isinstance(error, OSError) and error.filename:
                 raise PathError(f"{refused} {error.filename} cannot be read ({error.strerror})") from error
-            reason = reason_of(cause if isinstance(cause, Exception) else error)
             raise PathError(
-                f"{refused} the Hub cannot be reached ({reason}): try again; what has arrived is not sent again"
+                f"{refused} the Hub cannot be reached ({reason_of(error)}): try again; what arrived is kept"
             ) from error
 
     def _refused(self, error: HfHubHTTPError) -> NoReturn:
