@@ -20,7 +20,7 @@ from tests.layout import Tree, area_of
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 ROOMS = {
-    "runtime": ("providers", "bundle", "text", "tasks", "methods", "commands"),
+    "runtime": ("providers", "bundle", "text", "tasks", "methods", "pipelines", "commands"),
     "measure": ("quality", "speed", "labelled"),
     "export": ("checkpoint", "graph.passes", "graph", "validation"),
     "quantize": ("graph", "calibration", "weights", "recipes", "search"),

@@ -1,4 +1,4 @@
-"""The interface is `load` and `Model`, and importing it loads nothing heavy."""
+"""The interface is `load`, `pipeline` and what they return, and importing it loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import pytest
 import bertport.runtime
 
 
-def test_the_interface_is_load_and_model():
-    assert sorted(bertport.runtime.__all__) == ["Model", "load"]
-    assert {name for name in dir(bertport.runtime) if not name.startswith("_")} == {"Model", "load"}
+def test_the_interface_is_load_and_pipeline():
+    public = ["Model", "Pipeline", "load", "pipeline"]
+    assert sorted(bertport.runtime.__all__) == public
+    assert sorted(name for name in dir(bertport.runtime) if not name.startswith("_")) == public
     assert bertport.runtime.load is importlib.import_module("bertport.runtime.loading").load
+    module = importlib.import_module("bertport.runtime.pipelines.pipeline")
+    assert (bertport.runtime.pipeline, bertport.runtime.Pipeline) == (module.pipeline, module.Pipeline)
     with pytest.raises(AttributeError, match="no attribute 'laod'"):
         bertport.runtime.laod  # noqa: B018 — the attribute access is the test
 
@@ -22,12 +25,21 @@ def test_the_interface_is_load_and_model():
 def test_answering_loads_no_framework(tiny_bundle):
     program = (
         "import sys\n"
-        "from bertport.runtime import load\n"
-        f"print(len(load({str(tiny_bundle)!r}).fill_mask('a [MASK]')))\n"
+        "from bertport.runtime import load, pipeline\n"
+        f"print(len(pipeline('fill-mask', load({str(tiny_bundle)!r}))('a [MASK]')))\n"
         "print('loaded:', *sorted({'torch', 'transformers', 'optimum', 'onnx'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["5", "loaded:"]
+
+
+def test_importing_it_loads_no_numpy():
+    program = (
+        "import sys, bertport.runtime\n"
+        "print('loaded:', *sorted({'numpy', 'tokenizers', 'onnxruntime', 'bertport.runtime.model'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["loaded:"]
 
 
 def test_help_loads_no_numpy_either():

@@ -9,14 +9,19 @@ from bertport.runtime.providers import telemetry
 if TYPE_CHECKING:
     from bertport.runtime.loading import load
     from bertport.runtime.model import Model
+    from bertport.runtime.pipelines.pipeline import Pipeline, pipeline
 
-__all__ = ["Model", "load"]
+__all__ = ["Model", "Pipeline", "load", "pipeline"]
 
 telemetry.turn_off()  # here, because this is imported before anything that imports ONNX Runtime
 
 
 def __getattr__(name: str) -> object:
     """Import the interface when it is first asked for: the command line's help needs none of numpy and tokenizers."""
+    if name in {"Pipeline", "pipeline"}:
+        from bertport.runtime.pipelines import pipeline as module
+
+        return getattr(module, name)
     if name in __all__:
         from bertport.runtime import loading
 

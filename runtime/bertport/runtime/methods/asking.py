@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bertport.runtime.tasks.answers import Choice, NextSentence, SentenceOrder, TokenLabel, ZeroShot
     from bertport.runtime.tasks.table import Call
 
-__all__ = ["Asking", "paired"]
+__all__ = ["Asking", "paired", "raising"]
 
 
 class Asking(ABC):
@@ -108,7 +108,7 @@ class Asking(ABC):
     def _answers(self, call: Call, inputs: Iterable[object]) -> Iterator[Any]:
         """Return the answers of `outcomes`, raising the first error."""
         outcomes = self.outcomes(call, inputs)
-        return _raising(outcomes, numbered=not (isinstance(inputs, Sized) and len(inputs) == 1))
+        return raising(outcomes, numbered=not (isinstance(inputs, Sized) and len(inputs) == 1))
 
 
 def paired(task: str, a: str | Sequence[str], b: str | Sequence[str]) -> tuple[list[tuple[str, str]], bool]:
@@ -124,7 +124,8 @@ def paired(task: str, a: str | Sequence[str], b: str | Sequence[str]) -> tuple[l
     return list(zip(a, b, strict=True)), False
 
 
-def _raising(outcomes: Iterator[Any], *, numbered: bool) -> Iterator[Any]:
+def raising(outcomes: Iterator[Any], *, numbered: bool) -> Iterator[Any]:
+    """Yield answers up to the first error, which is raised; `numbered` puts the number of its input before it."""
     for number, outcome in enumerate(outcomes, 1):
         if isinstance(outcome, InputTextError | OutputError) and numbered:
             raise type(outcome)(f"input {number}: {outcome.message}") from outcome

@@ -1,0 +1,1 @@
+"""transformers' `pipeline`, call for call, over a bundle."""
