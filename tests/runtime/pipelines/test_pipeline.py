@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 from functools import partial
 
+import numpy as np
 import pytest
 
 import bertport.runtime
@@ -374,6 +375,9 @@ def test_what_is_not_offered_is_refused_in_a_sentence(tiny_bundle, arguments, ki
         ((MASKED, MASKED), {}, "and 2 were given"),
         ((MASKED,), {"truncation": "only_first"}, "truncation is 'only_first'"),
         ((MASKED,), {"max_length": 8, "truncation": True}, "max_length is 8 and the bundle takes 160 tokens"),
+        ((MASKED,), {"max_length": [160]}, r"max_length is \[160\]"),
+        ((MASKED,), {"tokenizer_kwargs": 3}, "tokenizer_kwargs is a dictionary"),
+        ((np.array(MASKED),), {}, "fill-mask takes a text"),
         ((MASKED,), {"add_special_tokens": False}, "add_special_tokens=False is not offered"),
         ((MASKED,), {"truncation": True, "tokenizer_kwargs": {"truncation": True}}, "truncation was given twice"),
         ((MASKED,), {"offset_mapping": []}, "unknown parameter of fill-mask 'offset_mapping'"),
@@ -390,8 +394,9 @@ def test_a_call_that_cannot_be_is_refused(model, args, parameters, message):
 def test_pairs_and_tensors_that_cannot_be(made):
     with pytest.raises(UsageError, match=r'takes a pair as {"text": "A", "text_pair": "B"}'):
         made("text-classification")[1]([[TEXT, OTHER]])
-    with pytest.raises(UsageError, match="no PyTorch to make its tensors of"):
-        made("feature-extraction")[1](TEXT, return_tensors=True)
+    for kind in (True, "pt", np.ones(2)):
+        with pytest.raises(UsageError, match="no PyTorch to make its tensors of"):
+            made("feature-extraction")[1](TEXT, return_tensors=kind)
     with pytest.raises(InputTextError, match="needs labels to choose from"):
         made("zero-shot-classification")[1](TEXT)
 

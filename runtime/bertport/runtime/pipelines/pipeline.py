@@ -113,7 +113,7 @@ class Pipeline:
         if several:
             answers = [made(answer) for answer in self._answered(call, [row.item(value) for value in inputs])]
             return answers[0] if row.unwraps and len(answers) == 1 else answers
-        if isinstance(inputs, str | bytes | Mapping) or not (isinstance(inputs, Iterable) or _is_data_set(inputs)):
+        if _is_one(inputs):
             [answer] = self._answered(call, [row.item(inputs)])
             return row.alone(made(answer), inputs, given)
         if isinstance(inputs, Sized):
@@ -252,9 +252,11 @@ def pipeline(  # noqa: PLR0913, PLR0917 — transformers' signature, in its orde
     return Pipeline(loaded, row or usual_row(able), parameters, batch_size)
 
 
-def _is_data_set(inputs: object) -> bool:
-    """Return whether something has a length and items, as the data sets of PyTorch and of the Hub have."""
-    return isinstance(inputs, Sized) and hasattr(inputs, "__getitem__")
+def _is_one(inputs: object) -> bool:
+    """Return whether something is one input: a text, an object, an array of no axis, or nothing that has items."""
+    if isinstance(inputs, str | bytes | Mapping) or getattr(inputs, "ndim", 1) == 0:
+        return True
+    return not (isinstance(inputs, Iterable) or (isinstance(inputs, Sized) and hasattr(inputs, "__getitem__")))
 
 
 def _items(inputs: Any) -> Iterator[object]:  # noqa: ANN401 — a data set

@@ -5,6 +5,7 @@ The shapes are those of transformers 5, and of transformers 4 for question-answe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from bertport.runtime.tasks.table import TASKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from bertport.runtime.bundle.manifest import Manifest
 
@@ -111,7 +112,7 @@ def _answering(given: dict[str, Any]) -> dict[str, Any]:
 def _extraction(given: dict[str, Any]) -> dict[str, Any]:
     """Return the parameters of features; what `return_tensors` asks for is made of the answers."""
     kind = given.pop("return_tensors", None)
-    if kind and kind != "np":
+    if not (kind is None or kind is False or (isinstance(kind, str) and kind == "np")):
         raise UsageError(
             f'return_tensors is "np" here, not {excerpt(kind)}: there is no PyTorch to make its tensors of; leave it '
             "out for lists, or give NumPy's arrays to torch.from_numpy"
@@ -121,7 +122,7 @@ def _extraction(given: dict[str, Any]) -> dict[str, Any]:
 
 def _nested(given: Given, manifest: Manifest) -> Callable[[Any], object]:  # noqa: ARG001 — every row's function takes it
     """Return the function that puts the vectors of a text's tokens in a list of one text, as transformers does."""
-    if given.get("return_tensors") == "np":
+    if given.get("return_tensors"):
         return lambda answer: answer[None] if answer.ndim == TOKEN_ROWS else answer
     return lambda answer: [answer.tolist()] if answer.ndim == TOKEN_ROWS else answer.tolist()
 
@@ -195,7 +196,9 @@ class Row:
         """
         known = dict(given)
         for name in ("tokenizer_kwargs", "tokenize_kwargs"):
-            nested = known.pop(name, None) or {}
+            nested = known.pop(name, {})
+            if not isinstance(nested, Mapping):
+                raise UsageError(f'{name} is a dictionary such as {{"truncation": True}}, not {excerpt(nested)}')
             if twice := nested.keys() & known.keys():
                 raise UsageError(f"{', '.join(sorted(twice))} was given twice, and in {name}: leave one of them out")
             known |= nested
@@ -203,7 +206,7 @@ class Row:
         if not known.pop("add_special_tokens", True):
             raise UsageError("add_special_tokens=False is not offered: the bundle's heads were trained with them")
         length = known.pop("max_length", max_length)
-        if length != max_length:
+        if not isinstance(length, int) or length != max_length:
             raise UsageError(
                 f"max_length is {excerpt(length)} and the bundle takes {max_length:,} tokens: leave it out, or cut the "
                 "texts before"
