@@ -174,6 +174,7 @@ TYPED = (
     "dev_audit.py",
     "dev_demo.py",
     "hatch_build.py",
+    "hatch_sbom.py",
 )
 
 

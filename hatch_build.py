@@ -1,7 +1,9 @@
-"""Put the default bundle and the sample texts into the wheel, file by file."""
+"""Put the default bundle and the sample texts into the wheel, file by file; add a bill of materials and an address."""
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import sys
 import tempfile
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 SOURCE = Path("models/default")
 TARGET = "bertport/runtime/default"
@@ -18,6 +21,38 @@ SAMPLES = {
     f"data/{name}": f"bertport/measure/data/{name}" for name in ("README.md", "calibration.txt", "evaluation.txt")
 }
 """Where `bertport.measure.text` looks for them in an installed wheel; in a checkout it reads `data` itself."""
+VENDORED = "bertport/serve/site/files/vendor"
+"""What others wrote among the packages' own files."""
+
+
+class Address(MetadataHookInterface):
+    """Adds the repository's address to the metadata.
+
+    A fork that builds a wheel is another place to report to, so the address is that of the building repository: the
+    release workflow sets BERTPORT_REPOSITORY to it. A wheel that is built without it states none.
+    """
+
+    PLUGIN_NAME = "custom"
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Add what is at the address.
+
+        Raises:
+            ValueError: when the variable holds no https address.
+        """
+        address = os.environ.get("BERTPORT_REPOSITORY", "").rstrip("/")
+        if not address:
+            return
+        if not re.fullmatch(r"https://[\w.-]+(/[\w.-]+)+", address):
+            raise ValueError(f"BERTPORT_REPOSITORY is {address!r}: give an address such as https://github.com/org/name")
+        files = f"{address}/blob/HEAD"
+        metadata["urls"] = {
+            "Source": address,
+            "Documentation": f"{files}/docs/README.md",
+            "Changelog": f"{files}/CHANGELOG.md",
+            "Issues": f"{address}/issues",
+            "Security": f"{files}/SECURITY.md",
+        }
 
 
 class PackageData(BuildHookInterface[Any]):
@@ -36,6 +71,34 @@ class PackageData(BuildHookInterface[Any]):
             build_data["force_include"][str(path)] = f"{TARGET}/{path.relative_to(bundle).as_posix()}"
         for name, target in SAMPLES.items():
             build_data["force_include"][str(Path(self.root) / name)] = target
+        build_data["sbom_files"].append(str(self._bill(build_data["force_include"])))
+
+    def _bill(self, added: dict[str, str]) -> Path:
+        """Write the bill of materials, and return where it is.
+
+        Args:
+            added: the files that this hook adds, with their names in the wheel; the vendored ones lie in the packages.
+        """
+        sys.path.insert(0, self.root)
+        try:
+            import hatch_sbom
+        finally:
+            sys.path.remove(self.root)
+        vendored = Path(self.root) / "serve" / "bertport" / "serve" / "site" / "files" / "vendor"
+        files = {target: Path(source) for source, target in added.items()}
+        files |= {f"{VENDORED}/{path.relative_to(vendored).as_posix()}": path for path in vendored.rglob("*.*")}
+        core = self.metadata.core
+        bill = self.written / hatch_sbom.NAME
+        bill.write_bytes(
+            hatch_sbom.document(
+                core.raw_name,
+                self.metadata.version,
+                core.license_expression or core.license,
+                {"": core.dependencies, **core.optional_dependencies},
+                files,
+            )
+        )
+        return bill
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002 — hatch's
         """Remove what was written for the build."""

@@ -36,7 +36,15 @@ autodoc_typehints_format = "short"
 default_role = "literal"  # docstrings quote code with single backticks
 python_use_unqualified_type_names = True
 
-PROJECT = ("CONTRIBUTING", "SECURITY", "CHANGELOG", "models/README", "models/default/README", "data/README")
+PROJECT = (
+    "CONTRIBUTING",
+    "CODE_OF_CONDUCT",
+    "SECURITY",
+    "CHANGELOG",
+    "models/README",
+    "models/default/README",
+    "data/README",
+)
 """Pages outside docs/."""
 API = {"bertport.runtime": ":inherited-members:", "bertport.runtime.errors": "", "bertport.export": ""}
 """Modules whose `__all__` is public, each with what autodoc is told beside `:members:`."""

@@ -1,5 +1,6 @@
 """The wheel, built and installed as a user would, outside the checkout and without PyTorch."""
 
+import hashlib
 import json
 import os
 import re
@@ -8,13 +9,17 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from email.parser import Parser
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+import hatch_sbom
 from bertport.runtime.bundle.reading import read_manifest
 from dev import AREAS
 from tests.telemetry import at_home, traces
@@ -38,6 +43,10 @@ def succeed(*command, cwd):
     done = run(*command, cwd=cwd)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +164,73 @@ def test_the_wheel_holds_what_load_takes_of_the_default_bundle_and_no_other_grap
 def test_the_wheel_is_small_enough(wheel):
     manifest = json.loads(zipfile.ZipFile(wheel).read(f"{DEFAULT}manifest.json"))
     assert wheel.stat().st_size <= LIMIT_MB[manifest["default_variant"] == "fp32"] * 1e6
+
+
+@pytest.fixture(scope="module")
+def rebuilt(tmp_path_factory):
+    """The wheel once more: of a copy elsewhere whose files have other times and modes, in another time zone."""
+    copy, out = tmp_path_factory.mktemp("the copy"), tmp_path_factory.mktemp("again")
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *AREAS, *BUILT_OF]
+    tracked = subprocess.check_output(command, cwd=ROOT, text=True)
+    for name in filter(None, tracked.split("\0")):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, copy / name)
+        (copy / name).chmod(0o600)
+        os.utime(copy / name, (1_000_000_000, 1_000_000_000))
+    environment = {**os.environ, "TZ": "Asia/Tokyo", "PYTHONHASHSEED": "7"}
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, copy]
+    subprocess.run(build, env=environment, capture_output=True, check=True)
+    return next(out.glob("*.whl"))
+
+
+BUILT_OF = ("*.py", "*.toml", "README.md", "LICENSE", "THIRD_PARTY.md", ".gitignore", "models/default", "data")
+"""What the wheel is built of, beside the areas."""
+
+
+def test_it_is_the_same_to_the_byte_when_it_is_built_again(wheel, rebuilt):
+    assert rebuilt.name == wheel.name
+    one, two = zipfile.ZipFile(wheel), zipfile.ZipFile(rebuilt)
+    place = f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"
+    if one.read(f"{place}/WHEEL") == two.read(f"{place}/WHEEL"):
+        assert sha256(rebuilt.read_bytes()) == sha256(wheel.read_bytes())
+    # `wheel` is built by the newest backend and `rebuilt` by the one that is here, and these two files name it.
+    names = [entry.filename for entry in one.infolist() if entry.filename not in (f"{place}/WHEEL", f"{place}/RECORD")]
+    entries = [
+        [
+            (archive.getinfo(name).date_time, archive.getinfo(name).external_attr, sha256(archive.read(name)))
+            for name in names
+        ]
+        for archive in (one, two)
+    ]
+    assert entries[0] == entries[1]
+    assert one.namelist() == two.namelist()
+
+
+def test_its_bill_of_materials_is_valid_and_lists_what_it_carries(wheel):
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    archive = zipfile.ZipFile(wheel)
+    place = f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"
+    text = archive.read(f"{place}/sboms/{hatch_sbom.NAME}").decode()
+    validator = JsonStrictValidator(SchemaVersion.V1_6)
+    assert validator.validate_str(text) is None
+    assert validator.validate_str(text.replace('"SHA-256"', '"SHA-257"')) is not None
+    bill = json.loads(text)
+    files = {
+        each["name"]: each["hashes"][0]["content"] for part in bill["components"] for each in part.get("components", ())
+    }
+    carried = [name for name in archive.namelist() if name.startswith(tuple(row.place for row in hatch_sbom.CARRIED))]
+    assert files == {name: sha256(archive.read(name)) for name in carried}
+    model = next(part for part in bill["components"] if part["name"] == hatch_sbom.MODEL)
+    assert model["version"] == json.loads(archive.read(f"{DEFAULT}manifest.json"))["digest"]
+    metadata = Parser().parsestr(archive.read(f"{place}/METADATA").decode())
+    wanted = {canonicalize_name(Requirement(each).name) for each in metadata.get_all("Requires-Dist")}
+    asked = {part["name"]: part["scope"] for part in bill["components"] if "scope" in part}
+    assert asked.keys() == wanted
+    assert {name for name, scope in asked.items() if scope == "required"} == {"numpy", "tokenizers", "click"}
+    for name in ("LICENSE", "THIRD_PARTY.md"):
+        assert archive.read(f"{place}/licenses/{name}") == (ROOT / name).read_bytes()
 
 
 def test_the_installed_bundle_is_whole(installed, tmp_path):

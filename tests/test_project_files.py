@@ -1,0 +1,114 @@
+"""The files around the code: what programs of others read of them is what they take, and what they say is so."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft7Validator
+from packaging.requirements import Requirement
+
+import hatch_sbom
+from dev import AREAS
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+SCHEMAS = {
+    "CITATION.cff": "citation-file-format",
+    ".github/ISSUE_TEMPLATE/config.yml": "github-issue-config",
+    **{f".github/ISSUE_TEMPLATE/{path.name}": "github-issue-forms" for path in FORMS if path.stem != "config"},
+}
+"""Each file with the schema of who reads it, as the package check-jsonschema brings it."""
+
+
+def read(path):
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def faults(text, schema):
+    """What the reader's schema finds in a YAML text."""
+    found = find_spec("check_jsonschema")  # importing it takes a second
+    if not found:
+        pytest.skip("check-jsonschema is not installed")
+    vendored = Path(found.submodule_search_locations[0]) / "builtin_schemas" / "vendor" / f"{schema}.json"
+    validator = Draft7Validator(json.loads(vendored.read_text(encoding="utf-8")))
+    return [fault.message for fault in validator.iter_errors(yaml.safe_load(text))]
+
+
+@pytest.mark.parametrize("path", SCHEMAS)
+def test_who_reads_it_takes_it(path):
+    assert not faults(read(path), SCHEMAS[path])
+
+
+def test_a_form_that_github_would_refuse_is_noticed():
+    form = read(".github/ISSUE_TEMPLATE/idea.yml")
+    assert faults(form.replace("type: textarea", "type: text"), SCHEMAS[".github/ISSUE_TEMPLATE/idea.yml"])
+    assert faults(read("CITATION.cff").replace("title:", "titel:"), SCHEMAS["CITATION.cff"])
+
+
+def test_the_citation_is_of_this_version():
+    assert yaml.safe_load(read("CITATION.cff"))["version"] == PROJECT["version"]
+
+
+def tables(page):
+    """The rows of each section's table, without its heading, by the section's title."""
+    sections = {}
+    for section in page.split("\n## ")[1:]:
+        rows = re.findall(r"^\|(.*)\|$", section, re.MULTILINE)[2:]
+        sections[section.partition("\n")[0]] = [[cell.strip() for cell in row.split("|")] for row in rows]
+    return sections
+
+
+def test_the_page_of_support_says_what_the_project_asks_for():
+    page = tables(read("docs/reference/support.md"))
+    classifiers = [text.rpartition(" ")[2] for text in PROJECT["classifiers"] if "Python :: 3." in text]
+    assert [row[0] for row in page["Python"]] == classifiers
+    assert PROJECT["requires-python"] == f">={classifiers[0]}"
+    extras = PROJECT["optional-dependencies"]
+    asked = {*PROJECT["dependencies"], *(each for wanted in extras.values() for each in wanted)}
+    quoted = [row[1].strip("`") for row in page["Packages"]]
+    assert len(quoted) >= 7
+    assert set(quoted) <= asked
+    # One row speaks for both packages of ONNX Runtime.
+    assert Requirement(extras["gpu"][0]).specifier == Requirement(extras["cpu"][0]).specifier
+
+
+def test_what_is_by_others_is_listed_with_its_licence():
+    listed = [tuple(row[:3]) for row in tables(read("THIRD_PARTY.md"))["In the wheel"]]
+    assert listed == [(row.name, f"`{row.place}`", row.licence) for row in hatch_sbom.CARRIED]
+    # A licence among the sources is somebody's: it is listed, or the page names it.
+    licences = [path for area in AREAS for path in (ROOT / area).rglob("LICENSE*")]
+    assert len(licences) >= 2
+    for path in licences:
+        place = path.relative_to(ROOT / path.relative_to(ROOT).parts[0]).as_posix()
+        assert any(place.startswith(row.place) for row in hatch_sbom.CARRIED) or place in read("THIRD_PARTY.md"), place
+
+
+def test_a_part_of_the_bill_that_is_not_in_the_wheel_fails_the_build():
+    with pytest.raises(ValueError, match="no file of bertport-default under bertport/runtime/default/"):
+        hatch_sbom.document("bertport", "1", "Apache-2.0", {}, {})
+
+
+def test_the_repository_that_builds_it_is_the_address_in_the_metadata(monkeypatch):
+    from hatch_build import Address
+
+    hook = Address(str(ROOT), {})
+    monkeypatch.delenv("BERTPORT_REPOSITORY", raising=False)
+    metadata = {}
+    hook.update(metadata)
+    assert metadata == {}
+    monkeypatch.setenv("BERTPORT_REPOSITORY", "https://example.org/one/fork/")
+    hook.update(metadata)
+    assert metadata["urls"]["Source"] == "https://example.org/one/fork"
+    for name in ("Documentation", "Changelog", "Security"):
+        address = metadata["urls"][name]
+        assert (ROOT / address.removeprefix("https://example.org/one/fork/blob/HEAD/")).is_file()
+    monkeypatch.setenv("BERTPORT_REPOSITORY", "git@example.org:one/fork")
+    with pytest.raises(ValueError, match=re.escape("BERTPORT_REPOSITORY is 'git@example.org:one/fork': give")):
+        hook.update({})
