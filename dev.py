@@ -69,6 +69,7 @@ ENVIRONMENTS = {
     "optimum": Environment(".venv-optimum", (OPTIMUM,), groups=("test",), torch=True),
     "ray": Environment(".venv-ray", ("--editable=.[{}]".format(",".join(RAY_EXTRAS)),), groups=("ray-test",)),
     "audit": Environment(".venv-audit", ("pip-audit>=2.9,<3",)),
+    "dist": Environment(".venv-dist", ("build>=1.2", "hatchling>=1.28")),
     "lowest": Environment(".venv-lowest", (EVERYTHING,), groups=("test",), torch=True, floors=True),
     "site": Environment(".venv-site", ("--editable=.",), groups=("site",)),
 }
@@ -173,6 +174,7 @@ TYPED = (
     "dev.py",
     "dev_audit.py",
     "dev_demo.py",
+    "dev_notes.py",
     "hatch_build.py",
     "hatch_sbom.py",
 )
@@ -183,6 +185,24 @@ def audit() -> None:
     packages = executable(environment("dev"), "python")
     tool = environment("audit")
     call(executable(tool, "python"), "dev_audit.py", executable(tool, "pip-audit"), packages)
+
+
+def notes(*arguments: str) -> None:
+    """Print the release notes of a version."""
+    import dev_notes
+
+    dev_notes.main(*arguments)
+
+
+def dist() -> None:
+    """Build the source distribution and the wheel in dist/, as a release does: the same bytes of a commit each time."""
+    python = executable(environment("dist"), "python")
+    out = ROOT / "dist"
+    shutil.rmtree(out, ignore_errors=True)
+    git = ["git", "show", "--no-patch", "--format=%ct", "HEAD"]
+    committed = subprocess.check_output(git, cwd=str(ROOT), universal_newlines=True).strip()
+    os.environ.setdefault("SOURCE_DATE_EPOCH", committed)
+    call(python, "-m", "build", "--no-isolation", "--outdir", out)
 
 
 def lowest(*arguments: str) -> None:
@@ -391,6 +411,8 @@ COMMANDS = {
     "site": (site, "build the documentation's site in out/site; fails for a broken link", False),
     "check": (check, "ruff, its formatter and mypy --strict", False),
     "audit": (audit, "ask advisory sources about the packages in use; fails for a known vulnerability", False),
+    "notes": (notes, "print CHANGELOG.md's notes of a version; --tag v1.2.3 refuses what is not ready", True),
+    "dist": (dist, "build the source distribution and the wheel in dist/, as a release does", False),
     "lowest": (lowest, "the runtime's tests and an export on the lowest versions allowed", True),
     "optimum": (optimum, "the export's and Optimum's tests, with transformers 4.57; arguments as for test", True),
     "ray": (ray, "what needs Ray or an object store; arguments as for test", True),

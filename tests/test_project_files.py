@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +16,7 @@ import yaml
 from jsonschema import Draft7Validator
 from packaging.requirements import Requirement
 
+import dev
 import hatch_sbom
 from dev import AREAS
 
@@ -22,6 +26,9 @@ FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 SCHEMAS = {
     "CITATION.cff": "citation-file-format",
     ".github/ISSUE_TEMPLATE/config.yml": "github-issue-config",
+    ".github/dependabot.yml": "dependabot",
+    ".github/workflows/release.yml": "github-workflows",
+    ".github/workflows/tests.yml": "github-workflows",
     **{f".github/ISSUE_TEMPLATE/{path.name}": "github-issue-forms" for path in FORMS if path.stem != "config"},
 }
 """Each file with the schema of who reads it, as the package check-jsonschema brings it."""
@@ -38,7 +45,10 @@ def faults(text, schema):
         pytest.skip("check-jsonschema is not installed")
     vendored = Path(found.submodule_search_locations[0]) / "builtin_schemas" / "vendor" / f"{schema}.json"
     validator = Draft7Validator(json.loads(vendored.read_text(encoding="utf-8")))
-    return [fault.message for fault in validator.iter_errors(yaml.safe_load(text))]
+    content = yaml.safe_load(text)
+    if True in content:  # YAML 1.1, which PyYAML speaks and GitHub does not, reads the key `on` so
+        content["on"] = content.pop(True)
+    return [fault.message for fault in validator.iter_errors(content)]
 
 
 @pytest.mark.parametrize("path", SCHEMAS)
@@ -50,6 +60,35 @@ def test_a_form_that_github_would_refuse_is_noticed():
     form = read(".github/ISSUE_TEMPLATE/idea.yml")
     assert faults(form.replace("type: textarea", "type: text"), SCHEMAS[".github/ISSUE_TEMPLATE/idea.yml"])
     assert faults(read("CITATION.cff").replace("title:", "titel:"), SCHEMAS["CITATION.cff"])
+
+
+def found_by_zizmor(folder):
+    """The names of what zizmor finds in a folder of workflows."""
+    program = shutil.which("zizmor", path=str(Path(sys.executable).parent)) or shutil.which("zizmor")
+    if not program:
+        pytest.skip("zizmor is not installed")
+    command = [program, "--offline", "--no-progress", "--quiet", "--format=json", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return {finding["ident"] for finding in json.loads(done.stdout)}
+
+
+def test_the_workflows_hold_to_what_zizmor_asks(tmp_path):
+    folder = ROOT / ".github" / "workflows"
+    assert {path.name for path in folder.iterdir()} == {"release.yml", "tests.yml"}
+    assert found_by_zizmor(folder) == set()
+    text = read(".github/workflows/release.yml")
+    text = text.replace("permissions: {}", "permissions: write-all")
+    text = re.sub(r"@[0-9a-f]{40}", "@main", text).replace("$GITHUB_REF_NAME", "${{ github.ref_name }}")
+    (tmp_path / ".github" / "workflows").mkdir(parents=True)
+    (tmp_path / ".github" / "workflows" / "release.yml").write_text(text, encoding="utf-8")
+    assert found_by_zizmor(tmp_path) >= {"excessive-permissions", "unpinned-uses", "template-injection"}
+
+
+def test_the_commands_of_the_workflows_are_there():
+    for path in (ROOT / ".github" / "workflows").iterdir():
+        called = re.findall(r"python3 dev\.py (\w+)", path.read_text(encoding="utf-8"))
+        assert set(called) <= dev.COMMANDS.keys()
+    assert "bash .ci/run" in read(".github/workflows/tests.yml")
 
 
 def test_the_citation_is_of_this_version():
