@@ -1,17 +1,20 @@
-"""The container recipe and the systemd unit: linted, because they cannot be built here."""
+"""The container recipe and the systemd unit: linted; `python -m bench.image` builds and runs the image."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
 import pytest
 
 from bertport.serve.cli import serve
+from dev import AREAS
 
 DEPLOY = Path(__file__).parents[2] / "docs" / "how-to" / "deploy"
 HADOLINT = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
@@ -42,6 +45,30 @@ def test_they_name_options_that_there_are():
         for line in text.splitlines():
             if "bertport serve" in line:
                 assert set(re.findall(r"--[a-z-]+", line)) - {"--help"} <= known
+
+
+def test_the_page_states_the_size_that_was_measured():
+    data = json.loads((DEPLOY.parents[1] / "data" / "image.json").read_text(encoding="utf-8"))
+    over = data["compressed_bytes"]["over_the_base"]
+    assert f"{over / 1e6:.1f} MB compressed" in (DEPLOY.parent / "deploy.md").read_text(encoding="utf-8")
+    assert over <= data["bar_bytes"]
+
+
+def test_what_the_wheel_is_built_of_is_in_the_context_of_the_image():
+    root = DEPLOY.parents[2]
+    kept = {line[1:] for line in (root / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"}
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    needed = {*AREAS, "models/default", "data", "pyproject.toml", *root.glob("hatch_*.py")}
+    needed |= {project["project"]["readme"], *project["project"]["license-files"]}
+    assert {str(Path(each).relative_to(root) if Path(each).is_absolute() else each) for each in needed} <= kept
+    assert all((root / name).exists() for name in kept)
+
+
+def test_the_licences_of_an_environment_are_listed(tmp_path):
+    subprocess.run([sys.executable, DEPLOY / "licences.py", tmp_path / "list"], check=True)
+    lines = (tmp_path / "list").read_text(encoding="utf-8").splitlines()
+    assert next(line for line in lines if line.startswith("onnxruntime ")).endswith(": MIT License")
+    assert next(line for line in lines if line.startswith("click ")).endswith(": BSD-3-Clause")
 
 
 def test_the_container_runs_as_another_user_than_root_and_without_a_shell():

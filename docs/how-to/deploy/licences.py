@@ -16,7 +16,9 @@ def licence(package: metadata.Distribution) -> str:
     stated = package.metadata
     if expression := stated.get("License-Expression"):
         return expression
-    classified = [text.rpartition(" :: ")[2] for text in stated.get_all("Classifier", ()) if text.startswith("License ::")]
+    classified = [
+        text.rpartition(" :: ")[2] for text in stated.get_all("Classifier", ()) if text.startswith("License ::")
+    ]
     if classified and classified != ["OSI Approved"]:
         return ", ".join(classified)
     return ((stated.get("License") or "").strip().splitlines() or ["not stated in its metadata"])[0]
@@ -27,7 +29,7 @@ def main() -> None:
     packages = sorted(metadata.distributions(), key=lambda package: package.metadata["Name"].lower())
     lines = [f"{package.metadata['Name']} {package.version}: {licence(package)}" for package in packages]
     text = [
-        "Packages of Python in this image, with the licence that each states. The texts lie in their .dist-info folders;",
+        "Python packages in this image, each with the licence that it states. Texts lie in their .dist-info folders,",
         "those of Debian's packages in /usr/share/doc/*/copyright; Python's own in its documentation.",
         "",
         *lines,
