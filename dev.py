@@ -143,13 +143,9 @@ def docs() -> None:
     test("tests/docs/test_examples.py", "tests/docs/test_readme.py")
 
 
-def site() -> None:
-    """Build the documentation's site in out/site; a link or an anchor that leads nowhere fails it."""
-    python = executable(environment("site"), "python")
-    out = ROOT / "out" / "site"
-    shutil.rmtree(out, ignore_errors=True)
-    call(python, "-m", "sphinx", "--quiet", "--fail-on-warning", "--fresh-env", "--conf-dir", "docs", ".", out)
-    say(f"built {out.relative_to(ROOT) / 'index.html'}")
+def site(*refs: str) -> None:
+    """Build the documentation's site, or one of several versions; a link or an anchor that leads nowhere fails it."""
+    call(executable(environment("site"), "python"), "docs/build_site.py", *refs)
 
 
 def slow() -> None:
@@ -408,7 +404,7 @@ COMMANDS = {
     "slow": (slow, "run the tests that take minutes", False),
     "system": (system, "install the system package that a test needs (Debian, as root)", False),
     "docs": (docs, "write what the examples print into README.md and docs/", False),
-    "site": (site, "build the documentation's site in out/site; fails for a broken link", False),
+    "site": (site, "build the documentation's site in out/site; of tags named, in out/sites", True),
     "check": (check, "ruff, its formatter and mypy --strict", False),
     "audit": (audit, "ask advisory sources about the packages in use; fails for a known vulnerability", False),
     "notes": (notes, "print CHANGELOG.md's notes of a version; --tag v1.2.3 refuses what is not ready", True),

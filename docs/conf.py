@@ -27,6 +27,21 @@ html_title = "bertport"
 html_theme = "furo"
 html_show_copyright = False
 html_copy_source = False
+html_show_sourcelink = False
+html_static_path = ["site/static"]
+html_css_files = ["site.css"]
+html_js_files = [("versions.js", {"defer": "defer"})]
+templates_path = ["site"]
+html_sidebars = {
+    "**": [
+        "sidebar/brand.html",
+        "versions.html",
+        "sidebar/search.html",
+        "sidebar/scroll-start.html",
+        "sidebar/navigation.html",
+        "sidebar/scroll-end.html",
+    ]
+}
 root_doc = "README"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 include_patterns = ["*.md", "data/README.md", "docs/**.md", "models/README.md", "models/default/README.md"]

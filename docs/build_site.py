@@ -1,0 +1,112 @@
+"""Build the documentation's site, of the checkout or of several versions: `python3 dev.py site [REF...]` runs it.
+
+Without a REF the checkout becomes out/site. With some, each tag, branch or commit becomes out/sites/REF by its own
+docs/conf.py, `.` being the checkout itself; beside them, versions.json lists them in the order in which they were named
+for the switch on their pages, and the first one is where index.html leads. To publish, copy the directory to any server
+of files.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "out"
+HERE = "."
+"""The REF of the checkout as it is."""
+UNREAD = ":(exclude)models/default/onnx"
+"""What no page is made of, and is large."""
+
+
+class Version(NamedTuple):
+    """One version of the documentation."""
+
+    name: str
+    """What the switch shows."""
+    path: str
+    """Its directory, relative to versions.json, with a slash at its end."""
+
+
+def main() -> None:
+    """Build what the command line names."""
+    refs = list(dict.fromkeys(sys.argv[1:]))
+    if not refs:
+        build(ROOT, OUT / "site")
+        say(OUT / "site")
+        return
+    out = OUT / "sites"
+    shutil.rmtree(out, ignore_errors=True)
+    versions = [build_version(ref, out) for ref in refs]
+    listed = [version._asdict() for version in versions]
+    (out / "versions.json").write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+    page = f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={versions[0].path}">\n'
+    (out / "index.html").write_text(page, encoding="utf-8")
+    say(out)
+
+
+def build_version(ref: str, out: Path) -> Version:
+    """Build a version into its directory.
+
+    Raises:
+        SystemExit: with a sentence, where there is no such version, or it has no settings of a site.
+    """
+    if ref == HERE:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        name = str(project["version"])
+        build(ROOT, out / name, name)
+        return Version(name, f"{name}/")
+    name = re.sub(r"[^\w.-]", "-", ref)
+    with tempfile.TemporaryDirectory(prefix="bertport-site-") as directory:
+        unpack(ref, Path(directory))
+        build(Path(directory), out / name, name)
+    return Version(name, f"{name}/")
+
+
+def unpack(ref: str, directory: Path) -> None:
+    """Write the files of a tag, branch or commit into a directory.
+
+    Raises:
+        SystemExit: with a sentence, where there is no such version, or it has no settings of a site.
+    """
+    command = ["git", "archive", "--format=tar", "--end-of-options", ref, ".", UNREAD]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    if done.returncode:
+        sys.exit(f"{ref} is no tag, branch or commit of this repository: name one, or . for the checkout")
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        archive.extractall(directory, filter="data")
+    if not (directory / "docs" / "conf.py").is_file():
+        sys.exit(f"{ref} has no docs/conf.py, so no site can be built of it: leave it out")
+
+
+def build(root: Path, out: Path, version: str | None = None) -> None:
+    """Build the site of a tree.
+
+    Raises:
+        SystemExit: with Sphinx's exit code, where a link or an anchor leads nowhere; Sphinx names it.
+    """
+    shutil.rmtree(out, ignore_errors=True)
+    options = ["--quiet", "--fail-on-warning", "--keep-going", "--fresh-env", "--conf-dir", "docs"]
+    if version is not None:
+        options += ["--html-define", f"site_version={version}"]
+    done = subprocess.run([sys.executable, "-m", "sphinx", *options, ".", str(out)], cwd=root, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def say(out: Path) -> None:
+    """Say where the site is."""
+    print(f"dev.py: built {out.relative_to(ROOT) / 'index.html'}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
