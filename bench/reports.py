@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from bench.checkout import ROOT
 from bench.performance.environments import optimum_python
 from bench.performance.models import FEW, few_texts
+from bench.pictures.smaller import make_smaller
 from bertport.compare.presets import PRESETS
 from bertport.measure.budget import NO_BUDGET, Budget
 from bertport.quantize.calibration.ranges import Calibration
@@ -43,14 +44,16 @@ REPORTS = ROOT / "docs" / "reports"
 KEPT = ROOT / "out" / "reports"
 SAME_BASE = ROOT / "out" / "bench" / "base" / "bundle"
 """The same model, where bench.performance has made it: of the same seed, size and vocabulary."""
+PICTURED = ("default",)
+"""The reports of whose pages docs/reports has a picture."""
 SEED = 0
 BASE = "bert-base-random"
 AGREEMENT = "agreement.json"
 INDEX = """# Reports
 
 What `bertport compare` measured, by `python -m bench.reports default --twice` and `python -m bench.reports base`. A
-report is kept as its figures and a picture of its page. This renders the whole page, as HTML, Markdown and CSV, and
-measures nothing; it needs the extra `compare`:
+report is kept as its figures, and the default model's as a picture of the top of its page too. This renders the whole
+page, as HTML, Markdown and CSV, and measures nothing; it needs the extra `compare`:
 
 ```sh
 {render}
@@ -203,6 +206,7 @@ def photograph(target: Path) -> None:
         capture_output=True,
         timeout=120,
     )
+    print(f"{picture.relative_to(ROOT)}: {make_smaller(picture):,} bytes")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -329,7 +333,8 @@ def main() -> None:
             write(name, target, effort=arguments.effort, twice=arguments.twice)
         elif not (target / "report.json").is_file():
             continue
-        photograph(target)
+        if name in PICTURED:
+            photograph(target)
         index(arguments.output)
 
 
