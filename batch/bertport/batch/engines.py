@@ -23,7 +23,7 @@ class Engine:
     """One row."""
 
     name: str
-    """What users call it."""
+    """Name for users."""
     make: Callable[[Job, Sequence[Part], Carriers, Model | None], Iterator[dict[str, Any]]]
     """Makes parts, and yields what was counted of each as it is done, in any order."""
 

@@ -20,7 +20,7 @@ FAIL = "fail"
 ERROR = "error"
 """The column of errors; null for a row with an answer."""
 HUB = "hf://"
-"""What a bundle of the Hub begins with."""
+"""Prefix of a bundle on the Hub."""
 OTHER = "other_fields"
 """The column of JSON lines' fields that have no column of their own: a JSON object as text, or null."""
 

@@ -64,7 +64,7 @@ class Entry:
     size_bytes: int | None
     """Bytes of the graph and the weights it needs; None where that is not known yet."""
     spec: WorkerSpec
-    """What a worker process loads."""
+    """Specification of the worker process."""
 
     @property
     def name(self) -> str:

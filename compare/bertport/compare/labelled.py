@@ -289,7 +289,7 @@ def _alike(answers: Sequence[Answer], _: LabelledData, manifest: Manifest) -> tu
 
 
 DELIMITER = " "
-"""What stands between two words of a text that is given in words."""
+"""Separator of the words of a text that is given in words."""
 ASKING: dict[tuple[str, str], _Asking] = {
     ("text-classification", CLASSIFICATION): _Asking(parameters={"top_k": None}, cuts=True, keep=_best),
     ("text-classification", MULTI_LABEL): _Asking(parameters={"top_k": None}, cuts=True, keep=_true),

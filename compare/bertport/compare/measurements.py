@@ -122,7 +122,7 @@ class LayerTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityStep:
-    """What the step that measures a variant's quality gave; nothing where its reference failed."""
+    """Result of the step that measures a variant's quality; empty where its reference failed."""
 
     fidelity: Quality | None = None
     """The figures."""
@@ -136,7 +136,7 @@ class QualityStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BiasStep:
-    """What the step that asks the bias probe gave."""
+    """Result of the bias probe's step."""
 
     pairs: tuple[PairAnswers, ...] | None = None
     """The answers."""
@@ -146,7 +146,7 @@ class BiasStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelBiasStep:
-    """What the step that asks a classifier the bias probe gave."""
+    """Result of the bias probe's step for a classifier."""
 
     pairs: tuple[LabelScores, ...] | None = None
     """The scores."""
@@ -186,7 +186,7 @@ class DataInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledStep:
-    """What the step that measures a row on labelled data gave."""
+    """Result of the step that measures a row on labelled data."""
 
     figures: TaskFigures | None = None
     """The metrics."""
@@ -198,7 +198,7 @@ class LabelledStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswersStep:
-    """What the step that compares answers gave."""
+    """Result of the step that compares answers."""
 
     answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The best answer to each text, by name of the entry."""
@@ -208,7 +208,7 @@ class AnswersStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimingStep:
-    """What a step that times workloads gave."""
+    """Result of a step that times workloads."""
 
     runs: tuple[Run, ...]
     """A run for each entry and workload."""
@@ -222,7 +222,7 @@ class TimingStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleCounts:
-    """What quality is measured on."""
+    """Samples that quality is measured on."""
 
     masked_positions: int
     """Masked positions of the first look."""
@@ -236,7 +236,7 @@ class SampleCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurements:
-    """What a comparison measured, finished or not."""
+    """Measurements of a comparison, finished or not."""
 
     bundles: tuple[ComparedBundle, ...]
     """The bundles that take part."""
@@ -283,7 +283,7 @@ class Measurements:
     machine: Machine
     """Where it was measured."""
     recorded: Mapping[str, Recorded]
-    """What the manifests record, by name of the entry."""
+    """Records of the manifests, by name of the entry."""
     quality: Mapping[str, QualityStep]
     """By name of the entry."""
     bias: Mapping[str, tuple[PairAnswers, ...]]

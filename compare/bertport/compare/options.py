@@ -1,4 +1,4 @@
-"""What a comparison is asked to do, checked as soon as it is said: a mistake must not cost a measurement."""
+"""Options of a comparison, checked as soon as they are given: a mistake must not cost a measurement."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Preset:
     """One row: the sizes of everything that is sampled or repeated."""
 
     name: str
-    """What the report calls it."""
+    """Name in the report."""
     positions: int
     """Masked positions for the MLM head, about."""
     most_positions: int = 0

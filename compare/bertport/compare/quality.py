@@ -65,7 +65,7 @@ SMALL = 2_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """What quality is measured on: masked texts and pairs, for the first look and for the second."""
+    """Samples that quality is measured on: masked texts and pairs, for the first look and for the second."""
 
     first: tuple[Sample, ...]
     """As many samples as the preset takes."""

@@ -1,4 +1,4 @@
-"""What a bundle's manifest records of a variant's accuracy: more samples than a quick look takes, on another day."""
+"""A manifest's record of a variant's accuracy: more samples than a quick look takes, on another day."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Estimate:
     count: int
     """What it is a figure of: positions, pairs, tokens or runs."""
     clusters: int
-    """What was resampled: texts or rounds."""
+    """Unit of resampling: texts or rounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

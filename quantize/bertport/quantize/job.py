@@ -144,7 +144,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What the variants of one command are made from and measured with."""
+    """Graph source and evaluator of the variants of one command."""
 
     options: Options
     """How to make and measure them."""

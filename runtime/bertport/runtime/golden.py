@@ -58,7 +58,7 @@ class ProvenVariant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenReport:
-    """What checking a bundle's golden vectors gave."""
+    """Result of checking a bundle's golden vectors."""
 
     texts: int
     """Number of texts whose ids were compared."""

@@ -103,7 +103,7 @@ class Head:
     name: str
     """Key of the head in a manifest."""
     title: str
-    """What people call it."""
+    """Name for people."""
     output: str
     """Name of the graph's output."""
     axes: tuple[str, ...]

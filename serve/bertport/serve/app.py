@@ -46,7 +46,7 @@ SANE = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 ERRORS = 400
 """From this status on, an answer is a sentence, too small to be counted."""
 NOTE_HEADER = b"x-bertport-note"
-"""What a client should know of its parameters, beside an answer."""
+"""Notes on a request's parameters for the client, beside the answer."""
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),

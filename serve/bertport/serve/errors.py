@@ -1,4 +1,4 @@
-"""What goes wrong in a request, as a status, a reason for the metrics, and a sentence for the client."""
+"""Errors of a request: a status, a reason for the metrics, and a sentence for the client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server is told: limits, each a flag and an environment variable, as one table."""
+"""Server settings: limits, each a flag and an environment variable, as one table."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class Asked(NamedTuple):
     """A bundle to serve."""
 
     name: str | None = None
-    """What clients call it; None for the bundle's own name."""
+    """Name for clients; None for the bundle's own name."""
     path: str | None = None
     """Its directory; None for the embedded one."""
     digest: str | None = None

@@ -1,4 +1,4 @@
-"""What the handlers share."""
+"""State that the handlers share."""
 
 from __future__ import annotations
 

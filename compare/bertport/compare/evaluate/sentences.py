@@ -1,4 +1,4 @@
-"""What an evaluation comes to, in sentences: each difference, how many examples would show one, and what to deploy."""
+"""Findings of an evaluation in sentences: each difference, how many examples would show one, what to deploy."""
 
 from __future__ import annotations
 

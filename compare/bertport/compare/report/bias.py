@@ -1,4 +1,4 @@
-"""What the bias probes found, in words and tables: of words for masks, and of a classifier's labels."""
+"""Findings of the bias probes in words and tables: of words for masks, and of a classifier's labels."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Plotted:
     """A figure that is plotted against latency."""
 
     name: str
-    """What people call it."""
+    """Name for people."""
     caption: str
     """How the plot is to be read."""
     read: Callable[[Row], Estimate | None]

@@ -31,7 +31,7 @@ class Tested:
     id: str
     """Differs from that of every other test of the row."""
     title: str
-    """What people call the metric."""
+    """Name of the metric for people."""
     difference: Difference
     """Variant minus reference."""
     form: str
@@ -39,9 +39,9 @@ class Tested:
     more_is_better: bool
     """Whether the variant is better where it is above 0."""
     unit: str
-    """What it is counted in."""
+    """Unit of its count."""
     clusters: str
-    """What the bootstrap resampled."""
+    """Unit that the bootstrap resampled."""
     factor: float = 1.0
     """From the figure's unit to that in which it is printed."""
 

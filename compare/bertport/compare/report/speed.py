@@ -1,4 +1,4 @@
-"""What the timed runs of a comparison say: the speed of a row of the report."""
+"""Speed of a row of the report, from the timed runs of a comparison."""
 
 from __future__ import annotations
 

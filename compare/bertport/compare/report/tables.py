@@ -265,7 +265,7 @@ class _Shown:
     name: str
     """Its key."""
     title: str
-    """What people call it."""
+    """Name for people."""
     unit: str
     """Its unit; empty without one."""
     form: str

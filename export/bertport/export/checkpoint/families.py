@@ -48,7 +48,7 @@ class Family:
     name: str
     """`model_type` of its config.json."""
     title: str
-    """What people call it."""
+    """Name for people."""
     class_prefix: str
     """The prefix of its class names in transformers: `Bert` in `BertForMaskedLM`."""
     prefix: str

@@ -50,7 +50,7 @@ class GraphFiles:
     external_data: tuple[str, ...]
     """Files inside the bundle that hold its weights, beside the graph itself."""
     requires: Requires
-    """What it requires of a provider."""
+    """Requirements on a provider."""
 
 
 def make_graphs(  # noqa: PLR0913 — all but the first three by name

@@ -89,7 +89,7 @@ class Metric:
     """One row: a metric."""
 
     name: str
-    """What users call it."""
+    """Name for users."""
     kinds: tuple[str, ...]
     """The kinds of data that it is for."""
     higher_is_better: bool = True

@@ -59,7 +59,7 @@ class Probe:
     """A set of templates."""
 
     name: str
-    """What the report calls it."""
+    """Name in the report."""
     description: str
     """Where it is from and what it covers."""
     templates: tuple[str, ...]

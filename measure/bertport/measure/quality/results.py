@@ -1,4 +1,4 @@
-"""What measuring fidelity gives: frozen values that turn into JSON."""
+"""Results of measuring fidelity: frozen values that turn into JSON."""
 
 # No `from __future__ import annotations`: reports are read by these annotations.
 import dataclasses

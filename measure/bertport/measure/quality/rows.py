@@ -37,11 +37,11 @@ class Figure:
     key: str
     """Its key among the head's figures, of an `Estimate` or a number."""
     title: str
-    """What people call it."""
+    """Name for people."""
     form: str
     """How it is printed."""
     unit: str = ""
-    """What it is counted in; empty for a number without a count."""
+    """Unit of its count; empty for a number without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Column:
     key: str
     """Its key among the head's figures, of an `Estimate` or a number."""
     title: str
-    """What people call it."""
+    """Name for people."""
     heading: str
     """Heading of its column in the head's table."""
     form: str
@@ -82,11 +82,11 @@ class Test:
     candidate: str
     """Key of the candidate's figure."""
     title: str
-    """What people call the metric."""
+    """Name of the metric for people."""
     form: str
     """How the difference is printed."""
     unit: str
-    """What it is counted in."""
+    """Unit of its count."""
     more_is_better: bool
     """Whether the candidate is better where the difference is above 0."""
 
@@ -110,7 +110,7 @@ class Limit:
     """One figure that a budget can bound."""
 
     name: str
-    """What users write."""
+    """Word that users write."""
     meaning: str
     """What it is, for people."""
     path: tuple[str, str]
@@ -124,7 +124,7 @@ class Limit:
     counts: bool
     """Whether it is a share of answers that change or stay, and not a distance."""
     unit: str
-    """What it is counted in."""
+    """Unit of its count."""
     default: float | None = None
     """Its bound in the default budget; None for none."""
     of_noise: bool = False

@@ -212,7 +212,7 @@ class Baseline:
     """One row: another library that can take part."""
 
     name: str
-    """What users call it."""
+    """Name for users."""
     packages: tuple[str, ...]
     """Modules that must be installed."""
     extra: str

@@ -31,14 +31,14 @@ class Turn:
     spec: WorkerSpec
     """The model."""
     workload: Workload
-    """What it is timed on."""
+    """Workload."""
     name: str
     """Name of the workload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What one model took for one workload."""
+    """Timed runs of one model at one workload."""
 
     subject: str
     """Name of the model."""

@@ -1,4 +1,4 @@
-"""What is timed, and on what: values that travel to a worker process as JSON."""
+"""Worker specifications and workloads, which travel to a worker process as JSON."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class WorkerSpec:
     """One model in one setting: what a worker process loads."""
 
     name: str
-    """What results are listed under."""
+    """Name in results."""
     file: str | None = None
     """Path of a graph, or of a baseline's directory; either this or a bundle."""
     baseline: str | None = None

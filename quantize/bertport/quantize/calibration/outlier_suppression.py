@@ -70,12 +70,12 @@ def _no_channels() -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShiftAndScale:
-    """What is done to an activation before it is rounded."""
+    """Shift and scale of an activation before it is rounded."""
 
     shift: Array
-    """What is subtracted from each channel. Shape: (channels,)"""
+    """Shift of each channel, which is subtracted. Shape: (channels,)"""
     scale: Array
-    """What each channel is then divided by. Shape: (channels,)"""
+    """Scale of each channel, by which it is then divided. Shape: (channels,)"""
     kept_in_float: NDArray[np.int64] = field(default_factory=_no_channels)
     """The channels that are not rounded, in their order: they are multiplied apart, in float32."""
 

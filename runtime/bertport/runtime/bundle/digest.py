@@ -14,7 +14,7 @@ from typing import Any
 __all__ = ["ALGORITHM", "digest_of", "normalized", "sealed"]
 
 ALGORITHM = "sha256:"
-"""What a digest begins with; 64 hexadecimal digits follow."""
+"""Prefix of a digest; 64 hexadecimal digits follow."""
 DIGITS = re.compile(r"[0-9a-f]{64}")
 ZEROS = "0" * 64
 KEY = "digest"

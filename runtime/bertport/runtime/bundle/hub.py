@@ -58,7 +58,7 @@ class OnHub:
 
     @property
     def title(self) -> str:
-        """What messages call it."""
+        """Name in messages."""
         return self.name if self.revision is None else f"{self.name}@{self.revision}"
 
     def file(self, name: str) -> Path:

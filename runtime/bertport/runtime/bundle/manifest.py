@@ -103,7 +103,7 @@ class Input:
     constant: int | None = None
     """The value of every element where the tokenizer does not give it; None where it does."""
     further: dict[str, Any] = field(default_factory=dict)
-    """What this version does not know."""
+    """Fields that this version does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,7 @@ class EmbeddingModule:
     activation: str | None = field(default=None, metadata={OMITTED: True})
     """PyTorch's class of the function behind a dense layer: `Tanh`, `Identity`, …"""
     further: dict[str, Any] = field(default_factory=dict)
-    """What this version does not know."""
+    """Fields that this version does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +142,7 @@ class Embedding:
     truncate_dim: int | None = field(default=None, metadata={OMITTED: True})
     """Numbers to which a vector is cut unless the caller says otherwise; None where it stays whole."""
     further: dict[str, Any] = field(default_factory=dict)
-    """What this version does not know."""
+    """Fields that this version does not know."""
 
     @property
     def size(self) -> int:
@@ -174,7 +174,7 @@ class HeadEntry:
     source: Source | None = field(default=None, metadata={OMITTED: True})
     """The checkpoint that it was added from; None for a head of the checkpoint that the encoder is from."""
     further: dict[str, Any] = field(default_factory=dict)
-    """What this version does not know."""
+    """Fields that this version does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +186,7 @@ class Pooling:
     normalize: bool = False
     """Whether it is divided by its Euclidean length."""
     further: dict[str, Any] = field(default_factory=dict)
-    """What this version does not know."""
+    """Fields that this version does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +223,7 @@ class Requires:
     isa: str | None = None
     """The CPU instruction set it was made for; None where any will do."""
     further: dict[str, Any] = field(default_factory=dict)
-    """What this version does not know."""
+    """Fields that this version does not know."""
 
     @property
     def opset(self) -> int:
@@ -242,7 +242,7 @@ class Variant:
     recipe: str
     """How its weights are stored: `fp32`, `int8-dynamic`, …"""
     requires: Requires
-    """What it needs of a provider."""
+    """Requirements on a provider."""
     outputs: tuple[str, ...]
     """Names of the graph's outputs, in order."""
     external_data: tuple[str, ...] = ()
@@ -262,7 +262,7 @@ class GoldenVectors:
     file: str
     """Path inside the bundle."""
     further: dict[str, Any] = field(default_factory=dict)
-    """What this version does not know."""
+    """Fields that this version does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,7 @@ class Kind:
     """What a directory is, by which one that may be replaced is known."""
 
     name: str
-    """What messages call it, with its article."""
+    """Name in messages, with its article."""
     marks: tuple[str, ...]
     """Files that each of them has."""
 

@@ -23,7 +23,7 @@ __all__ = ["Asking", "paired", "raising"]
 
 
 class Asking(ABC):
-    """What a model answers by the name of a task. `Model` says how: with its graph, in batches."""
+    """Methods that answer by the name of a task. `Model` says how: with its graph, in batches."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle: Final = bundle

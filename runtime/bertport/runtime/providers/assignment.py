@@ -1,4 +1,4 @@
-"""What a session is opened with to run on a provider: its options, and its place in the list of providers."""
+"""Session options of a provider, and its place in the list of providers."""
 
 from __future__ import annotations
 

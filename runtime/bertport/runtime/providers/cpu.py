@@ -31,7 +31,7 @@ class InstructionSet:
     """One row: what a CPU offers to INT8 matrix products."""
 
     name: str
-    """What users call it, and what a manifest records."""
+    """Name for users and in manifests."""
     needs: frozenset[str]
     """Flags that the CPU must have, by Linux's names."""
     saturates: bool

@@ -78,9 +78,9 @@ class Provider:
     """One row: an execution provider."""
 
     name: str
-    """What users call it."""
+    """Name for users."""
     ort: str
-    """What ONNX Runtime calls it."""
+    """Name in ONNX Runtime."""
     extra: str
     """The extra of bertport that brings it."""
     packages: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ class Pooling:
     """One row."""
 
     name: str
-    """What users write."""
+    """Word that users write."""
     meaning: str
     """What it gives, for help texts."""
     head: str | None = None

@@ -104,7 +104,7 @@ class Task:
     """One row: what the runtime, the command line and the server know of a task."""
 
     name: str
-    """What users call it."""
+    """Name for users."""
     summary: str
     """What it answers, for help texts."""
     options: type[Any]

@@ -1,4 +1,4 @@
-"""What operators ask: is it alive, is it ready, what does it serve, what has it done."""
+"""Addresses for operators: liveness, readiness, served models, metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the runtime is asked: from a body to a task, its inputs and its parameters, and from the answers back."""
+"""Translation of a body to a task with inputs and parameters, and of the answers back."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MEANS = "the bundle was not trained to make vectors of texts: each is the mean o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What the runtime is asked."""
+    """Task, inputs and parameters for the runtime."""
 
     task: str
     """The runtime's task."""

@@ -36,7 +36,7 @@ class Item(Protocol):
 
     @property
     def cost(self) -> int:
-        """What it costs."""
+        """Its cost."""
 
 
 T = TypeVar("T", bound=Item)

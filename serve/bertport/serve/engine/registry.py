@@ -43,11 +43,11 @@ class ServedModel:
     """A bundle that is served."""
 
     name: str
-    """What clients call it."""
+    """Name for clients."""
     manifest: Manifest
     """Its contract."""
     digest: str
-    """What stands for all of it."""
+    """Digest of all of it."""
     default: str
     """The variant of requests that name none."""
     workers: Mapping[str, ModelWorker]

@@ -60,7 +60,7 @@ class RawWork:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Job:
-    """What one request waits for."""
+    """Batch job of one request."""
 
     future: asyncio.Future[list[Any]]
     """The answers, in order."""
@@ -110,7 +110,7 @@ class Item:
     tokens: int
     """Tokens of its row, or of its tensors."""
     cost: int
-    """What it costs, in tokens: what is decoded and answered counts as well."""
+    """Cost in tokens: what is decoded and answered counts as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ __all__ = ["RequestContext"]
 
 @dataclass(slots=True, kw_only=True)
 class RequestContext:
-    """What is known of one request."""
+    """Request context: the facts known of one request."""
 
     request_id: str
     """The client's, or one of ours."""

@@ -1,4 +1,4 @@
-"""What is counted, for Prometheus: every series is there before the first request."""
+"""Prometheus metrics: every series is there before the first request."""
 
 from __future__ import annotations
 

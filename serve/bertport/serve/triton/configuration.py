@@ -32,7 +32,7 @@ TYPES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """What Triton is told of one model."""
+    """Triton's configuration of one model."""
 
     name: str
     """What clients call it, and the name of its directory."""

@@ -40,7 +40,7 @@ CUDA = "cuda"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What was written."""
+    """Files that were written."""
 
     path: Path
     """The repository."""

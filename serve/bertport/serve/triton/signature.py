@@ -1,4 +1,4 @@
-"""What a graph takes and gives, read from its own file without the onnx package."""
+"""Signature of a graph: inputs and outputs, read from its own file without the onnx package."""
 
 from __future__ import annotations
 
