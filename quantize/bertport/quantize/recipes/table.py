@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bertport.quantize.calibration.ranges import SCHEMES
 from bertport.quantize.graph.rewrite import rewrite
+from bertport.quantize.graph.vectors import replace_vectors
 from bertport.quantize.recipes.dynamic import DynamicEmitter
 from bertport.quantize.recipes.fp16 import convert_to_fp16
 from bertport.quantize.recipes.qdq import QdqEmitter
@@ -100,7 +101,7 @@ def _rewritten(emitter: Callable[[GraphSource], Emitter]) -> Callable[[GraphSour
 
 
 def _standard(emitter: Callable[[GraphSource], Emitter]) -> Callable[[GraphSource], onnx.ModelProto]:
-    return lambda source: rewrite(source.plain, emitter(source))
+    return lambda source: replace_vectors(rewrite(source.plain, emitter(source)), source.vectors)
 
 
 def _fp32(source: GraphSource) -> onnx.ModelProto:
