@@ -191,7 +191,8 @@ def evaluate(  # noqa: PLR0913 — what a comparison takes
         evaluation.samples,
         conventions=conventions(bundle),
         stability=stability,
-        # No recipe's answers depend on batch mates: on the CPU they are to the bit what each text gets alone.
+        # No recipe's answers depend on batch mates: on the CPU they are to the bit what each text gets alone, but for
+        # the last bits of 4-bit products of a single row on AVX2, which no figure shows.
         streams=streams() if provider == "cpu" else 1,
         tokens=TOGETHER if provider == "cpu" else 0,
         progress=lambda done, all_of_them: progress("measuring accuracy", done, all_of_them),

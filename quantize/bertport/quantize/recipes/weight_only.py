@@ -1,7 +1,8 @@
 """Weights in 4 or 8 bits, by blocks; activations stay float32 in the graph.
 
 ONNX Runtime's MatMulNBits with accuracy level 4 rounds activations to 8 bits inside the kernel, by blocks of each
-row, so that neither batch mates nor padding change an answer.
+row, so that neither batch mates nor padding change what is multiplied. With 4 bits on a CPU that has AVX2 alone, the
+kernel for a single row sums in another order than that for several, which shows in the last bits.
 """
 
 from __future__ import annotations
