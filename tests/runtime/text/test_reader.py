@@ -88,7 +88,7 @@ def read(rules, text, piece):
     return tokens
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(st.sampled_from(list(VARIANTS)), TEXTS, PIECES)
 @example("as it is", "[" + "\u200b" * 40 + "MASK]", 12)
 @example("as it is", "a" * 200 + "[MASK]", 12)
@@ -338,7 +338,7 @@ def ours(tiny_bundle):
     }
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(
     st.data(),
     st.sampled_from(["left", "right"]),
