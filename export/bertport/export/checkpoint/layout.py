@@ -96,9 +96,7 @@ def layout_of(family: Family, config: PretrainedConfig) -> Layout:
     Raises:
         Exception: whatever transformers raises for a config of which it cannot make a model.
     """
-    import torch
-
-    with torch.device("meta"):
+    with _shapes_alone():
         bare = encoder(family, config, pooler=False)
         pooled = encoder(family, config, pooler=True) if family.pooler else bare
     shapes = _shapes(bare, family.prefix)
@@ -179,16 +177,43 @@ def without_values() -> Iterator[None]:
                 options["device"] = "meta"
             return function(*args, **options)
 
-    with Unallocated():
+    with Unallocated(), _undrawn():
+        yield
+
+
+@contextmanager
+def _shapes_alone() -> Iterator[None]:
+    """Build modules on the meta device: nothing but shapes and names is read of them."""
+    import torch
+
+    with torch.device("meta"), _undrawn():
+        yield
+
+
+@contextmanager
+def _undrawn() -> Iterator[None]:
+    """Draw no first values for tensors that have none: half of the time that making a tiny model takes."""
+    from torch.overrides import TorchFunctionMode
+
+    class Undrawn(TorchFunctionMode):
+        """The functions of `torch.nn.init` return a tensor on the meta device as it is."""
+
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401 — torch's own signature
+            options = kwargs or {}
+            if getattr(function, "__module__", "") == "torch.nn.init":
+                tensor = options["tensor"] if "tensor" in options else args[0]
+                if tensor.is_meta:
+                    return tensor
+            return function(*args, **options)
+
+    with Undrawn():
         yield
 
 
 def _head(family: Family, config: PretrainedConfig, head: str, labels: int) -> HeadLayout:
     """Return the tensors of a head: those of its smallest class that belong to none of the class's other heads."""
-    import torch
-
     kind = kinds(family, head)[-1]
-    with torch.device("meta"):
+    with _shapes_alone():
         model = head_model(family, config, kind, labels if HEADS[head].labels else 0)
     others = [_head(family, config, other, labels) for other in heads_of_kind(family, kind) if other != head]
     taken = {name for other in others for name in (*other.shapes, *other.tied, *other.aliases)}
