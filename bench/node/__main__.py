@@ -31,6 +31,7 @@ from bench.node.page import section
 from bertport.measure.text import read_texts, sample_path
 from bertport.runtime import load
 from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.tasks.table import TASKS
 
 PAGE = ROOT / "docs" / "reference" / "javascript.md"
 DATA = ROOT / "docs" / "data" / "node.json"
@@ -75,8 +76,18 @@ HEADS: dict[str, tuple[str, str | None, list[Any], dict[str, Any]]] = {
     "embedder": ("embeddings", "feature-extraction", ["A man sat by the fire.", "It rained."], {"normalize": True}),
 }
 """By small model: the task, transformers.js's pipeline for it (None where it has none), inputs and parameters."""
-PIPELINE_OPTIONS = {"embedder": {"pooling": "mean", "normalize": True}}
-NO_PIPELINE = "has no pipeline for it"
+PIPELINES: dict[str, tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = {
+    "text-classification": (("label", "score"), {}, {}),
+    "token-classification": (
+        ("entity_group", "score"),
+        {"aggregation_strategy": "simple"},
+        {"aggregation_strategy": "simple"},
+    ),
+    # It takes the best span of tokens; with whole words, Python adds the scores of spans that become one answer.
+    "question-answering": (("answer", "score"), {"align_to_words": False}, {}),
+    "feature-extraction": ((), {"normalize": True}, {"pooling": "mean", "normalize": True}),
+}
+"""By transformers.js's pipeline: the fields that its answers have too, and parameters of the runtime and of it."""
 
 
 def sentences(name: str) -> list[str]:
@@ -233,32 +244,43 @@ def compare_heads(package: Path, modules: Path, directory: Path) -> list[dict[st
         ours = list(model.predict(task, inputs, **parameters))
         asked = [{"bundle": str(bundle), "variant": "portable", "asked": [[task, inputs, parameters]]}]
         [[theirs]] = ask(package, asked)
-        rows.append(
-            {
-                "task": task,
-                "largest_difference": difference(ours, theirs),
-                "transformers_js": said_by_transformers(modules, bundle, name, pipeline, inputs, ours),
-            }
-        )
+        said = None if pipeline is None else said_by_transformers(modules, bundle, pipeline, task, inputs)
+        row = {
+            "task": task,
+            "bundle": name,
+            "head": TASKS[task].usual_head,
+            "largest_difference": difference(ours, theirs),
+        }
+        rows.append({**row, "transformers_js": said})
     return rows
 
 
-def said_by_transformers(  # noqa: PLR0913, PLR0917 — one row of HEADS, and what it is compared with
-    modules: Path, bundle: Path, name: str, pipeline: str | None, inputs: list[Any], ours: list[Any]
-) -> str:
-    """Return what transformers.js answers for a head, in words."""
-    if pipeline is None:
-        return NO_PIPELINE
+def said_by_transformers(
+    modules: Path, bundle: Path, pipeline: str, task: str, inputs: list[Any]
+) -> dict[str, str | float | None]:
+    """Return how far transformers.js's answers are, None where they are others, or the words in which it fails."""
+    fields, parameters, options = PIPELINES[pipeline]
     given = [list(value.values()) if isinstance(value, dict) else [value] for value in inputs]
-    request = {"bundle": str(bundle), "task": pipeline, "inputs": given, "options": PIPELINE_OPTIONS.get(name, {})}
+    request = {"bundle": str(bundle), "task": pipeline, "inputs": given, "options": options}
     said = json.loads(
         packages.run(HERE, "node", "transformers.mjs", str(modules), standard_input=json.dumps([request]))
     )
     [answers] = said["answers"]
     if "message" in answers[-1]:
-        return f"fails: {answers[-1]['message']}"
-    far = difference(ours, [answer[0] for answer in answers])
-    return "answers otherwise" if far is None else f"equal within {far:.0e}"
+        return {"fails": answers[-1]["message"]}
+    ours = list(load(bundle, variant="portable", provider="cpu").predict(task, inputs, **parameters))
+    mine, theirs = ([shared(answer, fields) for answer in each] for each in (ours, answers))
+    return {"largest_difference": difference(mine, theirs)}
+
+
+def shared(answer: Any, fields: tuple[str, ...]) -> Any:  # noqa: ANN401 — an answer of any task
+    """Return the fields of an answer that both give, texts in lower case; a vector, or a list of one, by itself."""
+    if isinstance(answer, dict):
+        found = {field: answer.get(field) for field in fields}
+        return {field: value.lower() if isinstance(value, str) else value for field, value in found.items()}
+    if isinstance(answer, list) and len(answer) == 1:
+        return shared(answer[0], fields)
+    return [shared(each, fields) for each in answer] if isinstance(answer, list) and fields else answer
 
 
 def versions(package: Path, transformers_js: str) -> dict[str, str]:

@@ -15,10 +15,10 @@ from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["DEFAULT", "PLACE", "bundles"]
+__all__ = ["DEFAULT", "HEADS", "PLACE", "bundles", "bundles_of"]
 
 PLACE = ROOT / "out" / "bench" / "plugins"
 """What these programs install and make."""
@@ -45,8 +45,21 @@ def bundles(recipes: Iterable[str] = (), only: Collection[str] | None = None) ->
     """
     wanted = {DEFAULT: "", **{f"tiny bert, {head}": name for head, name in HEADS.items()}}
     wanted |= {f"tiny {family}": name for family, name in CLASSES.items()}
+    return bundles_of(wanted, recipes, only)
+
+
+def bundles_of(
+    classes: Mapping[str, str], recipes: Iterable[str] = (), only: Collection[str] | None = None
+) -> dict[str, Path]:
+    """Return bundles by what a table calls them; those that are not there yet are made.
+
+    Args:
+        classes: transformers' class of each, by that title; the default model's is not read.
+        recipes: as `bundles` takes them; so the next.
+        only: the bundles to return.
+    """
     made = {}
-    for title, model_class in wanted.items():
+    for title, model_class in classes.items():
         if only is not None and title not in only:
             continue
         place = PLACE / "bundles" / title.replace(" ", "-").replace(",", "")
@@ -73,7 +86,7 @@ def _export(model_class: str, place: Path) -> None:
     roles = {"pad": "[PAD]", "bos": "[CLS]", "cls": "[CLS]", "eos": "[SEP]", "sep": "[SEP]"}
     sizes: dict[str, Any] = {**TINY, **{f"{role}_token_id": ids[token] for role, token in roles.items()}}
     sizes["vocab_size"] = len(tokenizer["model"]["vocab"])
-    if model_class.startswith(("Roberta", "MPNet")):
+    if model_class.startswith(("Roberta", "XLMRoberta", "Camembert", "MPNet")):
         sizes["max_position_embeddings"] = 514  # the first two are the padding's
     checkpoint = place.with_name(f"{place.name}-checkpoint")
     save_seeded(made(made.config_class(**sizes)), checkpoint)

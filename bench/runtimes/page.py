@@ -1,0 +1,291 @@
+"""What docs/reference/runtimes.md says, from the data files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.checkout import ROOT
+from bertport.runtime.heads import HEADS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+__all__ = ["DATA", "PAGE", "Result", "cell", "results", "section"]
+
+FOLDER = ROOT / "docs" / "data"
+DATA = FOLDER / "runtimes.json"
+PAGE = ROOT / "docs" / "reference" / "runtimes.md"
+EQUAL = 1e-4
+"""Difference up to which values count as equal: what float32 is allowed (docs/reference/golden.md)."""
+ENCODER = "encoder"
+VARIANTS = (
+    "portable",
+    "fp32",
+    "int8-dynamic",
+    "int8-static-cpu",
+    "int8-static",
+    "int8-weight-only",
+    "int4-weight-only",
+)
+"""Those that have a table, in its order."""
+NOT_RUN = {
+    "TensorRT": "needs an NVIDIA GPU; below is what its rules say of `int8-static`",
+    "CoreML": "needs macOS",
+    "QNN": "needs Qualcomm's hardware, or its SDK",
+    "DirectML, Windows ML": "need Windows",
+    "MIGraphX": "needs an AMD GPU",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a runtime made of one output of a variant of a bundle."""
+
+    runtime: str
+    """Its name and version, and what it ran on."""
+    bundle: str
+    """What the bundle is called."""
+    variant: str
+    """The variant's name."""
+    head: str | None
+    """The head whose output it is, or `encoder`; None for every one, where a graph was refused or only built."""
+    difference: float | None = None
+    """How far it was from what is expected; None where it did not run, had another shape, or gave no finite numbers."""
+    tolerance: float | None = None
+    """How far it may be; None where it did not run."""
+    refused: str | None = None
+    """In what words it was refused; None where it was not."""
+    built: bool = False
+    """Whether the graph was compiled and not run."""
+
+
+def cell(listed: Collection[Result]) -> str:
+    """Return what a table says of some results: equal, within (how far, of what is allowed), refused, or differs."""
+    if not listed:
+        return ""
+    refused = [each for each in listed if each.refused is not None]
+    if len(refused) == len(listed):
+        return "refused"
+    said = _ran([each for each in listed if each.refused is None])
+    if not refused:
+        return said
+    bundles = {each.bundle for each in listed}
+    return f"{said}; {len({each.bundle for each in refused})} of {len(bundles)} refused"
+
+
+def _ran(listed: Sequence[Result]) -> str:
+    if all(each.built for each in listed):
+        return "built"
+    worst = 0.0
+    for each in listed:
+        if each.difference is None or each.tolerance is None or not each.difference <= each.tolerance:
+            return "**differs**"
+        if each.difference > EQUAL:
+            worst = max(worst, each.difference / each.tolerance)
+    return f"within {max(worst, 0.01):.0%}" if worst else "equal"
+
+
+def results() -> list[Result]:
+    """Return what all data files have."""
+    found = [*_proven(_data("runtimes")), *_arm64(_data("runtimes-arm64")), *_site(_data("site"))]
+    return [*found, *_transformers_js(_data("node")), *_webgpu(_data("webgpu")), *_rtx(_data("tensorrt-rtx"))]
+
+
+def section() -> str:
+    """Return the part of the page that the data give."""
+    listed = results()
+    runtimes = list(dict.fromkeys(each.runtime for each in listed))
+    order = [*HEADS, ENCODER]
+    lines: list[str] = []
+    for variant in VARIANTS:
+        of_variant = [each for each in listed if each.variant == variant]
+        heads = [head for head in order if any(each.head == head for each in of_variant)]
+        lines += [f"### `{variant}`", ""]
+        lines += ["| runtime | bundles | " + " | ".join(heads) + " |", "|---|---:|" + "---|" * len(heads)]
+        for runtime in runtimes:
+            own = [each for each in of_variant if each.runtime == runtime]
+            if not own:
+                continue
+            shown = [cell([each for each in own if each.head in (head, None)]) for head in heads]
+            lines.append(f"| {runtime} | {len({each.bundle for each in own})} | " + " | ".join(shown) + " |")
+        lacking = [runtime for runtime in runtimes if not any(each.runtime == runtime for each in of_variant)]
+        lines += ["", *([f"Not run: {'; '.join(lacking)}.", ""] if lacking else [])]
+    return "\n".join([*lines, *_words(listed), *_rules(_data("runtimes")), *_not_run(), *_sources()])
+
+
+def _data(name: str) -> dict[str, Any]:
+    path = FOLDER / f"{name}.json"
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return data
+
+
+TITLES = {
+    "onnxruntime": "ONNX Runtime {version}, x86-64",
+    "onnxruntime oldest": "ONNX Runtime {version}, x86-64",
+    "openvino": "OpenVINO {version}, its own API",
+    "onnx.reference": "ONNX {version}'s reference evaluator",
+    "onnxruntime-node": "onnxruntime-node {version}",
+    "onnxruntime-web": "onnxruntime-web {version}, WebAssembly in Node.js",
+}
+
+
+def _proven(data: Mapping[str, Any]) -> Iterator[Result]:
+    for name, found in data.get("runtimes", {}).items():
+        runtime = TITLES[name].format(version=found["version"])
+        for bundle, variants in found["bundles"].items():
+            for variant, told in variants.items():
+                yield from _told(told, runtime=runtime, bundle=bundle, variant=variant)
+
+
+def _told(told: Mapping[str, Any], **place: str) -> Iterator[Result]:
+    if "refused" in told:
+        yield Result(**place, head=None, refused=told["refused"])
+    for row in told.get("outputs", {}).values():
+        difference = None if "said" in row else row["difference"]
+        yield Result(**place, head=row["head"], difference=difference, tolerance=row["tolerance"])
+
+
+def _arm64(data: Mapping[str, Any]) -> Iterator[Result]:
+    for row in data.get("rows", ()):
+        version = data["guests"][row["cpu"]]["onnxruntime"]
+        place = {"runtime": f"ONNX Runtime {version}, arm64 `{row['cpu']}`", "bundle": row["bundle"]}
+        if row["result"] == "refused":
+            yield Result(**place, variant=row["variant"], head=None, refused=row["said"])
+        else:
+            head = row["head"] or (ENCODER if row["output"] else None)
+            within = {"difference": row["difference"], "tolerance": row["tolerance"] or 0.0}
+            yield Result(**place, variant=row["variant"], head=head, **within)
+
+
+def _site(data: Mapping[str, Any]) -> Iterator[Result]:
+    on = {"cpu": "WebAssembly", "gpu": "WebGPU by SwiftShader"}
+    heads = {head.output: name for name, head in HEADS.items()}
+    for row in data.get("rows", ()):
+        versions = data["versions"]
+        chromium = versions["chromium"].partition(".")[0]
+        runtime = f"onnxruntime-web {versions['onnxruntime-web']}, {on[row['device']]} in Chromium {chromium}"
+        for output, found in row["golden"]["outputs"].items():
+            held = found["worst"] if row["golden"]["holds"] else None
+            place = {"runtime": runtime, "bundle": DEFAULT, "variant": row["variant"]}
+            yield Result(**place, head=heads.get(output, ENCODER), difference=held, tolerance=found["tolerance"])
+
+
+def _transformers_js(data: Mapping[str, Any]) -> Iterator[Result]:
+    """Yield what pipelines answered: probabilities and vectors, which float32 gives as far as it gives logits."""
+    if "heads" not in data:
+        return
+    runtime = f"transformers.js {data['versions']['@huggingface/transformers']}, its pipelines"
+    place = {"runtime": runtime, "variant": "portable"}
+    words = data["transformers_js"]["fill-mask"]
+    same = words["equal"] + words["ties"] == words["texts"]
+    far = words["largest_difference"] if same else None
+    yield Result(**place, bundle=DEFAULT, head="mlm", difference=far, tolerance=EQUAL)
+    far = data["transformers_js"]["features"]["largest_difference"]
+    yield Result(**place, bundle=DEFAULT, head=ENCODER, difference=far, tolerance=EQUAL)
+    for row in data["heads"]:
+        said = row["transformers_js"]
+        place_of = {**place, "bundle": row["bundle"], "head": row["head"]}
+        if said is None:
+            continue
+        if "fails" in said:
+            yield Result(**place_of, refused=said["fails"])
+        else:
+            yield Result(**place_of, difference=said["largest_difference"], tolerance=EQUAL)
+
+
+def _webgpu(data: Mapping[str, Any]) -> Iterator[Result]:
+    heads = {head.output: name for name, head in HEADS.items()}
+    for bundle, variants in data.get("bundles", {}).items():
+        runtime = f"WebGPU's plugin {data['versions']['onnxruntime-ep-webgpu']}, SwiftShader"
+        for variant, told in variants.items():
+            place = {"runtime": runtime, "bundle": bundle, "variant": variant}
+            if "refused" in told:
+                yield Result(**place, head=None, refused=told["words"] or told["refused"])
+            for output, difference in told.get("differences", {}).items():
+                yield Result(**place, head=heads.get(output, ENCODER), difference=difference, tolerance=EQUAL)
+
+
+def _rtx(data: Mapping[str, Any]) -> Iterator[Result]:
+    for bundle, variants in data.get("bundles", {}).items():
+        for variant, told in variants.items():
+            runtime = f"TensorRT for RTX {data['version']}, engines"
+            place = {"runtime": runtime, "bundle": bundle, "variant": variant}
+            yield Result(**place, head=None, refused=told.get("refused"), built="refused" not in told)
+
+
+DEFAULT = "default model"
+LONGEST_WORDS = 240
+
+
+def _words(listed: Sequence[Result]) -> list[str]:
+    """Return who refuses what, in its own words."""
+    said: dict[tuple[str, str, str], set[str]] = {}
+    for each in listed:
+        if each.refused is not None and each.variant in VARIANTS:
+            said.setdefault((each.runtime, each.variant, _short(each.refused)), set()).add(each.bundle)
+    lines = ["### Who refuses what", "", "| runtime | variant | bundles | in what words |", "|---|---|---:|---|"]
+    rows = sorted(said.items(), key=lambda item: (item[0][0], VARIANTS.index(item[0][1]), item[0][2]))
+    shown: set[tuple[str, str]] = set()
+    for (runtime, variant, words), bundles in rows:
+        if (runtime, variant) in shown:  # the same reason, of another operator of the graph
+            continue
+        shown.add((runtime, variant))
+        every = {name for (other, of, _), names in said.items() if (other, of) == (runtime, variant) for name in names}
+        first = min(bundles)
+        more = "" if len(every) == 1 else f" and {len(every) - 1} more"
+        lines.append(f"| {runtime} | `{variant}` | {first}{more} | {words} |")
+    return [*lines, ""]
+
+
+def _short(words: str) -> str:
+    plain = words.replace("|", "/").replace("`", "'").replace("<", "(").replace(">", ")")
+    return plain if len(plain) <= LONGEST_WORDS else f"{plain[:LONGEST_WORDS].rstrip()}…"
+
+
+def _rules(data: Mapping[str, Any]) -> list[str]:
+    """Return what TensorRT's rules for 8-bit graphs say of each variant."""
+    lines = ["### TensorRT's rules, without TensorRT", "", "| variant | keeps them | breaks them |", "|---|---:|---|"]
+    found = data.get("tensorrt_rules", {})
+    for variant in VARIANTS:
+        told = {bundle: variants[variant] for bundle, variants in found.items() if variant in variants}
+        broken = {bundle: phrases for bundle, phrases in told.items() if phrases}
+        if not told:
+            continue
+        words = "; ".join(f"{bundle}: {_short(phrases[0])}" for bundle, phrases in list(broken.items())[:1])
+        lines.append(f"| `{variant}` | {len(told) - len(broken)} of {len(told)} | {words} |")
+    return [*lines, ""]
+
+
+def _not_run() -> list[str]:
+    lines = ["### Not run", "", "| runtime | why |", "|---|---|"]
+    return [*lines, *(f"| {name} | {why} |" for name, why in NOT_RUN.items()), ""]
+
+
+PROGRAMS = {
+    "runtimes": "bench.runtimes run",
+    "runtimes-arm64": "bench.arm64 run",
+    "site": "bench.site",
+    "node": "bench.node",
+    "webgpu": "bench.plugins webgpu",
+    "tensorrt-rtx": "bench.plugins engines",
+}
+
+
+def _sources() -> list[str]:
+    lines = [
+        "### Where the figures are from",
+        "",
+        "| data | by `python -m` | commit | date | CPU |",
+        "|---|---|---|---|---|",
+    ]
+    for name, program in PROGRAMS.items():
+        data = _data(name)
+        if data:
+            machine = f"{data['machine']['cpu']}, {data['machine']['instruction_set']}"
+            lines.append(
+                f"| [{name}.json](../data/{name}.json) | `{program}` | {data['commit'][:10]} | {data['date'][:10]} | "
+                f"{machine} |"
+            )
+    return [*lines, ""]
