@@ -1,0 +1,67 @@
+"""The section of docs/how-to/small-device.md that the data give."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+__all__ = ["section"]
+
+FEW = ("tokenizers", "click")
+
+
+def section(data: dict[str, Any]) -> str:
+    """Return the tables as Markdown."""
+    small, whole = data["small"], data["whole"]
+    total = _bytes(small)
+    versions = ", ".join(f"{name} {package['version']}" for name, package in small.items() if name != "bertport")
+    machine = data["machine"]
+    few = sum(small[name]["bytes"] for name in FEW)
+    lines = [
+        "| | packages | MB |",
+        "|---|---:|---:|",
+        f"| the {len(small)} | {len(small)} | {_mb(total)} |",
+        f"| of which ONNX Runtime | 1 | {_mb(small['onnxruntime']['bytes'])} |",
+        f"| numpy with its OpenBLAS | 1 | {_mb(small['numpy']['bytes'])} |",
+        f"| bertport with the default model | 1 | {_mb(small['bertport']['bytes'])} |",
+        f"| {', '.join(FEW)} | {len(FEW)} | {_mb(few)} |",
+        f"| with all that pip adds (`bertport[cpu]`) | {len(whole)} | {_mb(_bytes(whole))} |",
+        f"| the wheel, which is the download | 1 | {_mb(data['wheel_bytes'])} |",
+        f"| the default bundle; packed with `int8-dynamic` alone | | {_mb(data['bundles']['default'])}; "
+        f"{_mb(data['bundles']['int8-dynamic'])} |",
+        "",
+        "From the start of a process to its first answer from `int8-dynamic`, with one thread, and after it:",
+        "",
+        "| | first answer | work till then | under a quarter of a core | peak memory | an answer more |",
+        "|---|---:|---:|---:|---:|---:|",
+        *(_row(data["runs"], data["answers"], low=low) for low in (False, True)),
+        "",
+        f"Medians of {len(data['runs']) // 4} processes of each kind, in turns. An answer more is of work, not of time. "
+        f"Python {machine['versions']['python']}, {versions}; {machine['cpu']} ({machine['instruction_set']}), "
+        f"{machine['busy']:.1f} of its cores busy with other work; {data['date'][:10]}, commit {data['commit'][:12]}, "
+        "`python -m bench.small_device`, figures in `docs/data/small-device.json`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(runs: list[dict[str, Any]], count: int, *, low: bool) -> str:
+    free = [run for run in runs if run["low_memory"] is low and not run["limited"]]
+    limited = [run for run in runs if run["low_memory"] is low and run["limited"]]
+    answers = _median(free, "answers_cpu_seconds") / count * 1e3
+    name = "`low_memory`" if low else "as it comes"
+    return (
+        f"| {name} | {_median(free, 'seconds'):.2f} s | {_median(free, 'cpu_seconds'):.2f} s | "
+        f"{_median(limited, 'seconds'):.1f} s | {_median(free, 'peak_bytes') / 2**20:.0f} MiB | {answers:.1f} ms |"
+    )
+
+
+def _median(runs: list[dict[str, Any]], key: str) -> float:
+    return median(run[key] for run in runs)
+
+
+def _bytes(packages: dict[str, dict[str, Any]]) -> int:
+    return sum(int(package["bytes"]) for package in packages.values())
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.0f}"
