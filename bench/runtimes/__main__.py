@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 PROGRAM = "bench.runtimes"
+LAST = "runtimes"
+"""The key of the data that has a line for each variant."""
 
 
 def main(given: list[str] | None = None) -> None:
@@ -88,21 +90,19 @@ def run(names: list[str], only: Collection[str] | None) -> None:
 
 
 def _written(data: dict[str, Any]) -> str:
-    """Return the data as JSON, with a line for each variant of a bundle."""
-    lines = json.dumps({**data, "runtimes": {}}, indent=1, allow_nan=False).removesuffix("{}\n}")
-    parts = []
-    for name, found in data["runtimes"].items():
+    """Return the data as JSON, with a line for each variant of a bundle, so that a change is seen as one."""
+    parts = [f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in data.items() if key != LAST]
+    runtimes = []
+    for name, found in data[LAST].items():
         rows = [
-            f"   {json.dumps(title)}: {{\n"
-            + ",\n".join(
-                f"    {json.dumps(variant)}: {json.dumps(row, allow_nan=False)}" for variant, row in each.items()
-            )
-            + "\n   }"
-            for title, each in found["bundles"].items()
+            f"{json.dumps(title)}: {{\n"
+            + ",\n".join(f"  {json.dumps(each)}: {json.dumps(row, allow_nan=False)}" for each, row in variants.items())
+            + "}"
+            for title, variants in found["bundles"].items()
         ]
-        head = f'  {json.dumps(name)}: {{\n   "version": {json.dumps(found["version"])},\n   "bundles": {{\n'
-        parts.append(head + ",\n".join(rows) + "\n   }\n  }")
-    return lines + "{\n" + ",\n".join(parts) + "\n }\n}\n"
+        version = json.dumps(found["version"])
+        runtimes.append(f'{json.dumps(name)}: {{"version": {version}, "bundles": {{\n' + ",\n".join(rows) + "}}")
+    return "{" + ",\n".join([*parts, f'"{LAST}": {{\n' + ",\n".join(runtimes) + "}"]) + "}\n"
 
 
 if __name__ == "__main__":

@@ -98,17 +98,24 @@ def section() -> str:
     listed = results()
     runtimes = list(dict.fromkeys(each.runtime for each in listed))
     order = [*HEADS, ENCODER]
+    has: dict[str, set[str]] = {}
+    for each in listed:
+        if each.head is not None:
+            has.setdefault(each.bundle, set()).add(each.head)
     lines: list[str] = []
     for variant in VARIANTS:
         of_variant = [each for each in listed if each.variant == variant]
-        heads = [head for head in order if any(each.head == head for each in of_variant)]
+        heads = [head for head in order if any(head in has[each.bundle] for each in of_variant)]
         lines += [f"### `{variant}`", ""]
         lines += ["| runtime | bundles | " + " | ".join(heads) + " |", "|---|---:|" + "---|" * len(heads)]
         for runtime in runtimes:
             own = [each for each in of_variant if each.runtime == runtime]
             if not own:
                 continue
-            shown = [cell([each for each in own if each.head in (head, None)]) for head in heads]
+            shown = [
+                cell([each for each in own if each.head == head or (each.head is None and head in has[each.bundle])])
+                for head in heads
+            ]
             lines.append(f"| {runtime} | {len({each.bundle for each in own})} | " + " | ".join(shown) + " |")
         lacking = [runtime for runtime in runtimes if not any(each.runtime == runtime for each in of_variant)]
         lines += ["", *([f"Not run: {'; '.join(lacking)}.", ""] if lacking else [])]

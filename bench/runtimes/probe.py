@@ -2,6 +2,8 @@
 
     python probe.py RUNTIME < job > lines, all JSON
 
+`bench.runtimes` starts it so, as a file (not `python -m bench.runtimes.probe`): bench is not in every environment.
+
 The job is {bundle, variants}: a directory, and which variants are tried. The result is a line with the version, and one
 for each variant as soon as it is known, so that it is known which one ends the process. What a graph must give, and how
 far it may be, is all from the bundle's own files, as docs/reference/golden.md states them; nothing of bertport is

@@ -3,11 +3,11 @@
     python -m bench.small_device [--rounds 5] [--check]
 
 The checkout's wheel is built and installed twice below out/bench/small-device: with the four packages that an answer
-needs, and with all that pip adds. From the first, processes answer from the default model's int8-dynamic, as fast as they
-can and under a quota of a quarter of one core (a control group of the `cpu` controller, version 1 or 2, which takes
-root), with low memory and without, in turns. Writes docs/data/small-device.json too; it fetches packages, and takes
-minutes on an idle machine. With `--check`, nothing is measured, and the exit code is 1 where the page is not what the
-data say.
+needs, and with all that pip adds. From the first, processes answer from the default model's int8-dynamic, as fast as
+they can and under a quota of a quarter of one core (a control group of the `cpu` controller, version 1 or 2, which
+takes root), with low memory and without, in turns. Writes docs/data/small-device.json too; it fetches packages, and
+takes minutes on an idle machine. With `--check`, nothing is measured, and the exit code is 1 where the page is not what
+the data say.
 """
 
 from __future__ import annotations

@@ -16,6 +16,15 @@ def section(data: dict[str, Any]) -> str:
     total = _bytes(small)
     versions = ", ".join(f"{name} {package['version']}" for name, package in small.items() if name != "bertport")
     machine = data["machine"]
+    packed = f"{_mb(data['bundles']['default'])}; {_mb(data['bundles']['int8-dynamic'])}"
+    count = len(data["runs"]) // 4
+    source = (
+        f"Medians of {count} processes of each kind, in turns. An answer more is of work, not of time. "
+        f"Python {machine['versions']['python']}, {versions}; {machine['cpu']} ({machine['instruction_set']}), "
+        f"{machine['busy']:.1f} processes at work beside, on {machine['physical_cores']} cores; "
+        f"{data['date'][:10]}, commit {data['commit'][:12]}, "
+        "`python -m bench.small_device`, figures in `docs/data/small-device.json`."
+    )
     few = sum(small[name]["bytes"] for name in FEW)
     lines = [
         "| | packages | MB |",
@@ -27,8 +36,7 @@ def section(data: dict[str, Any]) -> str:
         f"| {', '.join(FEW)} | {len(FEW)} | {_mb(few)} |",
         f"| with all that pip adds (`bertport[cpu]`) | {len(whole)} | {_mb(_bytes(whole))} |",
         f"| the wheel, which is the download | 1 | {_mb(data['wheel_bytes'])} |",
-        f"| the default bundle; packed with `int8-dynamic` alone | | {_mb(data['bundles']['default'])}; "
-        f"{_mb(data['bundles']['int8-dynamic'])} |",
+        f"| the default bundle; packed with `int8-dynamic` alone | | {packed} |",
         "",
         "From the start of a process to its first answer from `int8-dynamic`, with one thread, and after it:",
         "",
@@ -36,10 +44,7 @@ def section(data: dict[str, Any]) -> str:
         "|---|---:|---:|---:|---:|---:|",
         *(_row(data["runs"], data["answers"], low=low) for low in (False, True)),
         "",
-        f"Medians of {len(data['runs']) // 4} processes of each kind, in turns. An answer more is of work, not of time. "
-        f"Python {machine['versions']['python']}, {versions}; {machine['cpu']} ({machine['instruction_set']}), "
-        f"{machine['busy']:.1f} of its cores busy with other work; {data['date'][:10]}, commit {data['commit'][:12]}, "
-        "`python -m bench.small_device`, figures in `docs/data/small-device.json`.",
+        source,
     ]
     return "\n".join(lines) + "\n"
 
