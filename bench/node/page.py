@@ -59,9 +59,9 @@ def _far(difference: float | None) -> str:
     return "more than numbers" if difference is None else f"{difference:.0e}"
 
 
-def _theirs(said: dict[str, Any] | None) -> str:
-    if said is None:
-        return "has no pipeline for it"
+def _theirs(said: dict[str, Any] | str | None) -> str:
+    if said is None or isinstance(said, str):  # a sentence in data of before
+        return said or "has no pipeline for it"
     return f"fails: {said['fails']}" if "fails" in said else _equal(said["largest_difference"])
 
 

@@ -105,7 +105,7 @@ def section() -> str:
     lines: list[str] = []
     for variant in VARIANTS:
         of_variant = [each for each in listed if each.variant == variant]
-        heads = [head for head in order if any(head in has[each.bundle] for each in of_variant)]
+        heads = [head for head in order if any(head in has.get(each.bundle, {ENCODER}) for each in of_variant)]
         lines += [f"### `{variant}`", ""]
         lines += ["| runtime | bundles | " + " | ".join(heads) + " |", "|---|---:|" + "---|" * len(heads)]
         for runtime in runtimes:
@@ -113,7 +113,13 @@ def section() -> str:
             if not own:
                 continue
             shown = [
-                cell([each for each in own if each.head == head or (each.head is None and head in has[each.bundle])])
+                cell(
+                    [
+                        each
+                        for each in own
+                        if each.head == head or (each.head is None and head in has.get(each.bundle, {ENCODER}))
+                    ]
+                )
                 for head in heads
             ]
             lines.append(f"| {runtime} | {len({each.bundle for each in own})} | " + " | ".join(shown) + " |")
@@ -193,9 +199,9 @@ def _transformers_js(data: Mapping[str, Any]) -> Iterator[Result]:
     yield Result(**place, bundle=DEFAULT, head=ENCODER, difference=far, tolerance=EQUAL)
     for row in data["heads"]:
         said = row["transformers_js"]
-        place_of = {**place, "bundle": row["bundle"], "head": row["head"]}
-        if said is None:
+        if said is None or isinstance(said, str):  # it has no pipeline, or the data are of before
             continue
+        place_of = {**place, "bundle": row["bundle"], "head": row["head"]}
         if "fails" in said:
             yield Result(**place_of, refused=said["fails"])
         else:
