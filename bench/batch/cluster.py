@@ -18,7 +18,7 @@ from bench.checkout import ROOT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["QUIET", "STORE", "killed_again_and_again", "nodes", "sentences"]
+__all__ = ["QUIET", "STORE", "killed_again_and_again", "nodes", "sentences", "started_here"]
 
 STORE = 200 << 20
 """Bytes of a node's object store."""
@@ -87,12 +87,12 @@ def actors() -> list[int]:
         except OSError:
             continue
         number = int(path.parent.name)
-        if line.startswith(b"ray::") and b"Answering" in line and _started_here(number):
+        if line.startswith(b"ray::") and b"Answering" in line and started_here(number):
             found.append(number)
     return found
 
 
-def _started_here(number: int) -> bool:
+def started_here(number: int) -> bool:
     """Return whether a process descends from this one."""
     try:
         while number > 1 and number != os.getpid():

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PAGE", "data", "text", "write"]
 
+PARTS = ("rate", "many", "kills")
+"""The programs, in the order of the page."""
 PAGE = ROOT / "docs" / "research" / "batch.md"
 
 
@@ -23,40 +25,49 @@ def data(name: str) -> Path:
 
 def write(*, check: bool = False) -> None:
     """Write the page; with `check`, exit with a sentence where it is not what would be written."""
-    made = text(*(read_data(data(name), f"bench.batch {name}") for name in ("rate", "many", "kills")))
+    made = text({name: read_data(data(name), f"bench.batch {name}") for name in PARTS if data(name).exists()})
     if not check:
         PAGE.write_text(made, encoding="utf-8")
     elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != made:
         sys.exit(f"{PAGE.relative_to(ROOT)} is not what the data say: run python -m bench.batch page")
 
 
-def text(rate: dict[str, Any], many: dict[str, Any], kills: dict[str, Any]) -> str:
-    """Return the page that figures make."""
+def text(found: dict[str, dict[str, Any]]) -> str:
+    """Return the page that figures make, by program; of a program without figures it says so."""
     lines = ["# Batches on several nodes", ""]
     lines += _wrapped(
         "`bertport batch` on one machine, and on nodes of Ray: raylets of that same machine, each with one CPU. "
         "`python -m bench.batch rate`, `many` and `kills` measure in the environment of `python3 dev.py ray`, and "
         "`python -m bench.batch page` writes this page. Rows are sentences of the evaluation sample, again and again."
     )
-    lines += ["", "## Rate", "", *_rate(rate), "", "## Very many rows", ""]
-    spent = many["cpu_seconds"]
-    lines += _wrapped(
-        f"{many['rows']:,} rows of four words and a mask each through a tiny model, on two one-core workers, in "
-        f"{many['parts']:,} parts: each row is there once, in order, {many['errors']:,} without an answer. The driver "
-        f"held {_mib(many['driver_peak_bytes'])} at most ({_mib(many['most_driver_bytes'])} are allowed) and used "
-        f"{spent['driver']:,.0f} CPU seconds beside the workers' {spent['workers']:,.0f}; the run took "
-        f"{many['seconds'] / 60:,.1f} minutes. {_made(many)}"
-    )
-    lines += ["", "## Deaths", ""]
-    lines += _wrapped(
-        f"{kills['rows']:,} sentences through the tiny model in {kills['parts']:,} parts. SIGKILL met a worker "
-        f"{kills['killed']['worker']} times and the driver {kills['killed']['driver']} times, at seeded moments within "
-        "0.8 seconds of a worker's being there; the command was given again after each death of the driver. At the end "
-        f"{'each row was there once' if kills['each_row_once'] else 'rows were missing or doubled'}, and the answers "
-        f"{'were' if kills['bit_for_bit_equal'] else 'were not'} bit for bit those of one machine that nothing "
-        f"interrupted. {_made(kills)}"
-    )
+    sections = {"rate": ("Rate", _rate), "many": ("Very many rows", _many), "kills": ("Deaths", _kills)}
+    for name, (title, section) in sections.items():
+        missing = [f"Not measured yet: `python -m bench.batch {name}` does it."]
+        lines += ["", f"## {title}", "", *(section(found[name]) if name in found else missing)]
     return "\n".join(lines) + "\n"
+
+
+def _many(found: dict[str, Any]) -> list[str]:
+    spent = found["cpu_seconds"]
+    return _wrapped(
+        f"{found['rows']:,} rows of four words and a mask each through a tiny model, on two one-core workers, in "
+        f"{found['parts']:,} parts: each row is there once, in order, {found['errors']:,} without an answer. The "
+        f"driver held {_mib(found['driver_peak_bytes'])} at most ({_mib(found['most_driver_bytes'])} are allowed) and "
+        f"used {spent['driver']:,.0f} CPU seconds beside the workers' {spent['workers']:,.0f}; the run took "
+        f"{found['seconds'] / 60:,.1f} minutes. {_made(found)}"
+    )
+
+
+def _kills(found: dict[str, Any]) -> list[str]:
+    rows = "each row was there once" if found["each_row_once"] else "rows were missing or doubled"
+    killed, equal = found["killed"], "were" if found["bit_for_bit_equal"] else "were not"
+    return _wrapped(
+        f"{found['rows']:,} sentences through a tiny model in {found['parts']:,} parts, on two one-core workers. "
+        f"SIGKILL met a worker {killed['worker']} times and the driver {killed['driver']} times, at seeded "
+        "moments within 0.8 seconds of a worker's being there; the command was given again after each death of the "
+        f"driver. At the end {rows}, and the answers {equal} bit for bit those of one machine that nothing "
+        f"interrupted. {_made(found)}"
+    )
 
 
 def _rate(found: dict[str, Any]) -> list[str]:

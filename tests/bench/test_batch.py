@@ -1,0 +1,78 @@
+"""What the pages say of batches and of more machines follows from the data."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+
+import pytest
+
+from bench import scaling
+from bench.batch import cluster, page
+from bench.batch.__main__ import main
+from bench.checkout import read_data
+
+
+def test_the_page_of_batches_is_that_of_the_data():
+    main(["page", "--check"])
+    found = {"kills": read_data(page.data("kills"), "bench.batch")}
+    assert "were bit for bit" in " ".join(page.text(found).split())
+    changed = copy.deepcopy(found)
+    changed["kills"]["bit_for_bit_equal"] = False
+    assert "were not bit for bit" in " ".join(page.text(changed).split())
+    assert page.text({}).count("Not measured yet") == len(page.PARTS)
+
+
+def test_the_page_says_whether_the_bar_is_met():
+    cpu = {"workers": 100.0, "reading": 1.0, "writing": 1.0, "driver": 5.0}
+    engines = ("local", "ray 1", "ray 2")
+    figures = {
+        **{name: read_data(page.data("kills"), "bench.batch")[name] for name in ("commit", "date", "machine", "load")},
+        "rows": 10,
+        "variant": "fp32",
+        "bar": 0.85,
+        "predict": {"rows_per_second": 100.0},
+        "rows_per_second": dict.fromkeys(engines, 100.0),
+        "rows_per_second_with_start": dict.fromkeys(engines, 90.0),
+        "cpu_seconds": dict.fromkeys(engines, cpu),
+        "driver_peak_bytes": dict.fromkeys(engines, 300 << 20),
+        "equal_to_predict": {engine: {"furthest_score": 1e-6} for engine in engines},
+    }
+    assert "85% are asked for: met" in " ".join(page.text({"rate": figures | {"ray_2_of_local": 0.86}}).split())
+    assert "85% are asked for: missed" in " ".join(page.text({"rate": figures | {"ray_2_of_local": 0.84}}).split())
+
+
+def test_rows_that_were_killed_for_are_all_there():
+    kills = read_data(page.data("kills"), "bench.batch")
+    assert kills["killed"] == {"worker": 10, "driver": 2}
+    assert kills["each_row_once"]
+    assert kills["bit_for_bit_equal"]
+
+
+def cost(**changed):
+    given = {"tokens": 20.0, "row_seconds": 1e-3, "part_seconds": 0.0, "start_seconds": 2.0, "row_bytes": 100.0}
+    return scaling.Cost(**{**given, **changed})
+
+
+def test_what_becomes_the_limit():
+    parts = 12208  # of 8,192 rows, a hundred million
+    seconds, limit = cost().seconds(1, driver_part=1e-3)
+    assert (seconds, limit) == (pytest.approx(2 + parts / 16 * 8.192, rel=1e-3), "cores")
+    seconds, limit = cost().seconds(1000, driver_part=0.0)  # 16,000 cores have less than a part each
+    assert (seconds, limit) == (pytest.approx(2 + 8.192), "one part a core")
+    assert cost().seconds(1000, driver_part=0.01) == (pytest.approx(122.08), "driver")
+    assert cost(row_bytes=1e5).seconds(1000, driver_part=0.0) == (pytest.approx(800.0), "storage")
+
+
+def test_rows_are_those_that_are_asked_for(tmp_path):
+    path = cluster.sentences(tmp_path / "in.jsonl", 3, 4)
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [row["id"] for row in rows] == [0, 1, 2]
+    assert all(len(row["text"].split()) == 5 and row["text"].endswith(" [MASK].") for row in rows)
+
+
+def test_only_processes_of_this_one_are_killed():
+    assert cluster.started_here(os.getpid())
+    assert not cluster.started_here(os.getppid())
+    assert not cluster.started_here(1)
