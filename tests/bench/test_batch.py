@@ -50,6 +50,11 @@ def test_rows_that_were_killed_for_are_all_there():
     assert kills["bit_for_bit_equal"]
 
 
+def test_the_page_of_more_machines_is_that_of_the_data():
+    scaling.main(["page", "--check"])
+    assert len(scaling.PAGE.read_text(encoding="utf-8").splitlines()) <= 60
+
+
 def cost(**changed):
     given = {"tokens": 20.0, "row_seconds": 1e-3, "part_seconds": 0.0, "start_seconds": 2.0, "row_bytes": 100.0}
     return scaling.Cost(**{**given, **changed})
