@@ -287,6 +287,13 @@ def test_progress_is_shown_in_one_place():
     assert {path.parent for path in asking} == {ROOT / "runtime" / "bertport" / "runtime" / "commands"}
 
 
+def test_tables_are_laid_out_in_one_place():
+    """Columns are padded by the width that a terminal gives a text, which its number of characters is not."""
+    padding = re.compile(r"\.[lr]just\(|:.?[<>^]\{")
+    found = {path.parent for path in MODULES if padding.search(path.read_text(encoding="utf-8"))}
+    assert found <= {ROOT / "runtime" / "bertport" / "runtime" / "commands"}
+
+
 OPENER = ROOT / "runtime" / "bertport" / "runtime" / "session.py"
 ALONE = {ROOT / "bench" / "performance" / name for name in ("openvino_peers.py", "peers.py")}
 """Measure ONNX Runtime and its plugins as they come, without the settings of bertport."""

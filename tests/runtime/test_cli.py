@@ -60,6 +60,17 @@ def cli_width(text):
     return sum(2 if "\u2e80" <= character <= "\u9fff" else 1 for character in text)
 
 
+def test_alone_it_shows_where_to_begin(run):
+    done = run()
+    assert (done.exit_code, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 12
+    assert max(map(len, lines)) <= 120
+    commands = [line.split()[1] for line in lines if line.startswith("  bertport ")]
+    assert commands == ["fill-mask", "export", "serve"]
+    assert set(commands) <= set(cli.app.list_commands(None))
+
+
 def test_several_masks_and_texts_for_people(run):
     done = run("fill-mask", "a [MASK]\x1b[31m", "[MASK] [MASK]", "-m", "BUNDLE", "-k", "1")
     lines = done.stdout.splitlines()

@@ -13,6 +13,7 @@ from bertport.measure.statistics import Difference, Estimate
 from bertport.quantize.deadline import format_duration
 from bertport.quantize.evaluation import REFERENCE
 from bertport.quantize.recipes.table import RECIPES
+from bertport.runtime.commands.render import table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from bertport.quantize.labelled import LabelledAccuracy
     from bertport.quantize.search.sensitivity import Layers
 
-__all__ = ["distillation", "figures", "labelled", "layers", "recipes", "table"]
+__all__ = ["distillation", "figures", "labelled", "layers", "recipes"]
 
 MOST_LABELS = 10
 """Labels of a head that are shown, at most."""
@@ -40,12 +41,9 @@ SAMPLES = {
 """What people call the samples of heads that are trained for a task."""
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Lay rows out in columns; the first row is the heading."""
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
-    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+def headed(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows in columns, the first of them the heading."""
+    return table(rows, headed=True, indent=0)
 
 
 def recipes() -> str:
@@ -61,7 +59,7 @@ def recipes() -> str:
         )
         for recipe in RECIPES.values()
     ]
-    return table([heading, *rows])
+    return headed([heading, *rows])
 
 
 def figures(name: str, measured: Measurement) -> str:
@@ -83,7 +81,7 @@ def figures(name: str, measured: Measurement) -> str:
         size = f"{measured.size:,} bytes" if measured.further else "fp32's files: no further byte"
         rows.append(("size", f"{measured.size_of_reference:.3f} of fp32", "", size))
     lines = [
-        table(rows),
+        headed(rows),
         *_doubts(measured),
         f"measured on {measured.machine['cpu']} ({measured.machine['instruction_set']})",
     ]
@@ -111,7 +109,7 @@ def labelled(name: str, measured: LabelledAccuracy) -> str:
                 f"drop at most {measured.drops[metric]:g}: {judged.verdict}" if judged else "",
             )
         )
-    lines = [table(rows)]
+    lines = [headed(rows)]
     first = next(iter(measured.differences.values()), None)
     if first and first.agreement:
         same = first.agreement
@@ -198,7 +196,7 @@ def layers(name: str, ranking: Layers, higher: Sequence[str]) -> str:
     summary = (
         f"{name}: KL {ranking.kl_increase:.6f} nats with every layer in lower precision, on {text} ({ranking.machine})"
     )
-    return f"{table(rows)}\n{summary}"
+    return f"{headed(rows)}\n{summary}"
 
 
 def _row(figure: Figure, value: Value) -> tuple[str, str, str, str]:

@@ -20,12 +20,14 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from bertport.runtime.commands.output import ADVICE, UnwrittenError, bounded, finish, guard, report, unwritten
+from bertport.runtime.commands.output import ADVICE, UnwrittenError, bounded, finish, guard, report, show, unwritten
 from bertport.runtime.errors import NO_ROOM, BertportError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from importlib.metadata import EntryPoint
+
+    from click.shell_completion import CompletionItem
 
 __all__ = ["Commands", "app", "main"]
 
@@ -87,15 +89,29 @@ class Commands(click.Group):
             return loaded
         return None
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the subcommands with what each does, without importing those whose source says it."""
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the subcommands that begin so, and options; as in a list of them, hardly any is imported."""
+        from click.shell_completion import CompletionItem
+
+        known = self._described(ctx, beginning=incomplete)
+        items = [CompletionItem(name, help=command.get_short_help_str()) for name, command in known]
+        return items + click.Command.shell_complete(self, ctx, incomplete)  # a Group's own would import all
+
+    def _described(self, ctx: click.Context, beginning: str = "") -> list[tuple[str, click.Command]]:
+        """Return subcommands with the help that their source has; those that it has none of are imported."""
         places = {**{entry.name: entry.value for entry in _entry_points()}, **OWN}
         commands: list[tuple[str, click.Command]] = []
         for name in self.list_commands(ctx):
-            text = _docstring(places[name])
-            command = click.Command(name, help=text) if text else self.get_command(ctx, name)
-            if command is not None:
-                commands.append((name, command))
+            if name.startswith(beginning):
+                text = _docstring(places[name])
+                command = click.Command(name, help=text) if text else self.get_command(ctx, name)
+                if command is not None:
+                    commands.append((name, command))
+        return commands
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands with what each does, without importing those whose source says it."""
+        commands = self._described(ctx)
         width = formatter.width - 6 - max(len(name) for name, _ in commands)  # what click leaves for the text
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.get_short_help_str(width)) for name, command in commands])
@@ -171,13 +187,31 @@ def _show_warning(  # noqa: PLR0913, PLR0917 — the signature of warnings.showw
     report(f"bertport: {kind}: {message}")
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+FIRST = """\
+bertport answers from encoders, with the heads they hold, wherever ONNX Runtime runs. Three things to begin with:
+
+  bertport fill-mask "The capital of France is [MASK]."   ask the model that is built in
+  bertport export CHECKPOINT BUNDLE                       turn a checkpoint of yours into a verified bundle
+  bertport serve BUNDLE                                   answer over HTTP
+
+bertport --help lists all commands, bertport COMMAND --help says what one takes, and bertport doctor what works here."""
+"""What is shown where nothing was asked."""
+
+
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="bertport", prog_name="bertport")
-def app() -> None:
-    """Ship encoders, with their pretraining heads, anywhere ONNX Runtime runs.
+@click.pass_context
+def app(context: click.Context) -> None:
+    """Ship encoders, with the heads they hold, anywhere ONNX Runtime runs.
 
     Results go to stdout, progress and warnings to stderr. The exit code is 0 only on success.
     """
+    if context.invoked_subcommand is None:
+        show(FIRST)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

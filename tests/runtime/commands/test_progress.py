@@ -7,6 +7,7 @@ import io
 import pytest
 
 from bertport.runtime.commands.progress import Progress
+from bertport.runtime.commands.terminal import width
 
 
 class Terminal(io.StringIO):
@@ -105,3 +106,23 @@ def test_no_stream_is_silence():
     progress.say("text")
     progress.stage("stage")
     progress.close()
+
+
+@pytest.mark.parametrize("text", ["a" * 100, "日" * 60])
+def test_a_line_longer_than_the_terminal_is_cut_before_its_end(text, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "21")
+    stream = Terminal()
+    with Progress(stream) as progress:
+        progress.show(text)
+        progress.show("done")
+    first, second = stream.getvalue().rstrip("\n").split("\r")[1:]
+    assert width(first) == 20
+    assert second == "done" + " " * 16  # all that was shown is covered
+
+
+def test_a_terminal_that_rewrites_nothing_gets_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    with Progress(stream) as progress:
+        progress.stage("reading", 1, 2)
+    assert stream.getvalue() == "reading …\n"

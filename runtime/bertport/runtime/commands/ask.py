@@ -37,7 +37,7 @@ def fill_mask(  # noqa: PLR0913 — one parameter per option
 ) -> None:
     """Fill in each mask of TEXT with its likeliest words.
 
-    A mask is written as the model's tokenizer does, [MASK] or <mask>.
+    A mask is written as the model's tokenizer does, [MASK] or <mask>. Each word is shown in its place in TEXT.
 
     With --json, the fields are those of transformers' fill-mask pipeline.
     """
@@ -49,7 +49,7 @@ def fill_mask(  # noqa: PLR0913 — one parameter per option
         show_json(answers, indent=2)
         return
     every = [answers] if len(texts) == 1 else answers
-    show("\n\n".join(render.fill_mask(text, answer) for text, answer in zip(texts, every, strict=True)))
+    show("\n\n".join(render.fill_mask(text, answer, model.tokens) for text, answer in zip(texts, every, strict=True)))
 
 
 @click.command(name="next-sentence")

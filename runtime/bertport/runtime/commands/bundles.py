@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bertport.runtime.commands import completion
 from bertport.runtime.commands.options import LIBRARY, Once, as_json, digest
 from bertport.runtime.commands.output import report, show, show_json
 from bertport.runtime.commands.render import printable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["golden", "inspect", "pack", "upgrade", "verify"]
 
-bundle_argument = click.argument("path", metavar="[BUNDLE]", required=False)
+bundle_argument = click.argument("path", metavar="[BUNDLE]", required=False, shell_complete=completion.directories)
 
 
 @click.command(name="inspect")
@@ -63,7 +64,14 @@ def inspect(*, path: str | None, as_json: bool) -> None:
 @click.option(
     "--golden", is_flag=True, help="Run every variant on the bundle's golden vectors, and compare ids and outputs."
 )
-@click.option("--variant", "variants", multiple=True, metavar="NAME", help="With --golden, this one; may be repeated.")
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="NAME",
+    help="With --golden, this one; may be repeated.",
+    shell_complete=completion.variants,
+)
 @click.option(
     "--provider",
     cls=Once,
@@ -147,7 +155,7 @@ def _verified(bundle: Bundle, unlisted: tuple[str, ...]) -> dict[str, object]:
 
 
 @click.command(name="golden")
-@click.argument("path", metavar="BUNDLE")
+@click.argument("path", metavar="BUNDLE", shell_complete=completion.directories)
 @click.option("--overwrite", is_flag=True, help="Make those that are there anew, too.")
 @as_json
 def golden(*, path: str, overwrite: bool, as_json: bool) -> None:
@@ -171,14 +179,15 @@ def golden(*, path: str, overwrite: bool, as_json: bool) -> None:
 
 
 @click.command(name="pack")
-@click.argument("path", metavar="BUNDLE")
-@click.argument("output", metavar="OUT")
+@click.argument("path", metavar="BUNDLE", shell_complete=completion.directories)
+@click.argument("output", metavar="OUT", shell_complete=completion.directories)
 @click.option(
     "--variant",
     "variants",
     multiple=True,
     metavar="NAME",
     help="A variant to keep; may be repeated.  [default: the bundle's default]",
+    shell_complete=completion.variants,
 )
 @click.option("--overwrite", is_flag=True, help="Replace a bundle at OUT.")
 @digest
@@ -205,7 +214,7 @@ def pack(  # noqa: PLR0913 — the command's options
 
 
 @click.command(name="upgrade")
-@click.argument("path", metavar="BUNDLE")
+@click.argument("path", metavar="BUNDLE", shell_complete=completion.directories)
 @as_json
 def upgrade(*, path: str, as_json: bool) -> None:
     """Rewrite a bundle's manifest in the newest format.

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from bertport.runtime.commands import completion
 from bertport.runtime.commands.options import as_json
 from bertport.runtime.commands.output import show, show_json
 
@@ -16,7 +17,7 @@ TOLD = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
 
 
 @click.command(name="doctor")
-@click.argument("path", metavar="[BUNDLE]", required=False)
+@click.argument("path", metavar="[BUNDLE]", required=False, shell_complete=completion.directories)
 @as_json
 @click.pass_context
 def doctor(context: click.Context, *, path: str | None, as_json: bool) -> None:

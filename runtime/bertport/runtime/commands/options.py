@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bertport.runtime.commands import completion
 from bertport.runtime.errors import UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.providers.options import parse
@@ -147,9 +148,13 @@ def model_options(command: F) -> F:
                 "path",
                 metavar="BUNDLE",
                 help="Bundle directory, or a Hub id, owner/name.  [default: the embedded one]",
+                shell_complete=completion.directories,
             ),
             click.option(
-                "--variant", metavar="NAME", help="Variant of the bundle.  [default: the one that suits the provider]"
+                "--variant",
+                metavar="NAME",
+                help="Variant of the bundle.  [default: the one that suits the provider]",
+                shell_complete=completion.variants,
             ),
             click.option(
                 "--provider",
@@ -158,6 +163,7 @@ def model_options(command: F) -> F:
                 show_default=True,
                 metavar="NAME",
                 help=PROVIDER,
+                shell_complete=completion.providers,
             ),
             click.option("--provider-library", metavar="PATH", help=LIBRARY),
             click.option(

@@ -15,10 +15,11 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from bertport.runtime.batching import FLUSH, Flush
+from bertport.runtime.commands import completion
 from bertport.runtime.commands.inputs import open_file
 from bertport.runtime.commands.options import STREAMS, Chosen, model_options
 from bertport.runtime.commands.output import report, show_json
-from bertport.runtime.commands.progress import Progress, bar
+from bertport.runtime.commands.progress import Progress, bar, duration
 from bertport.runtime.errors import BertportError, InputTextError, PathError, UsageError
 from bertport.runtime.key_values import json_or_text
 
@@ -35,7 +36,7 @@ LONGEST_LINE = 16 << 20
 
 
 @click.command(name="predict")
-@click.argument("task", metavar="TASK")
+@click.argument("task", metavar="TASK", shell_complete=completion.tasks)
 @click.argument("file", metavar="[FILE|-]", required=False)
 @click.option(
     "-i",
@@ -190,7 +191,7 @@ def described(lines: int, read: int, size: int | None, seconds: float) -> str:
         return text
     share = min(1.0, read / size)
     left = seconds / share * (1 - share) if share else 0.0
-    return f"{bar(share)}  {text}, {left:.0f} s left"
+    return f"{bar(share)}  {text}, {duration(left)} left"
 
 
 def _size(stream: IO[bytes]) -> int | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Self, TextIO
 
+from bertport.runtime.commands.terminal import columns, cut, is_live, width
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
@@ -34,7 +36,7 @@ class Progress:
     def __init__(self, stream: TextIO | None, *, erase: bool = False) -> None:
         self._stream = stream
         self._erase = erase
-        self.live = bool(stream and stream.isatty())
+        self.live = is_live(stream)
         """Whether there is a line that is rewritten."""
         self._width = 0
         self._last = 0.0
@@ -62,9 +64,11 @@ class Progress:
     def show(self, text: str) -> None:
         """Rewrite the line; elsewhere than on a terminal nothing is written."""
         if self.live:
+            # A line that reaches the end of the terminal goes on in the next one, which no carriage return takes back.
+            text = cut(text, columns(self._stream) - 1)
             # Spaces and no escape sequence, which not every terminal knows.
-            self._write(f"\r{text:<{self._width}}")
-            self._width, self._last = len(text), time.monotonic()
+            self._write(f"\r{text}{' ' * (self._width - width(text))}")
+            self._width, self._last = width(text), time.monotonic()
 
     def say(self, text: str) -> None:
         """Write a line of its own, in the place of the one that is rewritten."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bertport.runtime.commands import completion
 from bertport.runtime.commands.options import TOKEN_HELP, as_json, digest
 from bertport.runtime.commands.output import report, show, show_json
 from bertport.runtime.commands.progress import Progress
@@ -19,7 +20,7 @@ __all__ = ["push"]
 
 
 @click.command(name="push")
-@click.argument("path", metavar="BUNDLE")
+@click.argument("path", metavar="BUNDLE", shell_complete=completion.directories)
 @click.argument("repository", metavar="OWNER/NAME")
 @click.option("--revision", metavar="NAME", help="Branch of the repository, made where there is none.  [default: main]")
 @click.option("--private", is_flag=True, help="Make a repository that is not there yet a private one.")

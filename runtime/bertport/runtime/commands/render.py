@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
+import sys
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.bundle.manifest import FORMAT_VERSION
 from bertport.runtime.bundle.measured import class_here
 from bertport.runtime.bundle.select import providers_for
 from bertport.runtime.bundle.task_metrics import HEADINGS, labelled_metrics
+from bertport.runtime.commands.terminal import columns, width, wrapped
 from bertport.runtime.heads import HEADS
 from bertport.runtime.providers.table import PROVIDERS
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bertport.runtime.bundle.measured import MeasuredSpeed
     from bertport.runtime.providers.table import Provider
     from bertport.runtime.tasks.answers import TokenLabel
+    from bertport.runtime.text.tokenizer import Tokens
 
 __all__ = [
     "features",
@@ -42,20 +44,46 @@ SHOWN = 4
 """How many numbers of a vector are printed."""
 MOST_COLUMNS = 100
 """How many labels of a head are listed: a checkpoint may have a million."""
+GAP = "  "
+"""What stands between columns."""
+NARROWEST = 16
+"""Columns of a terminal that must be left for the last column of a table, or its lines are not parted."""
 LONGEST_TITLE = 40
 """Characters shown of the name of a head that this version does not know."""
 
 
-def fill_mask(text: str, answer: Sequence[Any]) -> str:
-    """Return the answer for one text: a block per mask, best first."""
-    if answer and isinstance(answer[0], dict):
-        return f"{printable(text)}\n{_fillings(answer)}"
-    blocks = [f"mask {number} of {len(answer)}\n{_fillings(filled)}" for number, filled in enumerate(answer, 1)]
+def fill_mask(text: str, answer: Sequence[Any], tokens: Tokens) -> str:
+    """Return the answer for one text: a block per mask, best first, each word in its place in the text as it was given.
+
+    Args:
+        text: as it was given.
+        answer: of `Model.fill_mask`, for one text.
+        tokens: the model's tokenizer.
+    """
+    every = [answer] if answer and isinstance(answer[0], dict) else answer
+    mask = tokens.mask_token or ""
+    between = text.split(mask) if mask else [text]
+    known = len(between) == len(every) + 1  # where a text was cut, masks may be missing, and which is not known
+    blocks = []
+    for number, rows in enumerate(every):
+        ends = [mask.join(part) for part in (between[: number + 1], between[number + 1 :])] if known else []
+        block = table(
+            [(row["token_str"], percent(row["score"]), _filled(row, ends, tokens)) for row in rows], right={1}
+        )
+        blocks.append(block if len(every) == 1 else f"mask {number + 1} of {len(every)}\n{block}")
     return "\n".join((printable(text), *blocks))
 
 
-def _fillings(rows: Sequence[dict[str, Any]]) -> str:
-    return table([(answer["token_str"], percent(answer["score"]), answer["sequence"]) for answer in rows], right={1})
+def _filled(row: Mapping[str, Any], ends: Sequence[str], tokens: Tokens) -> str:
+    """Return what is before and behind a mask with a word between; the answer's own sequence where that is not known.
+
+    A piece that goes on a word follows it without the space that the text has there: that is how the model read it.
+    """
+    word = tokens.after_mask(row["token"])
+    if not ends or not word.strip():
+        return str(row["sequence"])
+    before, behind = ends
+    return f"{before if word[0].isspace() else before.rstrip()}{word.strip()}{behind}"
 
 
 def verdict(probabilities: Mapping[str, float], meaning: str) -> str:
@@ -198,26 +226,43 @@ def percent(value: float) -> str:
     return f"{hundredfold:.1f}%" if hundredfold >= 0.1 else f"{hundredfold:.1g}%"  # noqa: PLR2004 — one decimal shows it
 
 
-def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] | set[int] = frozenset()) -> str:
-    """Align columns, indented by two; those in `right` to the right."""
+def table(
+    rows: Sequence[Sequence[str]],
+    *,
+    right: frozenset[int] | set[int] = frozenset(),
+    headed: bool = False,
+    indent: int = 2,
+) -> str:
+    """Return rows in columns; on a terminal that is too narrow the last column goes on in further lines.
+
+    Args:
+        rows: cells, as many in each row.
+        right: columns that are aligned to the right.
+        headed: whether the first row is a heading, under which a line is drawn.
+        indent: spaces before each row.
+    """
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
+    room = columns(sys.stdout) - indent - sum(widths[:-1]) - len(GAP) * (len(widths) - 1)
     lines = []
-    for row in cells:
-        padded = []
-        for index, cell in enumerate(row):
-            gap = " " * (widths[index] - width(cell))
-            padded.append(gap + cell if index in right else cell + gap)
-        lines.append("  " + "  ".join(padded).rstrip())
+    for number, row in enumerate(cells):
+        parts = wrapped(row[-1], room) if room >= NARROWEST and len(widths) - 1 not in right else [row[-1]]
+        for part in parts:
+            first = part is parts[0]
+            padded = [
+                _padded(cell if first else "", to, right=index in right)
+                for index, (cell, to) in enumerate(zip(row[:-1], widths[:-1], strict=True))
+            ]
+            padded.append(_padded(part, widths[-1], right=len(widths) - 1 in right))
+            lines.append((" " * indent + GAP.join(padded)).rstrip())
+        if headed and not number:
+            lines.append(" " * indent + GAP.join("-" * each for each in widths))
     return "\n".join(lines)
 
 
-def width(text: str) -> int:
-    """Return the columns that a text takes in a terminal: East Asian wide characters take two, combining ones none."""
-    return sum(
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        for character in text
-    )
+def _padded(cell: str, to: int, *, right: bool) -> str:
+    gap = " " * (to - width(cell))
+    return gap + cell if right else cell + gap
 
 
 def printable(text: str) -> str:

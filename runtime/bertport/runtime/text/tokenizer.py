@@ -279,6 +279,12 @@ class Tokens:
             text = self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
         return self._cleaned(text)
 
+    def after_mask(self, index: int) -> str:
+        """Return a token as `decode` writes it behind a mask: with a space before it where it begins a word."""
+        if self.mask_id is None or self.mask_token is None:
+            return self.decode([index], skip_special_tokens=False)
+        return self.decode([self.mask_id, index], skip_special_tokens=False).removeprefix(self.mask_token)
+
     def join(self, pieces: Sequence[str]) -> str:
         """Return vocabulary entries as text, as transformers' `tokenizer.convert_tokens_to_string` does."""
         decoder = self._tokenizer.decoder
