@@ -232,7 +232,11 @@ def test_a_number_that_is_none(run, command, number):
 @pytest.mark.parametrize("command", WITH_A_WORD, ids=ids)
 def test_a_word_that_is_none(run, tmp_path, command, word):
     hostile(tmp_path)
-    mistaken(run(*(word if part == "WORD" else part for part in command)))
+    line = [word if part == "WORD" else part for part in command]
+    if line == ["--"]:  # the end of options, and so as good as nothing: what is shown where nothing was asked
+        assert run(*line).code == 0
+        return
+    mistaken(run(*line))
 
 
 def test_a_bundle_and_a_checkpoint_in_a_directory_whose_name_is_not_utf_8(run, tiny_bundle, tiny_checkpoint, tmp_path):
