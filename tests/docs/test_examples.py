@@ -17,13 +17,24 @@ from tests.sentence_models import PROMPTS, sentence_model
 ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "models" / "default"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-TUNED = [ROOT / "docs" / name for name in ("guide/fine-tuned.md", "how-to/measure-on-your-task.md")]
+TUNED = [
+    ROOT / "docs" / name
+    for name in (
+        "guide/fine-tuned.md",
+        "how-to/measure-on-your-task.md",
+    )
+]
 """The pages that also have the checkpoints of docs/small_models.py."""
 LONG = [
     ROOT / "docs" / name
-    for name in ("how-to/add-your-own-head.md", "how-to/measure-your-model.md", "reference/export.md")
+    for name in (
+        "how-to/add-your-own-head.md",
+        "how-to/measure-your-model.md",
+        "how-to/scikit-learn.md",
+        "reference/export.md",
+    )
 ]
-"""The pages whose examples export or compare several models of the default model's size."""
+"""The pages whose examples export or compare several models of the default model's size, or search with it."""
 REWRITE = os.environ.get("BERTPORT_REWRITE_DOCS") == "1"
 """Set by `dev.py docs`: write what the commands print into the pages, instead of comparing."""
 
