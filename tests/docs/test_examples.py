@@ -21,6 +21,7 @@ TUNED = [
     ROOT / "docs" / name
     for name in (
         "guide/fine-tuned.md",
+        "how-to/from-sentence-transformers.md",
         "how-to/from-transformers.md",
         "how-to/measure-on-your-task.md",
     )
