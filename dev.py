@@ -69,6 +69,8 @@ class Environment(NamedTuple):
     """Whether the CPU build of PyTorch is installed first."""
     floors: bool = False
     """Whether each dependency is installed in the lowest version that pyproject.toml allows."""
+    lock: str = ""
+    """The file with the version and the hashes of each package, where they are not chosen at installation."""
 
 
 EVERYTHING = "--editable=.[{}]".format(",".join(EXTRAS))
@@ -80,7 +82,8 @@ ENVIRONMENTS = {
     "optimum": Environment(".venv-optimum", (OPTIMUM,), groups=("test",), torch=True),
     "ray": Environment(".venv-ray", ("--editable=.[{}]".format(",".join(RAY_EXTRAS)),), groups=("ray-test",)),
     "audit": Environment(".venv-audit", ("pip-audit>=2.9,<3",)),
-    "dist": Environment(".venv-dist", ("build>=1.2", "hatchling>=1.28")),
+    "dist": Environment(".venv-dist", ("build>=1.2", "hatchling>=1.28"), lock="locks/dist.txt"),
+    "lock": Environment(".venv-lock", ("uv>=0.9",)),
     "lowest": Environment(".venv-lowest", (EVERYTHING,), groups=("test",), torch=True, floors=True),
     "site": Environment(".venv-site", ("--editable=.",), groups=("site",)),
 }
@@ -212,6 +215,27 @@ def dist() -> None:
     call(python, "-m", "build", "--no-isolation", "--outdir", out)
 
 
+def lock() -> None:
+    """Choose the newest versions for each environment with a lock, and write them with the hashes of their files."""
+    venv = environment("lock")
+    for wanted in ENVIRONMENTS.values():
+        if not wanted.lock:
+            continue
+        asked = venv / "asked.txt"
+        asked.write_text("\n".join(wanted.requirements) + "\n", encoding="utf-8")
+        # For each Python and system that is supported, whatever runs here.
+        options = [
+            "--universal",
+            "--python-version=3.11",
+            "--generate-hashes",
+            "--upgrade",
+            "--no-annotate",
+            "--no-header",
+        ]
+        call(executable(venv, "uv"), "pip", "compile", "--quiet", *options, "--output-file", ROOT / wanted.lock, asked)
+        say(f"wrote {wanted.lock}")
+
+
 def lowest(*arguments: str) -> None:
     """Run the runtime's tests and an export on the lowest version of each package that pyproject.toml allows."""
     python = executable(environment("lowest"), "python")
@@ -321,6 +345,9 @@ def environment(name: str) -> Path:
 def install(venv: Path, wanted: Environment) -> None:
     """Install what an environment is made of."""
     python = executable(venv, "python")
+    if wanted.lock:  # it names every package, so nothing else is looked for
+        pip(python, "--require-hashes", "--no-deps", f"--requirement={ROOT / wanted.lock}")
+        return
     arguments = [*wanted.requirements]
     if wanted.groups:
         upgrade_pip(python)
@@ -382,7 +409,7 @@ def fingerprint(wanted: Environment) -> str:
         str(ROOT),
         repr(wanted),
         TORCH,
-        (ROOT / "pyproject.toml").read_text(encoding="utf-8"),
+        (ROOT / (wanted.lock or "pyproject.toml")).read_text(encoding="utf-8"),
     ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -420,6 +447,7 @@ COMMANDS = {
     "audit": (audit, "ask advisory sources about the packages in use; fails for a known vulnerability", False),
     "notes": (notes, "print CHANGELOG.md's notes of a version; --tag v1.2.3 refuses what is not ready", True),
     "dist": (dist, "build the source distribution and the wheel in dist/, as a release does", False),
+    "lock": (lock, "choose the newest versions for locks/, which `dist` installs by hash", False),
     "lowest": (lowest, "the runtime's tests and an export on the lowest versions allowed", True),
     "optimum": (optimum, "the export's and Optimum's tests, with transformers 4.57; arguments as for test", True),
     "ray": (ray, "what needs Ray or an object store; arguments as for test", True),

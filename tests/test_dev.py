@@ -70,6 +70,20 @@ def test_tests_keep_bytecode_whatever_the_machine_is_set_to(tmp_path, monkeypatc
     dev.pytest(Path(sys.executable), "-p", "no:hypothesispytest", "-p", "no:xdist", tmp_path)
 
 
+def test_a_lock_has_every_package_that_is_asked_for_with_hashes_alone():
+    locked = [wanted for wanted in dev.ENVIRONMENTS.values() if wanted.lock]
+    assert {wanted.lock for wanted in locked} == {f"locks/{path.name}" for path in (ROOT / "locks").iterdir()}
+    for wanted in locked:
+        entries = re.split(r"^(?=\S)", (ROOT / wanted.lock).read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+        pinned = {}
+        for entry in entries:
+            requirement = Requirement(entry.partition("\\")[0])
+            pinned[requirement.name] = str(requirement.specifier).removeprefix("==")
+            assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), requirement
+        for asked in map(Requirement, wanted.requirements):
+            assert asked.specifier.contains(pinned[asked.name]), asked
+
+
 @pytest.mark.slow
 def test_a_group_is_installed_where_python_brought_an_old_pip(tmp_path):
     venv = tmp_path / "venv"
