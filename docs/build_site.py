@@ -105,7 +105,7 @@ def build(root: Path, out: Path, version: str | None = None) -> None:
 
 def say(out: Path) -> None:
     """Say where the site is."""
-    print(f"dev.py: built {out.relative_to(ROOT) / 'index.html'}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"dev.py: built {out.relative_to(ROOT) / 'index.html'}\n")
 
 
 if __name__ == "__main__":
