@@ -36,20 +36,9 @@ AREAS: dict[str, tuple[str, ...]] = {
 """Each area with the areas that it may import. What else lists areas is made of this, or held to it by a test."""
 PROGRAMS = ("bench", "models")
 """Folders of programs: they may import any area, and no area imports them."""
-EXTRAS = ("cpu", "batch", "compare", "distill", "evaluate", "export", "hub", "peft", "quantize", "serve")
+EXTRAS = ("cpu", "batch", "compare", "evaluate", "export", "hub", "peft", "quantize", "serve")
 """Every extra of pyproject.toml that goes with a CPU and today's transformers."""
-OPTIMUM_EXTRAS = (
-    "cpu",
-    "batch",
-    "compare",
-    "distill",
-    "evaluate",
-    "export-optimum",
-    "hub",
-    "peft",
-    "quantize",
-    "serve",
-)
+OPTIMUM_EXTRAS = ("cpu", "batch", "compare", "evaluate", "export-optimum", "hub", "peft", "quantize", "serve")
 """The same with optimum-onnx, which needs an older transformers: `export` and `export-optimum` exclude each other."""
 RAY_EXTRAS = ("cpu", "batch", "ray", "serve")
 """What `dev.py ray` tests: Ray is 750 MB, which the other tests do without."""

@@ -81,10 +81,8 @@ def _gemm(inputs: Inputs, attributes: Attributes) -> torch.Tensor:
     one, two, *rest = _all(inputs)
     one = one.T if attributes.get("transA", 0) else one
     two = two.T if attributes.get("transB", 0) else two
-    product: torch.Tensor = attributes.get("alpha", 1.0) * (one @ two)
-    if rest:
-        product = product + attributes.get("beta", 1.0) * rest[0]
-    return product
+    product = attributes.get("alpha", 1.0) * (one @ two)
+    return product + attributes.get("beta", 1.0) * rest[0] if rest else product
 
 
 def _layer_normalization(inputs: Inputs, attributes: Attributes) -> torch.Tensor:
