@@ -23,7 +23,7 @@ ROOMS = {
     "runtime": ("providers", "bundle", "text", "tasks", "methods", "pipelines", "commands"),
     "measure": ("quality", "speed", "labelled"),
     "export": ("checkpoint", "graph.passes", "graph", "validation"),
-    "quantize": ("graph", "calibration", "weights", "recipes", "search", "distillation"),
+    "quantize": ("graph", "calibration", "weights", "recipes", "search"),
     "compare": ("report", "evaluate"),
     "serve": ("engine", "http", "observability", "api", "site", "triton"),
 }

@@ -101,13 +101,6 @@ KEYS = {"int16_activations": "halfway", "calibrates_weights": "fits_weights", "s
     # Without a help text of its own: click 8.3 puts no space between the two.
     deprecated="outlier suppression, which is always on, takes the place of SmoothQuant; the option does nothing",
 )
-@click.option(
-    "--distill",
-    type=click.IntRange(1),
-    metavar="STEPS",
-    help="Train the biases and LayerNorm of calibrated recipes to answer as fp32 does, on the calibration text, so "
-    "many steps of 16 texts; kept where held-out text shows it to be nearer. Needs the extra distill.",
-)
 @click.option("--positions", type=click.IntRange(1), default=2000, show_default=True, help="Masked positions, about.")
 @click.option("--pairs", type=click.IntRange(0), default=2000, show_default=True, help="Sentence pairs, at most.")
 @click.option("--overwrite", is_flag=True, help="Make a variant again that the bundle has already.")
@@ -127,7 +120,6 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     calibration: str | None,
     method: str,
     samples: int,
-    distill: int | None,
     positions: int,
     pairs: int,
     labelled: DataChoice,
@@ -154,11 +146,6 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     labelled.refuse_idle(truncation)
     if explain and labelled.data is not None:
         raise UsageError("--explain ranks layers, and measures nothing on labelled data: leave --data out")
-    if distill and (explain or remeasure):
-        raise UsageError(
-            f"--distill trains a variant that is made, and --{'explain' if explain else 'remeasure'} makes none: "
-            "leave one of the two out"
-        )
     from bertport.quantize.job import Options
     from bertport.quantize.quantizer import quantize as run_quantize
     from bertport.quantize.remeasure import explain as run_explain
@@ -174,7 +161,6 @@ def quantize(  # noqa: PLR0913 — one parameter per option
         text=text,
         calibration=calibration,
         calibrating=Calibration(method=method, samples=samples),
-        distill=distill or 0,
         positions=positions,
         pairs=pairs,
         labelled=labelled,
@@ -233,9 +219,6 @@ def _show_results(results: Sequence[Outcome | Refused], *, as_json: bool) -> Non
         if not isinstance(result, Outcome):
             continue
         higher = (result.variant.fidelity or {}).get("higher_precision", [])
-        trained = (result.variant.fidelity or {}).get("distillation")
-        if trained:
-            show(render.distillation(trained))
         if higher:
             kind = (result.variant.fidelity or {}).get("higher_is")
             show(f"in higher precision ({kind}) to hold the budget: {', '.join(higher)}")

@@ -14,7 +14,6 @@ from bertport.measure.quality import samples
 from bertport.measure.quality.heads import HEADS, measured_rows
 from bertport.quantize.calibration.ranges import DEFAULT, Calibration
 from bertport.quantize.calibrator import Calibrator
-from bertport.quantize.distillation.executor import refuse_unknown_operators, require_torch
 from bertport.quantize.evaluation import REFERENCE, Measurement, open_reference
 from bertport.quantize.graph.fusion import fuse, load_plain
 from bertport.quantize.graph.rewrite import NARROWEST, linears
@@ -123,8 +122,6 @@ class Options:
     """Labelled data to measure on as well; None for none. Nothing is calibrated or searched for on it."""
     truncation: bool = False
     """Whether texts of the labelled data that are too long are cut, in place of being refused."""
-    distill: int = 0
-    """Steps of training a calibrated variant's biases and LayerNormalization weights against fp32; 0 for none."""
     overwrite: bool = False
     """Whether a variant that is there may be made again."""
     force: bool = False
@@ -139,9 +136,7 @@ class Options:
     """Given each variant as soon as it was added or refused."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
-        if self.distill < 0:
-            raise UsageError(f"a number of training steps is 0 or more, not {self.distill}")
+        """Check the time limit."""
         limit = self.time_limit
         if limit is not None and not (0 < limit < math.inf):
             raise UsageError(f"a time limit is a number of seconds above 0, not {limit!r}")
@@ -181,12 +176,10 @@ def start_job(
     material = read_data(bundle, options)
     evaluator = dataclasses.replace(prepare(bundle, options), deadline=deadline)
     budget = measured_budget(evaluator, options)
-    _check_calibration(recipes, bundle, options, budget, evaluator.evaluation.sha256)
+    _check_calibration(recipes, bundle, options, budget)
     if material:
         evaluator = dataclasses.replace(evaluator, judge=LabelledJudge.of(bundle, material, options.progress))
     source = read_source(recipes, bundle, isa, options)
-    if options.distill:
-        refuse_unknown_operators(source.plain)
     calibrator = calibrator_for(recipes, bundle, source, options)
     return Job(options=options, evaluator=evaluator, budget=budget, source=source, calibrator=calibrator)
 
@@ -242,29 +235,11 @@ def _without_pairs(heads: Collection[str], options: Options, reason: str) -> set
     return set(heads) - paired
 
 
-def _check_calibration(
-    recipes: Iterable[Recipe], bundle: Bundle, options: Options, budget: Budget, measured_on: str
-) -> None:
-    """Read the calibration text, if only its beginning, before anything is measured: a mistake must not cost more.
-
-    Args:
-        recipes: The recipes.
-        bundle: The bundle.
-        options: How to make and measure variants.
-        budget: How far from fp32 they may be.
-        measured_on: Fingerprint of the text that they are measured on.
-
-    Raises:
-        UsageError: for training on that text.
-    """
+def _check_calibration(recipes: Iterable[Recipe], bundle: Bundle, options: Options, budget: Budget) -> None:
+    """Read the calibration text, if only its beginning, before anything is measured: a mistake must not cost more."""
     bounded = budget.bounds or budget.drops
     if any(row.calibrates_weights or row.scheme or (bounded and row.emitter) for row in recipes):
-        text = read_evaluation(bundle, options.calibration, sample="calibration", positions=LEAST_POSITIONS, pairs=0)
-        if options.distill and text.sha256 == measured_on:
-            raise UsageError(
-                f"--distill trains on the calibration text, and {text.name} is the text that decides whether it helped "
-                "as well: name another file with --calibration, or with --text"
-            )
+        read_evaluation(bundle, options.calibration, sample="calibration", positions=LEAST_POSITIONS, pairs=0)
 
 
 def prepare(bundle: Bundle, options: Options) -> Evaluator:
@@ -339,27 +314,18 @@ def calibrator_for(
 
 
 def refuse_idle_settings(recipes: Iterable[Recipe], options: Options) -> None:
-    """Refuse settings of the calibration, and of training, where nothing is calibrated.
+    """Refuse settings of the calibration where nothing is calibrated.
 
     Raises:
         UsageError: for such a setting.
-        MissingDependencyError: for training without torch.
     """
-    calibrating = [row.name for row in RECIPES.values() if row.scheme]
-    if options.distill and not any(row.scheme for row in recipes):
-        raise UsageError(
-            "--distill trains variants whose activations are calibrated, and none of the recipes asked for is one: "
-            f"leave it out, or ask for one that is ({', '.join(calibrating)})"
-        )
-    if options.distill:
-        require_torch()
     idle = [
         setting.name
         for setting in dataclasses.fields(Calibration)
         if getattr(options.calibrating, setting.name) != getattr(DEFAULT, setting.name)
     ]
     if idle and not any(row.scheme for row in recipes):
-        names = ", ".join(calibrating)
+        names = ", ".join(row.name for row in RECIPES.values() if row.scheme)
         raise UsageError(
             f"a calibration {' and '.join(idle)} was set, but none of the recipes asked for calibrates activations: "
             f"leave it out, or ask for one that does ({names})"

@@ -11,7 +11,6 @@ import numpy as np
 from bertport.measure.quality.model import Batch
 from bertport.quantize.card import refresh_card, write_layers
 from bertport.quantize.deadline import Deadline, TimeUpError, format_duration
-from bertport.quantize.distillation.distiller import distill
 from bertport.quantize.evaluation import REFERENCE, Measurement, measurement, time_against
 from bertport.quantize.graph.storage import write_graph
 from bertport.quantize.graph.tensorrt_rules import broken_rules
@@ -111,17 +110,13 @@ def _add(job: Job, recipe: Recipe) -> Outcome:
     job.evaluator.deadline.armed = True  # also while this recipe is calibrated, which the last one's end had excepted
     with Workspace.beside(job.evaluator.bundle) as work:
         source = job.calibrator.apply(job.source, recipe) if job.calibrator else job.source
-        trained = None
-        if job.options.distill and recipe.scheme:
-            trained = distill(job.evaluator, recipe, source, steps=job.options.distill)
-            source = trained.source if trained.kept else source
         job.evaluator.progress(f"making {recipe.name}", 0, 0)
         solution = _solution(job, recipe, source)
         variant, files = _written(job, recipe, solution, work)
         measured = _timed(job, recipe, files.get(variant.file, REFERENCE), solution)
         variant = dataclasses.replace(
             variant,
-            fidelity=_fidelity(job, recipe, solution, measured) | ({"distillation": trained.record} if trained else {}),
+            fidelity=_fidelity(job, recipe, solution, measured),
             task_metrics=solution.labelled.record() if solution.labelled else {},
         )
         if solution.layers:

@@ -10,14 +10,12 @@ from bertport.measure.budget import DROP
 from bertport.measure.quality.heads import HEADS
 from bertport.measure.quality.samples import CANDIDATES, CHOICES, GIVEN_PAIRS, PLAIN, QUESTIONS, TASK_KINDS
 from bertport.measure.statistics import Difference, Estimate
-from bertport.quantize.deadline import format_duration
 from bertport.quantize.evaluation import REFERENCE
 from bertport.quantize.recipes.table import RECIPES
 from bertport.runtime.commands.render import table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Any
+    from collections.abc import Sequence
 
     from bertport.measure.quality.results import HeadFigures, Movement, Value
     from bertport.measure.quality.rows import Figure, Head
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from bertport.quantize.labelled import LabelledAccuracy
     from bertport.quantize.search.sensitivity import Layers
 
-__all__ = ["distillation", "figures", "labelled", "layers", "recipes"]
+__all__ = ["figures", "labelled", "layers", "recipes"]
 
 MOST_LABELS = 10
 """Labels of a head that are shown, at most."""
@@ -128,28 +126,6 @@ def labelled(name: str, measured: LabelledAccuracy) -> str:
     data = measured.candidate
     lines += [*data.notes, f"{data.task}, {data.examples:,} examples of {data.data}; none of them was calibrated on"]
     return "\n".join(lines)
-
-
-def distillation(record: Mapping[str, Any]) -> str:
-    """Return what training did to each head's distance from fp32 on held-out text, and whether it was kept."""
-    rows = [("distance from fp32", "before", "after", "difference", "95% interval", "p")]
-    for name, values in record["distances"].items():
-        moved = values["difference"]
-        rows.append(
-            (
-                HEADS[name].title,
-                f"{values['before']:.6f}",
-                f"{values['after']:.6f}",
-                f"{moved['value']:+.6f}",
-                f"{moved['low']:+.6f} to {moved['high']:+.6f}",
-                f"{values['p_value']:.3f}",
-            )
-        )
-    trained = f"{record['steps']:,} steps in {format_duration(record['seconds'])}, on {record['text']['name']}"
-    verdict = (
-        "kept: nearer to fp32" if record["kept"] else "not kept, the variant is as it was: it is not shown to be nearer"
-    )
-    return f"{table(rows)}\nbiases and LayerNorm trained ({trained}) and {verdict} on {record['judged_on']['name']}"
 
 
 def _defined(value: float) -> str:

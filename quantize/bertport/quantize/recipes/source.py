@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     import onnx
-    from numpy.typing import NDArray
 
     from bertport.quantize.calibration.ranges import Range
     from bertport.quantize.weights.cache import WeightCache
@@ -38,5 +36,3 @@ class GraphSource:
     """Linear layers to leave in higher precision."""
     float_fallback: bool = False
     """Whether these compute in float32, where a recipe has something between that and 8 bits."""
-    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    """What distillation made of biases and LayerNormalization weights, by their names in the graph that is made."""

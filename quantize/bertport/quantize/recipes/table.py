@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from bertport.quantize.calibration.ranges import SCHEMES
 from bertport.quantize.graph.rewrite import rewrite
-from bertport.quantize.graph.vectors import replace_vectors
 from bertport.quantize.recipes.dynamic import DynamicEmitter
 from bertport.quantize.recipes.fp16 import convert_to_fp16
 from bertport.quantize.recipes.qdq import QdqEmitter
@@ -101,7 +100,7 @@ def _rewritten(emitter: Callable[[GraphSource], Emitter]) -> Callable[[GraphSour
 
 
 def _standard(emitter: Callable[[GraphSource], Emitter]) -> Callable[[GraphSource], onnx.ModelProto]:
-    return lambda source: replace_vectors(rewrite(source.plain, emitter(source)), source.vectors)
+    return lambda source: rewrite(source.plain, emitter(source))
 
 
 def _fp32(source: GraphSource) -> onnx.ModelProto:

@@ -1,1 +1,0 @@
-"""Distillation: a quantized graph's biases and LayerNormalization weights trained to answer as fp32 does."""
