@@ -40,7 +40,7 @@ def bundles(only: Collection[str] | None = None) -> dict[str, Path]:
         pretrained = MLM in family.classes.get("ForPreTraining", ())
         classes[f"tiny {name}"] = f"{family.class_prefix}{'ForPreTraining' if pretrained else 'ForMaskedLM'}"
     classes |= REPLACED
-    made = {}
+    made: dict[str, Path] = {}
     for title in classes:
         made |= bundles_of({title: classes[title]}, (*RECIPES, *MORE.get(title, ())), only)
     if only is None or EMBEDDER in only:

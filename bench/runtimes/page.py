@@ -152,7 +152,7 @@ def _proven(data: Mapping[str, Any]) -> Iterator[Result]:
                 yield from _told(told, runtime=runtime, bundle=bundle, variant=variant)
 
 
-def _told(told: Mapping[str, Any], **place: str) -> Iterator[Result]:
+def _told(told: Mapping[str, Any], **place: Any) -> Iterator[Result]:  # noqa: ANN401 — fields of Result
     if "refused" in told:
         yield Result(**place, head=None, refused=told["refused"])
     for row in told.get("outputs", {}).values():
@@ -190,7 +190,7 @@ def _transformers_js(data: Mapping[str, Any]) -> Iterator[Result]:
     if "heads" not in data:
         return
     runtime = f"transformers.js {data['versions']['@huggingface/transformers']}, its pipelines"
-    place = {"runtime": runtime, "variant": "portable"}
+    place: dict[str, Any] = {"runtime": runtime, "variant": "portable"}
     words = data["transformers_js"]["fill-mask"]
     same = words["equal"] + words["ties"] == words["texts"]
     far = words["largest_difference"] if same else None

@@ -130,7 +130,8 @@ def _in_node(name: str, job: Mapping[str, Any]) -> dict[str, Any]:
         raise RuntimeMissingError(f"{name} was asked for and {reason}: install them, or name another runtime")
     place = _package()
     if name == NODE:
-        modules, entry, provider = place / "node_modules" / NODE, "dist/index.js", ()
+        modules, entry = place / "node_modules" / NODE, "dist/index.js"
+        provider: tuple[str, ...] = ()
     else:
         pinned = packages.installed(f"{WEB}@{web_runtime.PINNED.version}", WEB)
         modules, entry, provider = pinned / "node_modules" / WEB, "dist/ort.node.min.mjs", ("wasm",)
@@ -184,7 +185,7 @@ def _environment(wanted: Collection[str]) -> dict[str, str]:
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
             raise RuntimeMissingError(
-                f"{wanted[0]} was asked for and cannot be installed ({last}): name other runtimes"
+                f"{next(iter(wanted))} was asked for and cannot be installed ({last}): name other runtimes"
             )
         (place / "installed").touch()
     return {**variables, "PYTHONPATH": str(place)}

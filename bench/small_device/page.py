@@ -61,7 +61,7 @@ def _row(runs: list[dict[str, Any]], count: int, *, low: bool) -> str:
 
 
 def _median(runs: list[dict[str, Any]], key: str) -> float:
-    return median(run[key] for run in runs)
+    return float(median(run[key] for run in runs))
 
 
 def _bytes(packages: dict[str, dict[str, Any]]) -> int:
