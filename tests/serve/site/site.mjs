@@ -160,7 +160,12 @@ await old.reload();
 await old.getByText("There is a newer version of this page.").waitFor({ timeout: 60_000 });
 await old.getByRole("button", { name: "Load it" }).click();
 await old.getByRole("heading", { name: "renewed title" }).waitFor();
-seen.renewed = (await old.evaluate(() => caches.keys())).filter((name) => name.includes("/renewed/"));
+for (let tries = 0; tries < 40; tries += 1) {
+  // The old version's files go once the new one is in charge, which the page does not wait for.
+  seen.renewed = (await old.evaluate(() => caches.keys())).filter((name) => name.includes("/renewed/"));
+  if (seen.renewed.length === 1) break;
+  await old.waitForTimeout(250);
+}
 
 // What goes wrong.
 const broken = async (name, address, from = browser, without = "") => {
