@@ -152,8 +152,8 @@ def site(*refs: str) -> None:
 
 
 def slow() -> None:
-    """Run the tests that take minutes: the wheel, the README's commands, transformers.js."""
-    test("-m", "slow and not gpu")
+    """Run the tests that take minutes, on two workers: the wheel, the README's commands, transformers.js."""
+    test(*WORKERS, "--durations=30", "-m", "slow and not gpu")
 
 
 def check() -> None:
@@ -229,7 +229,7 @@ def lowest(*arguments: str) -> None:
     """Run the runtime's tests and an export on the lowest version of each package that pyproject.toml allows."""
     python = executable(environment("lowest"), "python")
     chosen = arguments or ("tests/runtime", "tests/export/test_cli.py", "-m", "not optimum and not slow and not gpu")
-    pytest(python, *WITHOUT_CACHE, *chosen)
+    pytest(python, *WITHOUT_CACHE, *(() if arguments else WORKERS), *chosen)
 
 
 def optimum(*arguments: str) -> None:
