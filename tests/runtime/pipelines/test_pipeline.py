@@ -358,7 +358,7 @@ def test_the_signature_is_that_of_transformers_5():
         ({"revision": 7}, UsageError, "revision is a branch"),
         ({"batch_size": 0}, UsageError, "batch_size is a number from 1 up"),
         ({"top_p": 1}, UnknownNameError, "unknown parameter of fill-mask 'top_p'"),
-        ({"model": object()}, UsageError, "model is a bundle's directory.*make a bundle of it with bertport export"),
+        ({"model": 7.5}, UsageError, "model is a bundle's directory.*make a bundle of it with bertport export"),
     ],
     ids=str,
 )  # fmt: skip
