@@ -264,7 +264,7 @@ def test_onnx_runtime_is_taken_through_one_door():
     door = ast.parse(DOOR.read_text(encoding="utf-8"))
     [function] = [each for each in door.body if getattr(each, "name", "") == "onnxruntime"]
     assert len(past_the_door(function)) == len(past_the_door(door)) == 1
-    for path in {*MODULES, *PROGRAMS} - {DOOR}:
+    for path in {*MODULES, *PROGRAMS} - {DOOR, PROBE}:
         text = path.read_text(encoding="utf-8")
         if "onnx" not in text:  # in no statement and no string: nothing below finds anything
             continue
@@ -295,7 +295,10 @@ def test_tables_are_laid_out_in_one_place():
 
 
 OPENER = ROOT / "runtime" / "bertport" / "runtime" / "session.py"
-ALONE = {ROOT / "bench" / "performance" / name for name in ("openvino_peers.py", "peers.py")}
+PROBE = ROOT / "bench" / "runtimes" / "probe.py"
+"""Proves another release of ONNX Runtime by a bundle's files alone: nothing of bertport is there, and whoever starts it
+turns telemetry off."""
+ALONE = {PROBE, *(ROOT / "bench" / "performance" / name for name in ("openvino_peers.py", "peers.py"))}
 """Measure ONNX Runtime and its plugins as they come, without the settings of bertport."""
 
 
