@@ -288,6 +288,12 @@ def everything() -> None:
     test()
 
 
+def prepare() -> None:
+    """Make the environments of everything that .ci/run does after the demonstration, beside which it runs."""
+    for name in ("dev", "lowest", "optimum", "audit"):
+        environment(name)
+
+
 def system() -> None:
     """Install Debian's packages for the tests of AVX2's arithmetic; they say why they skip where this cannot."""
     flags = Path("/proc/cpuinfo")
@@ -429,6 +435,7 @@ COMMANDS = {
     "demo": (demo, "answer with the embedded model, then export, quantize and serve one; --answers: no more", True),
     "test": (test, "run the tests, on two workers; arguments go to pytest instead", True),
     "slow": (slow, "run the tests that take minutes", False),
+    "prepare": (prepare, "make the environments that the tests and checks need, which each makes for itself else", False),
     "system": (system, "install the system package that a test needs (Debian, as root)", False),
     "docs": (docs, "write what the examples print into README.md and docs/", False),
     "site": (site, "build the documentation's site in out/site; of tags named, in out/sites", True),
