@@ -56,6 +56,7 @@ PROJECT = (
     "CONTRIBUTING",
     "CODE_OF_CONDUCT",
     "SECURITY",
+    "THIRD_PARTY",
     "CHANGELOG",
     "models/README",
     "models/default/README",
