@@ -272,10 +272,14 @@ def floors() -> str:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *(requirement for name in EXTRAS for requirement in extras[name])]
-    lines = set()
+    lowest = {}
     for requirement in wanted:
-        lines.add(re.sub(r"^([\w.-]+)(?:\[.*\])?\s*(?:>=|==|~=)\s*([\w.]+).*$", r"\1==\2", requirement))
-    return "\n".join(sorted(lines)) + "\n"
+        line = re.sub(r"^([\w.-]+)(?:\[.*\])?\s*(?:>=|==|~=)\s*([\w.]+).*$", r"\1==\2", requirement)
+        name, _, version = line.partition("==")
+        parts = [int(number) for number in re.findall(r"\d+", version)]
+        if parts >= lowest.get(name, ([], ""))[0]:  # extras may ask for a package with different floors
+            lowest[name] = (parts, line)
+    return "\n".join(sorted(line for _, line in lowest.values())) + "\n"
 
 
 def everything() -> None:
