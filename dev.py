@@ -272,7 +272,7 @@ def floors() -> str:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *(requirement for name in EXTRAS for requirement in extras[name])]
-    lowest = {}
+    lowest: dict[str, tuple[list[int], str]] = {}
     for requirement in wanted:
         line = re.sub(r"^([\w.-]+)(?:\[.*\])?\s*(?:>=|==|~=)\s*([\w.]+).*$", r"\1==\2", requirement)
         name, _, version = line.partition("==")
@@ -439,7 +439,7 @@ COMMANDS = {
     "demo": (demo, "answer with the embedded model, then export, quantize and serve one; --answers: no more", True),
     "test": (test, "run the tests, on two workers; arguments go to pytest instead", True),
     "slow": (slow, "run the tests that take minutes", False),
-    "prepare": (prepare, "make the environments that the tests and checks need, which each makes for itself else", False),
+    "prepare": (prepare, "make the environments that all else needs, ahead of it", False),
     "system": (system, "install the system package that a test needs (Debian, as root)", False),
     "docs": (docs, "write what the examples print into README.md and docs/", False),
     "site": (site, "build the documentation's site in out/site; of tags named, in out/sites", True),
