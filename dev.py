@@ -153,7 +153,12 @@ def site(*refs: str) -> None:
 
 def slow() -> None:
     """Run the tests that take minutes, on two workers: the wheel, the README's commands, transformers.js."""
-    test(*WORKERS, "--durations=30", "-m", "slow and not gpu")
+    test(*WORKERS, "--durations=30", "-m", "slow and not long and not gpu")
+
+
+def long() -> None:
+    """Run the tests of which one takes minutes by itself: programs of bench to their end, every family exported."""
+    test("-m", "long")
 
 
 def check() -> None:
@@ -286,6 +291,7 @@ def everything() -> None:
     """Do all that must pass before a change lands."""
     check()
     slow()
+    long()
     lowest()
     optimum()
     ray()
@@ -439,6 +445,7 @@ COMMANDS = {
     "demo": (demo, "answer with the embedded model, then export, quantize and serve one; --answers: no more", True),
     "test": (test, "run the tests, on two workers; arguments go to pytest instead", True),
     "slow": (slow, "run the tests that take minutes", False),
+    "long": (long, "run those of which one takes minutes by itself, which .ci/run leaves out", False),
     "prepare": (prepare, "make the environments that all else needs, ahead of it", False),
     "system": (system, "install the system package that a test needs (Debian, as root)", False),
     "docs": (docs, "write what the examples print into README.md and docs/", False),
@@ -451,7 +458,7 @@ COMMANDS = {
     "lowest": (lowest, "the runtime's tests and an export on the lowest versions allowed", True),
     "optimum": (optimum, "the export's and Optimum's tests, with transformers 4.57; arguments as for test", True),
     "ray": (ray, "what needs Ray or an object store; arguments as for test", True),
-    "all": (everything, "check, slow, lowest, optimum, ray and test: what .ci/run does after demo", False),
+    "all": (everything, "check, slow, long, lowest, optimum, ray and test: more than .ci/run does", False),
 }
 
 if __name__ == "__main__":

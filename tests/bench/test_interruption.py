@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "docs" / "data" / "interruption.json"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_killed_commands_leave_a_whole_bundle_and_nothing_else(tmp_path):
     output = tmp_path / "found.json"

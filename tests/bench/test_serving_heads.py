@@ -64,6 +64,7 @@ def test_the_table_has_the_median_of_ratios_and_what_the_answers_cost():
     assert text.endswith("by status: 200: 60.\n")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_short_run_serves_both_heads_beside_their_peers(tmp_path):
