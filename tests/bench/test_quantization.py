@@ -45,6 +45,7 @@ def test_accuracy_writes_its_figures_and_they_make_a_table(tiny_bundle, text, tm
         assert f"| {row['name']} | {row['what']} | {row['mlm']['top1_agreement']['value']:.2%} (" in table
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_static_variant_is_made_and_timed_beside_the_plain_one(tiny_bundle, text, tmp_path):
     output = tmp_path / "static.json"

@@ -329,6 +329,7 @@ def test_calibration_gets_the_texts_of_a_training_part_without_labels(tmp_path):
         assert [json.loads(line) for line in texts.read_text(encoding="utf-8").splitlines()] == [expected]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_short_run_measures_times_and_goes_on_where_it_was(classifier, tmp_path, capsys):

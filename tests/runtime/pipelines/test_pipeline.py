@@ -272,16 +272,19 @@ def test_all_scores_are_in_the_order_of_labels(made):
 
 
 def test_a_generator_is_read_as_far_as_it_is_answered(made):
-    """A server's queue behind a generator gets its answer before the next text comes, as in transformers."""
-    for pipe in made("fill-mask"):
-        read = []
-        answers = iter(pipe(read.append(text) or text for text in [MASKED] * 20))
-        assert isinstance(answers, Iterator)
-        for count in (1, 2, 3):
-            next(answers)
-            assert len(read) == count
+    """A server's queue behind a generator gets its answer before the next text comes, as in transformers of today.
+
+    That of 5.10 reads all of it first.
+    """
+    _, ours = made("fill-mask")
     read = []
-    answers = made("fill-mask")[1]((read.append(text) or text for text in [MASKED] * 20), batch_size=3)
+    answers = iter(ours(read.append(text) or text for text in [MASKED] * 20))
+    assert isinstance(answers, Iterator)
+    for count in (1, 2, 3):
+        next(answers)
+        assert len(read) == count
+    read = []
+    answers = ours((read.append(text) or text for text in [MASKED] * 20), batch_size=3)
     for _ in range(3):
         next(answers)
         assert len(read) <= 3

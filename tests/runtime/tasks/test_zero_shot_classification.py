@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from bertport.runtime.errors import InputTextError, MissingHeadError, UsageError
@@ -63,6 +63,7 @@ def test_rows_and_answers_equal_the_pipeline(pipe, manifest, names, text, labels
     import torch
 
     several, spread, seed = numbers
+    assume(all(template.format(label) != template for label in labels))  # theirs takes it for one without a place
     rng = np.random.default_rng(seed)
     logits = [(spread * rng.normal(size=len(names))).astype(np.float32) for _ in labels]
     parts = read(
