@@ -169,7 +169,7 @@ MODELS: dict[str, tuple[str, Callable[[Any, random.Random], Batch], int, dict[st
     "classifier": ("BertForSequenceClassification", reviews, 60, ONE_OF_TWO),
     "tagger": ("BertForTokenClassification", tagged, 100, labelled(LABELS)),
     "reader": ("BertForQuestionAnswering", questions, 200, {}),
-    "ranker": ("BertForSequenceClassification", documents, 180, YES),
+    "ranker": ("BertForSequenceClassification", documents, 240, YES),
 }
 """By name: transformers' class, what makes a batch, steps, and settings of config.json."""
 
