@@ -250,8 +250,9 @@ def optimum(*arguments: str) -> None:
     pytest(python, *WITHOUT_CACHE, *WORKERS, *files, "-m", "optimum and not gpu")
 
 
-BOTH_GENERATIONS = ("tests/export", "tests/models", "tests/measure/speed/test_baselines.py")
-"""Tests of what transformers 4.57 and today's run alike: tracing, tokenizers, the training recipe."""
+BOTH_GENERATIONS = ("tests/export", "tests/measure/speed/test_baselines.py")
+"""Tests of what transformers 4.57 and today's run alike: tracing, tokenizers. The training recipe's, tests/models, can
+be asked for by name: CI has no time for them twice."""
 OPTIMUM_MARK = b"pytest.mark.optimum"
 
 
