@@ -103,6 +103,18 @@ def test_a_damaged_bundle_reaches_no_hub(hub, edited):
     assert (hub.asked, hub.repositories) == ([], {})
 
 
+@pytest.mark.parametrize("name", ["README.md", "manifest.json"])
+def test_a_link_that_leaves_the_bundle_is_not_pushed(hub, edited, tmp_path, name):
+    """Whoever made the bundle chose where the link leads, and what is there would be public."""
+    bundle = edited()
+    (tmp_path / "private").write_bytes((bundle / name).read_bytes())
+    (bundle / name).unlink()
+    (bundle / name).symlink_to(tmp_path / "private")
+    with pytest.raises(BundleError, match=f"{name} is a link that leaves the bundle"):
+        push(bundle, "acme/tiny")
+    assert hub.repositories == {}
+
+
 def holding(*files, private=False):
     repository = Repository(private=private)
     repository.commit(dict.fromkeys((".gitattributes", *files), b"x"))

@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from bertport.runtime.bundle.cards import CARD, read_card
 from bertport.runtime.bundle.directory import Bundle, file_sha256
 from bertport.runtime.bundle.exchange import sync_directory, sync_file
-from bertport.runtime.bundle.files import inside, open_regular, read_bounded
 from bertport.runtime.bundle.golden import FILE as GOLDEN
 from bertport.runtime.bundle.golden import listing, read_golden, with_variant
 from bertport.runtime.bundle.manifest import FORMAT_VERSION, FileEntry, Manifest, Variant
@@ -46,8 +46,6 @@ __all__ = [
     "upgrade",
 ]
 
-LARGEST_CARD = 1 << 20
-"""Bytes of README.md that is kept."""
 REFERENCE = "fp32"
 """The variant that others are made of and measured against."""
 
@@ -262,17 +260,8 @@ def rewrite_card(path: Path, rewrite: Callable[[str, Manifest], str]) -> None:
     The card is not part of what the manifest vouches for, so that a failure here is no failure of the change.
     """
     with suppress(OSError, ValueError, MemoryError, BertportError), writing(real(path)):
-        card = path / "README.md"
-        old = ""
-        if os.path.lexists(card):
-            if not inside(card, path):
-                return
-            with open_regular(card) as file:
-                content = read_bounded(file, LARGEST_CARD)
-            if len(content) > LARGEST_CARD:
-                return
-            old = content.decode()
-        replace_file(path, card.name, rewrite(old, Bundle.open(path).manifest).encode())
+        old = (read_card(path) or b"").decode()
+        replace_file(path, CARD, rewrite(old, Bundle.open(path).manifest).encode())
 
 
 def _commit(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from bertport.runtime.bundle.cards import CARD
 from bertport.runtime.bundle.digest import normalized
 from bertport.runtime.bundle.external_data import HostileError, spans
 from bertport.runtime.bundle.files import hashed, inside, open_regular, read_bounded
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
     from bertport.runtime.bundle.external_data import Span
     from bertport.runtime.bundle.manifest import Manifest
 
-__all__ = ["MANIFEST", "UNHASHED", "Bundle", "expected_digest", "file_sha256"]
+__all__ = ["MANIFEST", "UNHASHED", "Bundle", "expected_digest", "file_sha256", "manifest_content"]
 
 MANIFEST = "manifest.json"
 LARGEST_MANIFEST = 16 << 20
 """Bytes: a thousand variants with their figures take three million."""
-UNHASHED = frozenset({MANIFEST, "README.md"})
+UNHASHED = frozenset({MANIFEST, CARD})
 """Files that may be edited without breaking the bundle."""
 LARGEST_TEXT = 2**28
 """Bytes of a file that is read as a whole; the largest tokenizers have 40 million."""
@@ -71,7 +72,7 @@ class Bundle:
             raise PathError(f"{directory} is a file: give the bundle's directory, the one that holds {MANIFEST}")
         if not directory.is_dir() and not comes_back(directory):
             raise _missing(directory)
-        content = _manifest_content(directory)
+        content = manifest_content(directory)
         try:
             stored = read_manifest(content)
         except BundleError as error:  # it knows the content and not the place
@@ -281,7 +282,7 @@ def expected_digest(text: str) -> str:
     return digest
 
 
-def _manifest_content(directory: Path) -> bytes:
+def manifest_content(directory: Path) -> bytes:
     """Return the content of a bundle's manifest.json, which must be a regular file of bounded size.
 
     Raises:

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertport.runtime.bundle.cards import CARD
 from bertport.runtime.bundle.changes import files_of
 from bertport.runtime.bundle.directory import Bundle, file_sha256
 from bertport.runtime.bundle.files import open_regular
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from bertport.runtime.bundle.manifest import Manifest
 
 __all__ = ["copy_file", "pack"]
-
-CARD = "README.md"
 
 
 def pack(

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bertport.runtime.bundle.directory import MANIFEST, Bundle
-from bertport.runtime.bundle.files import open_regular, read_bounded
+from bertport.runtime.bundle.cards import CARD, read_card
+from bertport.runtime.bundle.directory import MANIFEST, Bundle, manifest_content
 from bertport.runtime.bundle.hub import HUB_ID, patience, reason_of
 from bertport.runtime.bundle.hub_card import hub_card
 from bertport.runtime.bundle.reading import read_manifest
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Pushed", "bars", "push"]
 
-CARD = "README.md"
-LARGEST_CARD = 1 << 20
-"""Bytes of README.md that are read."""
 IGNORED = ".gitignore"
 """A repository that has one: the Hub leaves out of a commit what it names, without a word."""
 UNASKED = frozenset({".gitattributes", CARD})
@@ -186,25 +183,18 @@ def _git_name(content: bytes) -> str:
 
 def _manifest(bundle: Bundle) -> bytes:
     """Return the bytes of the manifest, which have to be those of the digest that was read."""
-    with open_regular(bundle.path / MANIFEST) as file:
-        content = read_bounded(file, LARGEST_IN_GIT)
+    content = manifest_content(bundle.path)
     if read_manifest(content).digest != bundle.digest:
         raise BundleError(f"{bundle.path} was changed while it was pushed: push it again")
     return content
 
 
 def _card(bundle: Bundle, target: _Target) -> str:
-    path = bundle.path / CARD
     try:
-        with open_regular(path) as file:
-            content = read_bounded(file, LARGEST_CARD)
-        if len(content) > LARGEST_CARD:
-            raise BundleError(f"{path} has more than {LARGEST_CARD:,} bytes: shorten it")
-        text = content.decode("utf-8-sig")
-    except FileNotFoundError:
-        text = None
+        content = read_card(bundle.path)
+        text = None if content is None else content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path} cannot be read ({error}): write it in UTF-8, or remove it") from error
+        raise BundleError(f"{bundle.path / CARD} cannot be read ({error}): write it in UTF-8, or remove it") from error
     return hub_card(bundle, text, target.repository, revision=target.revision)
 
 

@@ -1,0 +1,37 @@
+"""A bundle's README.md: read like any of its files, though nothing vouches for it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from bertport.runtime.bundle.files import inside, open_regular, read_bounded
+from bertport.runtime.errors import BundleError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["CARD", "read_card"]
+
+CARD = "README.md"
+LARGEST_CARD = 1 << 20
+"""Bytes of README.md that are read."""
+
+
+def read_card(directory: Path) -> bytes | None:
+    """Return the content of a bundle's card; None where there is none.
+
+    Raises:
+        BundleError: when it is a link that leaves the bundle, no regular file, or too large.
+        OSError: when it cannot be read.
+    """
+    path = directory / CARD
+    if not os.path.lexists(path):
+        return None
+    if not inside(path, directory):
+        raise BundleError(f"{path} is a link that leaves the bundle: do not use a bundle from this source")
+    with open_regular(path) as file:
+        content = read_bounded(file, LARGEST_CARD)
+    if len(content) > LARGEST_CARD:
+        raise BundleError(f"{path} has more than {LARGEST_CARD:,} bytes: shorten it")
+    return content
