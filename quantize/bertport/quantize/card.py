@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from bertport.measure.quality.heads import HEADS, HIDDEN, measured_rows
+from bertport.runtime.bundle import cards
 from bertport.runtime.bundle.changes import listed, rewrite_card
 from bertport.runtime.bundle.select import CPU, suits
 from bertport.runtime.bundle.task_metrics import HEADINGS, labelled_metrics
@@ -36,11 +37,7 @@ def refresh_card(bundle: Bundle) -> None:
 
 def with_section(card: str, text: str) -> str:
     """Return a card with the section in place of the old one, or at its end."""
-    before, begin, rest = card.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        before, after = card.rstrip("\n") + "\n\n", "\n"
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+    return cards.with_section(card, text, begin=BEGIN, end=END)
 
 
 def quantized_section(manifest: Manifest) -> str:

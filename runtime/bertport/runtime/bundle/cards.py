@@ -1,4 +1,4 @@
-"""A bundle's README.md: read like any of its files, though nothing vouches for it."""
+"""A bundle's README.md: how it is read, and how a section of it is replaced."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bertport.runtime.errors import BundleError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["CARD", "read_card"]
+__all__ = ["CARD", "read_card", "with_section"]
 
 CARD = "README.md"
 LARGEST_CARD = 1 << 20
@@ -35,3 +35,19 @@ def read_card(directory: Path) -> bytes | None:
     if len(content) > LARGEST_CARD:
         raise BundleError(f"{path} has more than {LARGEST_CARD:,} bytes: shorten it")
     return content
+
+
+def with_section(card: str, text: str, *, begin: str, end: str) -> str:
+    """Return a card with a section in place of the one between the same marks, or at its end.
+
+    Args:
+        card: the card's text.
+        text: the section's.
+        begin: line before the section.
+        end: line behind it.
+    """
+    before, found, rest = card.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        before, after = card.rstrip("\n") + "\n\n", "\n"
+    return f"{before}{begin}\n{text}\n{end}{after}"

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime.bundle.task_metrics import labelled_metrics
+from bertport.runtime.bundle.cards import with_section
+from bertport.runtime.bundle.task_metrics import labelled_metrics, number
 from bertport.runtime.errors import BundleError
 from bertport.runtime.heads import HEADS
 
@@ -39,8 +39,6 @@ COMPARED = {"_reference": True, "_candidate": False}
 """Endings of the figures that are measured of both variants, and whether they are the reference's."""
 DIFFERENCE = "_difference"
 """Ending of the figures that say by how much those of two variants differ."""
-LARGEST = sys.float_info.max
-"""The largest float; JSON has integers beyond it."""
 BEGIN, END = "<!-- from the Hub: begin -->", "<!-- from the Hub: end -->"
 
 
@@ -115,9 +113,9 @@ def _held_out(manifest: Manifest) -> Iterator[Result]:
             task = (HEADS[head].pipeline or HEADS[head].title) if head in HEADS else head
             figures = accuracy.get(head)
             for key, figure in figures.items() if isinstance(figures, dict) else ():
-                value = figure.get("value") if isinstance(figure, dict) else None
-                if not isinstance(value, int | float) or not abs(value) <= LARGEST or key.endswith(DIFFERENCE):
-                    continue  # of NaN no comparison holds
+                value = number(figure, "value")
+                if value is None or key.endswith(DIFFERENCE):
+                    continue
                 ending = next((each for each in COMPARED if key.endswith(each)), None)
                 yield Result(
                     task=task,
@@ -160,7 +158,7 @@ def hub_card(bundle: Bundle, text: str | None, repository: str, *, revision: str
         others = [result for result in card.data.get("eval_results") or () if _subject(result) not in ours]
         card.data["model_name"] = card.data.get("model_name") or manifest.name
         card.data["eval_results"] = [*others, *measured]
-    card.text = _with_section(card.text, _section(bundle, repository, revision))
+    card.text = with_section(card.text, _section(bundle, repository, revision), begin=BEGIN, end=END)
     return str(card)
 
 
@@ -219,12 +217,3 @@ bertport features "some text" -m {repository}{option} --digest {bundle.digest}
 
 The digest stands for every file that `manifest.json` lists, and so for this bundle alone: without `--digest`, whatever
 the repository holds by then is taken."""
-
-
-def _with_section(text: str, section: str) -> str:
-    """Return a card's text with the section in place of the one that it has, or at its end."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        before, after = f"{text.rstrip()}\n\n", "\n"
-    return f"{before}{BEGIN}\n{section}\n{END}{after}"

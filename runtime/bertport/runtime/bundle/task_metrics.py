@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from bertport.runtime.bundle.manifest import Manifest
 
-__all__ = ["HEADINGS", "LabelledMetric", "labelled_metrics"]
+__all__ = ["HEADINGS", "LabelledMetric", "labelled_metrics", "number"]
 
 HEADINGS = ("variant", "labelled data", "metric", "fp32", "variant", "difference, 95% interval", "bound")
 """Headings of a table of such figures."""
@@ -79,7 +79,7 @@ def _of_record(variant: str, data: str, record: Mapping[str, Any]) -> Iterator[L
     for name, figures in metrics.items():
         if not isinstance(figures, Mapping):
             continue
-        ends = [_number(figures.get("difference"), key) for key in ("value", "low", "high")]
+        ends = [number(figures.get("difference"), key) for key in ("value", "low", "high")]
         known = [end for end in ends if end is not None]
         verdict = figures.get("verdict")
         yield LabelledMetric(
@@ -87,15 +87,16 @@ def _of_record(variant: str, data: str, record: Mapping[str, Any]) -> Iterator[L
             data=data,
             examples=examples,
             metric=name,
-            reference=_number(figures.get("reference"), "value"),
-            value=_number(figures.get("candidate"), "value"),
+            reference=number(figures.get("reference"), "value"),
+            value=number(figures.get("candidate"), "value"),
             difference=(known[0], known[1], known[2]) if len(known) == len(ends) else None,
-            bound=_number(figures, "drop_bound"),
+            bound=number(figures, "drop_bound"),
             verdict=verdict if isinstance(verdict, str) else None,
         )
 
 
-def _number(figure: object, key: str) -> float | None:
+def number(figure: object, key: str) -> float | None:
     """Return a number of a figure; None where there is none, or none that a float can hold."""
     value = figure.get(key) if isinstance(figure, Mapping) else None
+    # Of NaN no comparison holds.
     return float(value) if isinstance(value, int | float) and abs(value) <= LARGEST else None
