@@ -185,6 +185,12 @@ def test_a_hub_that_is_not_there_is_not_waited_for(away):
     assert load("acme/tiny").bundle.path == away / "models--acme--tiny" / "snapshots" / COMMIT
 
 
+@pytest.mark.usefixtures("away")
+def test_a_commit_that_is_in_the_cache_is_not_asked_for(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *_, **__: pytest.fail("the Hub was asked"))
+    assert load("acme/tiny", revision=COMMIT).bundle.path.name == COMMIT
+
+
 def test_the_cache_answers_offline_as_the_directory_does(cache, tiny_bundle):
     found = load("acme/tiny")
     assert found.bundle.path == cache / "models--acme--tiny" / "snapshots" / COMMIT

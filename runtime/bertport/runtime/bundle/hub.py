@@ -137,13 +137,16 @@ class OnHub:
     def _away(self) -> Exception | None:
         """Return why the Hub cannot be reached, asked once for the manifest; None where it answers or is not asked."""
         try:
-            from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+            from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
             from huggingface_hub.errors import FileMetadataError, HfHubHTTPError, HFValidationError
         except ModuleNotFoundError:
             return None  # which `file` says
         if not self.download or constants.HF_HUB_OFFLINE:
             return None
         try:
+            kept = try_to_load_from_cache(self.name, MANIFEST, revision=self.revision)
+            if isinstance(kept, str) and Path(kept).parent.name == self.revision:
+                return None  # what a commit holds never changes, and nobody asks for it again
             url = hf_hub_url(self.name, MANIFEST, revision=self.revision)
             get_hf_file_metadata(url, token=self.token, timeout=patience())
         except (HfHubHTTPError, HFValidationError, FileMetadataError):
