@@ -28,6 +28,7 @@ from bertport.runtime.errors import (
     UsageError,
 )
 from bertport.runtime.sklearn import Encoder
+from tests.hub_cache import COMMIT, in_hub_cache
 
 TEXTS = ["the king went home", "a red train", "the queen of spain", "a blue ship", "the doctor", "a green car"]
 LABELS = [0, 1, 0, 1, 0, 1]
@@ -169,6 +170,18 @@ def test_a_search_over_its_parameters_opens_the_bundle_once(encoder, monkeypatch
     assert len(search.cv_results_["params"]) == 2
     assert search.predict(TEXTS).shape == (6,)
     assert len(opened) == 1
+
+
+def test_of_a_repository_the_commit_that_was_looked_at_is_opened(tiny_bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    in_hub_cache(tiny_bundle, tmp_path)
+    asked = []
+    monkeypatch.setattr("bertport.runtime.sklearn.load", lambda *_, **how: asked.append(how) or load(*_, **how))
+    encoder = Encoder("acme/tiny", threads=1, revision="main").fit()
+    assert [how["revision"] for how in asked] == [COMMIT]
+    assert clone(encoder).fit().digest_ == encoder.digest_
+    assert len(asked) == 1
+    assert encoder.get_params()["revision"] == "main"
 
 
 @pytest.mark.slow

@@ -204,7 +204,8 @@ def _opened(  # noqa: PLR0913, PLR0917 — as `_remembered` takes it
     """Return the model of a bundle as it is on the disk now."""
     place = place_of(path, revision=revision)
     bundle = Bundle.open(place.directory, digest=digest)
-    return _remembered(None if path is None else os.fspath(path), variant, provider, threads, revision, bundle.digest)
+    commit = place.hub.revision if place.hub else None  # of which the digest is, wherever a branch has gone meanwhile
+    return _remembered(None if path is None else os.fspath(path), variant, provider, threads, commit, bundle.digest)
 
 
 def _width(opened: Model, task: str, truncate_dim: int | None) -> int:
