@@ -315,7 +315,10 @@ def _missing(directory: Path) -> PathError:
             f"no bundle at {directory}: a process that was stopped had taken it from its place: it is whole in {old}; "
             "move it back, which the next bertport export or quantize does, too"
         )
-    return PathError(f"no bundle at {directory}: no such directory; make one with bertport export SOURCE {directory}")
+    return PathError(
+        f"no bundle at {directory}: no such directory; make one with bertport export SOURCE {directory}, where SOURCE "
+        "is a checkpoint's directory or its Hub id, owner/name"
+    )
 
 
 def file_sha256(path: Path) -> str:
