@@ -269,6 +269,15 @@ def test_metadata_that_is_none_is_refused(tiny_bundle, text):
         hub_card(Bundle.open(tiny_bundle), text, "acme/tiny")
 
 
+@pytest.mark.parametrize("text", ["---\n\nA line above.\n", "---\nlicense: mit\n"])
+def test_a_card_that_begins_with_a_line_has_no_metadata(tiny_bundle, caplog, text):
+    card = ModelCard(hub_card(Bundle.open(tiny_bundle), text, "acme/tiny"))
+    assert card.data.library_name == "bertport"
+    assert card.data.license == "apache-2.0"
+    assert text.strip() in card.text
+    assert not caplog.records
+
+
 def test_a_bundle_without_a_card_gets_one(tiny_bundle):
     card = ModelCard(hub_card(Bundle.open(tiny_bundle), None, "acme/tiny"))
     assert card.data.library_name == "bertport"

@@ -140,11 +140,12 @@ def hub_card(bundle: Bundle, text: str | None, repository: str, *, revision: str
         BundleError: where what stands in front of the text is no metadata.
     """
     from huggingface_hub import ModelCard
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
     manifest = bundle.manifest
     text = f"# {manifest.name}\n" if text is None else text
     try:
-        card = ModelCard(text if text.lstrip().startswith("---") else f"---\ntags: []\n---\n\n{text}")
+        card = ModelCard(text if REGEX_YAML_BLOCK.search(text) else f"---\ntags: []\n---\n\n{text}")
     except Exception as error:  # YAML's errors, or a ValueError of the card's own checks
         said = " ".join(str(error).split())
         raise BundleError(
