@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-from huggingface_hub import ModelCard, constants, file_download
+from huggingface_hub import HfApi, ModelCard, constants, file_download
 
 from bertport.runtime import cli, load
 from bertport.runtime.bundle.directory import Bundle
@@ -200,6 +200,17 @@ def test_no_hub_and_none_to_be_asked(tiny_bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingDependencyError, match="push needs the package huggingface_hub, which is not installed"):
         push(tiny_bundle, "acme/tiny")
+
+
+@pytest.mark.parametrize(("call", "revision"), [("create_repo", None), ("create_branch", "next")])
+def test_of_an_error_after_what_was_not_there_its_own_reason_is_told(hub, tiny_bundle, monkeypatch, call, revision):
+    def broken(*_, **__):
+        raise ConnectionError("the line is down")
+
+    monkeypatch.setattr(HfApi, call, broken)
+    with pytest.raises(PathError, match=r"the Hub cannot be reached \(the line is down\): try again"):
+        push(tiny_bundle, "acme/tiny", revision=revision)
+    assert set(hub.repositories) == (set() if revision is None else {"acme/tiny"})
 
 
 def labelled(manifest):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.hf_api import RepoFile
+    from huggingface_hub.hf_api import ModelInfo, RepoFile
 
 __all__ = ["Pushed", "bars", "push"]
 
@@ -315,26 +315,34 @@ class _Target:
         Raises:
             UsageError: for a public one that was to be private.
         """
-        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-
-        created = False
-        try:
-            known = self.api.repo_info(self.repository, timeout=patience())  # which is not asked again
-        except RepositoryNotFoundError:
+        known = self._known()
+        created = known is None
+        if known is None:
             self.api.create_repo(self.repository, private=private, exist_ok=True)
-            known, created = self.api.repo_info(self.repository), True
+            known = self.api.model_info(self.repository)
         if private and not known.private:
             raise UsageError(
                 f"{self.repository} is there already and public: make it private on the Hub first, or leave --private "
                 "out"
             )
         if self.revision is not None:
-            try:
-                known = self.api.repo_info(self.repository, revision=self.revision)
-            except RevisionNotFoundError:
+            known = self._known(self.revision)
+            if known is None:
                 self.api.create_branch(self.repository, branch=self.revision)
-                known = self.api.repo_info(self.repository, revision=self.revision)
+                known = self.api.model_info(self.repository, revision=self.revision)
         return str(known.sha), created
+
+    def _known(self, revision: str | None = None) -> ModelInfo | None:
+        """Return what the Hub says of the repository, or of a branch of it; None where there is none.
+
+        Nothing is made while that error is handled: a later one would seem to come of it.
+        """
+        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+        try:  # what is asked with a timeout is not asked again
+            return self.api.model_info(self.repository, revision=revision, timeout=patience())
+        except (RepositoryNotFoundError, RevisionNotFoundError):
+            return None
 
     def files(self, commit: str) -> dict[str, RepoFile]:
         """Return what a commit holds, by name."""
