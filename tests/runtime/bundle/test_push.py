@@ -63,6 +63,18 @@ def test_a_pushed_bundle_is_read_back_by_its_id(hub, tiny_bundle, tmp_path):
     assert answers[0] == answers[1]
 
 
+def test_of_many_files_that_stay_here_some_are_named(hub, edited):
+    bundle = edited()
+    (bundle / ".git").mkdir()
+    for number in range(1234):
+        (bundle / ".git" / f"{number:04}").touch()
+    done = run("push", bundle, "acme/tiny")
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("bertport: warning:")]
+    assert warnings[0] == "bertport: warning: .git/0000 is not part of the bundle, and stays here"
+    assert warnings[10:] == ["bertport: warning: 1,224 more files are not part of the bundle, and stay here"]
+    assert not any(name.startswith(".git/") for name in hub.repositories["acme/tiny"].files)
+
+
 def test_what_is_there_is_not_sent_again(hub, tiny_bundle, tmp_path):
     first = push(tiny_bundle, "acme/tiny", revision="next")
     assert set(hub.repositories["acme/tiny"].branches) == {"main", "next"}

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["push"]
 
+MOST_NAMED = 10
+"""Files that stay here and are named: a working copy of git has thousands."""
+
 
 @click.command(name="push")
 @click.argument("path", metavar="BUNDLE", shell_complete=completion.directories)
@@ -50,8 +53,11 @@ def push(  # noqa: PLR0913 — one parameter per option
     from bertport.runtime.bundle import push as pushing
     from bertport.runtime.bundle.directory import Bundle
 
-    for name in Bundle.open(path).unlisted():
+    unlisted = Bundle.open(path).unlisted()
+    for name in unlisted[:MOST_NAMED]:
         report(f"bertport: warning: {name} is not part of the bundle, and stays here")
+    if rest := unlisted[MOST_NAMED:]:
+        report(f"bertport: warning: {len(rest):,} more files are not part of the bundle, and stay here")
     with Progress(sys.stderr) as progress, pushing.bars(shown=progress.live):
         pushed = pushing.push(
             path,
