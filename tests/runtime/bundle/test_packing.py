@@ -112,6 +112,16 @@ def test_a_changed_byte_leaves_nothing(tiny_bundle, tmp_path, name):
     assert [each.name for each in tmp_path.iterdir()] == ["bundle"]
 
 
+def test_a_card_that_a_link_leads_out_of_the_bundle_is_not_copied(tiny_bundle, tmp_path):
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    (tmp_path / "private").write_text("mine")
+    (bundle / "README.md").unlink()
+    (bundle / "README.md").symlink_to(tmp_path / "private")
+    with pytest.raises(BundleError, match=r"README\.md is a link that leaves the bundle"):
+        pack(bundle, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "private"]
+
+
 def test_the_command(tiny_bundle, tmp_path):
     run = CliRunner().invoke
     done = run(app, ["pack", str(tiny_bundle), str(tmp_path / "out"), "--variant", "portable"])

@@ -11,11 +11,25 @@ from bertport.runtime.errors import BundleError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["CARD", "read_card", "with_section"]
+__all__ = ["CARD", "card_of", "read_card", "with_section"]
 
 CARD = "README.md"
 LARGEST_CARD = 1 << 20
 """Bytes of README.md that are read."""
+
+
+def card_of(directory: Path) -> Path | None:
+    """Return the path of a bundle's card; None where there is none.
+
+    Raises:
+        BundleError: when it is a link that leaves the bundle.
+    """
+    path = directory / CARD
+    if not os.path.lexists(path):
+        return None
+    if not inside(path, directory):
+        raise BundleError(f"{path} is a link that leaves the bundle: do not use a bundle from this source")
+    return path
 
 
 def read_card(directory: Path) -> bytes | None:
@@ -25,11 +39,9 @@ def read_card(directory: Path) -> bytes | None:
         BundleError: when it is a link that leaves the bundle, no regular file, or too large.
         OSError: when it cannot be read.
     """
-    path = directory / CARD
-    if not os.path.lexists(path):
+    path = card_of(directory)
+    if path is None:
         return None
-    if not inside(path, directory):
-        raise BundleError(f"{path} is a link that leaves the bundle: do not use a bundle from this source")
     with open_regular(path) as file:
         content = read_bounded(file, LARGEST_CARD)
     if len(content) > LARGEST_CARD:

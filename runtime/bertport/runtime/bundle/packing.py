@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertport.runtime.bundle.cards import CARD
+from bertport.runtime.bundle.cards import CARD, card_of
 from bertport.runtime.bundle.changes import files_of
 from bertport.runtime.bundle.directory import Bundle, file_sha256
 from bertport.runtime.bundle.files import open_regular
@@ -72,8 +72,8 @@ def pack(
             file = building / FILE
             file.write_bytes(golden.of(names).to_bytes())
             manifest = listing(manifest, FILE, FileEntry(size=file.stat().st_size, sha256=file_sha256(file)))
-        if (source.path / CARD).is_file():
-            copy_file(source.path / CARD, building / CARD)
+        if (card := card_of(source.path)) and card.is_file():
+            copy_file(card, building / CARD)
         write_manifest(building, manifest)
         Bundle.open(building).verify()
     return Bundle.open(target)
