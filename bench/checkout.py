@@ -1,4 +1,4 @@
-"""The checkout that benchmarks run in: its root, its commit, and sections of its pages that programs write."""
+"""The checkout that benchmarks run in: its root, its commit, and pages, or sections of them, that programs write."""
 
 from __future__ import annotations
 
@@ -6,11 +6,26 @@ import dataclasses
 import json
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-__all__ = ["RESTORE", "ROOT", "check_section", "commit", "provenance", "read_data", "write_section"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "RESTORE",
+    "ROOT",
+    "check_files",
+    "check_section",
+    "commit",
+    "provenance",
+    "read_data",
+    "wrapped",
+    "write_files",
+    "write_section",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 """Root directory of the checkout."""
@@ -50,6 +65,32 @@ def read_data(path: Path, program: str) -> dict[str, Any]:
     return data
 
 
+def wrapped(paragraph: str) -> list[str]:
+    """Return a paragraph in lines of a page; links and words with hyphens stay whole."""
+    return textwrap.wrap(paragraph, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def write_files(made: Mapping[Path, str]) -> None:
+    """Write whole pages and plots, each as the data give it."""
+    for path, text in made.items():
+        path.write_text(text, encoding="utf-8")
+
+
+def check_files(made: Mapping[Path, str], program: str) -> None:
+    """Compare whole pages and plots with what the data give.
+
+    Raises:
+        SystemExit: with a sentence, where one differs or is missing.
+    """
+    for path, text in made.items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            _differs(path, program)
+
+
+def _differs(path: Path, program: str) -> NoReturn:
+    sys.exit(f"{path.relative_to(ROOT)} is not what the data say: run python -m {program}")
+
+
 def _marks(name: str) -> tuple[str, str]:
     """Return the marks around a section."""
     return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
@@ -64,7 +105,7 @@ def check_section(page: Path, text: str, program: str, name: str = MEASURED) -> 
     written = page.read_text(encoding="utf-8") if page.exists() else ""
     begin, end = _marks(name)
     if written.partition(begin)[2].partition(end)[0].strip("\n") != text.strip("\n"):
-        sys.exit(f"{page.relative_to(ROOT)} is not what the data say: run python -m {program}")
+        _differs(page, program)
 
 
 def write_section(page: Path, text: str, name: str = MEASURED) -> None:

@@ -21,13 +21,12 @@ import resource
 import subprocess
 import sys
 import tempfile
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.batch.page import data as batch_data
-from bench.checkout import ROOT, provenance, read_data
+from bench.checkout import ROOT, check_files, provenance, read_data, wrapped, write_files
 from bertport.measure.text import read_texts, sample_path
 
 DATA = ROOT / "docs" / "data" / "scaling.json"
@@ -163,7 +162,7 @@ def page(data: dict[str, Any], many: dict[str, Any] | None) -> str:
     lines = [
         "# Past this machine",
         "",
-        *_wrapped(
+        *wrapped(
             "What more machines would do, by arithmetic: nothing here was run on more than one. `python -m "
             f"bench.scaling` measured {data['rows']:,} texts in one part and in {parts}, on one thread of "
             f"{data['machine']['cpu']} ({data['machine']['instruction_set']}; {data['date'][:10]}, commit "
@@ -181,14 +180,14 @@ def page(data: dict[str, Any], many: dict[str, Any] | None) -> str:
     ]
     lines += [
         "",
-        *_wrapped(
+        *wrapped(
             "Seconds are those of the CPU: other work on the machine lengthens them too, but less than those of the "
             "clock. Bytes are those of the JSON lines and of the Parquet that is written, the text carried along."
         ),
         "",
         "## Machines",
         "",
-        *_wrapped(
+        *wrapped(
             f"Nodes of {CORES} such cores and {ROWS:,.0f} rows in parts of {PART_ROWS:,}. Assumed: cores are as fast "
             f"beside each other as alone, and shared storage gives and takes {STORE_BYTES / 1e9:.1f} GB a second. "
             f"{driver_from}; what Ray's other processes on the head spend was not measured."
@@ -207,7 +206,7 @@ def page(data: dict[str, Any], many: dict[str, Any] | None) -> str:
             )
     lines += [
         "",
-        *_wrapped(
+        *wrapped(
             f"Parts are whole: at {NODES[-1] * CORES:,} cores, {ROWS:,.0f} rows are {math.ceil(ROWS / PART_ROWS):,} "
             "parts, less than one for a core. Take smaller ones there (`--part-rows`), as far as the driver's "
             "milliseconds allow, or more rows."
@@ -215,7 +214,7 @@ def page(data: dict[str, Any], many: dict[str, Any] | None) -> str:
         "",
         "## Money",
         "",
-        *_wrapped(
+        *wrapped(
             f"Assumed: ${DOLLARS:.4f} a core-hour. An m7g.large of Amazon EC2, with two Arm cores, was listed at "
             f"${MACHINE_DOLLARS} an hour in us-east-1, on demand, on 17 June 2026 ([source]({PRICE})). Its cores were "
             "not measured: put your own price and rate in their place, the cost is in proportion."
@@ -228,11 +227,6 @@ def page(data: dict[str, Any], many: dict[str, Any] | None) -> str:
         hours = 1e6 / cost.rows_a_core / 3600
         lines.append(f"| {task} | {hours:.2f} | ${hours * DOLLARS:.3f} |")
     return "\n".join(lines) + "\n"
-
-
-def _wrapped(text: str) -> list[str]:
-    """Return a paragraph in lines of a page."""
-    return textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _duration(seconds: float) -> str:
@@ -252,11 +246,11 @@ def main(arguments: list[str] | None = None) -> None:
     if given.what == "measure":
         measure(given.rows)
     many = batch_data("many")
-    made = page(read_data(DATA, "bench.scaling"), read_data(many, "bench.batch many") if many.exists() else None)
-    if not given.check:
-        PAGE.write_text(made, encoding="utf-8")
-    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != made:
-        sys.exit(f"{PAGE.relative_to(ROOT)} is not what the data say: run python -m bench.scaling page")
+    text = page(read_data(DATA, "bench.scaling"), read_data(many, "bench.batch many") if many.exists() else None)
+    if given.check:
+        check_files({PAGE: text}, "bench.scaling page")
+    else:
+        write_files({PAGE: text})
 
 
 if __name__ == "__main__":

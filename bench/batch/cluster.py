@@ -18,7 +18,7 @@ from bench.checkout import ROOT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["QUIET", "STORE", "killed_again_and_again", "nodes", "sentences", "started_here"]
+__all__ = ["LONGEST_PAUSE", "QUIET", "STORE", "killed_again_and_again", "nodes", "sentences", "started_here"]
 
 STORE = 200 << 20
 """Bytes of a node's object store."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-import textwrap
 from typing import TYPE_CHECKING, Any
 
-from bench.checkout import ROOT, read_data
+from bench.batch.cluster import LONGEST_PAUSE
+from bench.checkout import ROOT, check_files, read_data, wrapped, write_files
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["PAGE", "data", "text", "write"]
 
-PARTS = ("rate", "many", "kills")
-"""The programs, in the order of the page."""
 PAGE = ROOT / "docs" / "research" / "batch.md"
 
 
@@ -25,23 +22,23 @@ def data(name: str) -> Path:
 
 def write(*, check: bool = False) -> None:
     """Write the page; with `check`, exit with a sentence where it is not what would be written."""
-    made = text({name: read_data(data(name), f"bench.batch {name}") for name in PARTS if data(name).exists()})
-    if not check:
-        PAGE.write_text(made, encoding="utf-8")
-    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != made:
-        sys.exit(f"{PAGE.relative_to(ROOT)} is not what the data say: run python -m bench.batch page")
+    found = {name: read_data(data(name), f"bench.batch {name}") for name in SECTIONS if data(name).exists()}
+    made = {PAGE: text(found)}
+    if check:
+        check_files(made, "bench.batch page")
+    else:
+        write_files(made)
 
 
 def text(found: dict[str, dict[str, Any]]) -> str:
     """Return the page that figures make, by program; of a program without figures it says so."""
     lines = ["# Batches on several nodes", ""]
-    lines += _wrapped(
+    lines += wrapped(
         "`bertport batch` on one machine, and on nodes of Ray: raylets of that same machine, each with one CPU. "
         "`python -m bench.batch rate`, `many` and `kills` measure in the environment of `python3 dev.py ray`, and "
         "`python -m bench.batch page` writes this page. Rows are sentences of the evaluation sample, again and again."
     )
-    sections = {"rate": ("Rate", _rate), "many": ("Very many rows", _many), "kills": ("Deaths", _kills)}
-    for name, (title, section) in sections.items():
+    for name, (title, section) in SECTIONS.items():
         missing = [f"Not measured yet: `python -m bench.batch {name}` does it."]
         lines += ["", f"## {title}", "", *(section(found[name]) if name in found else missing)]
     return "\n".join(lines) + "\n"
@@ -49,7 +46,7 @@ def text(found: dict[str, dict[str, Any]]) -> str:
 
 def _many(found: dict[str, Any]) -> list[str]:
     spent = found["cpu_seconds"]
-    return _wrapped(
+    return wrapped(
         f"{found['rows']:,} rows of four words and a mask each through a tiny model, on two one-core workers, in "
         f"{found['parts']:,} parts: each row is there once, in order, {found['errors']:,} without an answer. The "
         f"driver held {_mib(found['driver_peak_bytes'])} at most ({_mib(found['most_driver_bytes'])} are allowed) and "
@@ -61,11 +58,11 @@ def _many(found: dict[str, Any]) -> list[str]:
 def _kills(found: dict[str, Any]) -> list[str]:
     rows = "each row was there once" if found["each_row_once"] else "rows were missing or doubled"
     killed, equal = found["killed"], "were" if found["bit_for_bit_equal"] else "were not"
-    return _wrapped(
+    return wrapped(
         f"{found['rows']:,} sentences through a tiny model in {found['parts']:,} parts, on two one-core workers. "
-        f"SIGKILL met a worker {killed['worker']} times and the driver {killed['driver']} times, at seeded "
-        "moments within 0.8 seconds of a worker's being there; the command was given again after each death of the "
-        f"driver. At the end {rows}, and the answers {equal} bit for bit those of one machine that nothing "
+        f"SIGKILL met a worker {killed['worker']} times and the driver {killed['driver']} times, at seeded moments "
+        f"within {LONGEST_PAUSE} seconds of a worker's being there; the command was given again after each death of "
+        f"the driver. At the end {rows}, and the answers {equal} bit for bit those of one machine that nothing "
         f"interrupted. {_made(found)}"
     )
 
@@ -100,7 +97,7 @@ def _rate(found: dict[str, Any]) -> list[str]:
         "workers' CPU seconds; the peak is the driver's resident set. All answers are `Model.predict`'s, row by row: "
         f"scores within {furthest:.1e}. {_made(found)}"
     )
-    return [*lines, "", *_wrapped(said)]
+    return [*lines, "", *wrapped(said)]
 
 
 def _made(found: dict[str, Any]) -> str:
@@ -117,5 +114,5 @@ def _mib(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
 
 
-def _wrapped(paragraph: str) -> list[str]:
-    return textwrap.wrap(paragraph, 120, break_long_words=False, break_on_hyphens=False)
+SECTIONS = {"rate": ("Rate", _rate), "many": ("Very many rows", _many), "kills": ("Deaths", _kills)}
+"""By program, in the order of the page: the section's title, and what makes its lines of figures."""

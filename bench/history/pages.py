@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
-from bench.checkout import ROOT
+from bench.checkout import ROOT, check_files, write_files
 from bench.history.entries import Entry, path_of, read
 from bench.history.plot import Panel, Point, Series, draw
 from bench.history.release import RELEASES
@@ -133,8 +132,7 @@ def written() -> dict[Path, str]:
 
 def write_pages() -> None:
     """Write the page and its plots."""
-    for path, text in written().items():
-        path.write_text(text, encoding="utf-8")
+    write_files(written())
 
 
 def check_pages() -> None:
@@ -143,6 +141,4 @@ def check_pages() -> None:
     Raises:
         SystemExit: with a sentence, where they differ.
     """
-    for path, text in written().items():
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            sys.exit(f"{path.relative_to(ROOT)} is not what the data say: run python -m {PROGRAM}")
+    check_files(written(), PROGRAM)

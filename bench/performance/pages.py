@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bench.checkout import ROOT
+from bench.checkout import ROOT, check_files, write_files
 from bench.performance.classes import CLASSES
 from bench.performance.report import page
 
@@ -110,8 +110,7 @@ def _figures(result: dict[str, Any]) -> str:
 
 def write_pages() -> None:
     """Write every page from its data, and the README's line."""
-    for path, text in written().items():
-        path.write_text(text, encoding="utf-8")
+    write_files(written())
     README.write_text(_with_line(README.read_text(encoding="utf-8")), encoding="utf-8")
 
 
@@ -125,8 +124,6 @@ def check_pages() -> None:
     Raises:
         SystemExit: with a sentence, where they differ.
     """
-    for path, text in written().items():
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            sys.exit(f"{path.relative_to(ROOT)} is not what the data say: run python -m {PROGRAM}")
+    check_files(written(), PROGRAM)
     if quoted() not in README.read_text(encoding="utf-8").splitlines():
         sys.exit(f"{README.name} does not quote what the data say: run python -m {PROGRAM}")
