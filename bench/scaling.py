@@ -3,11 +3,11 @@
     python -m bench.scaling           [--rows 4000]   measures, and writes docs/data/scaling.json and the page
     python -m bench.scaling page      [--check]       writes docs/research/scaling.md of it, or only compares
 
-`bertport batch` answers texts of the evaluation sample with one thread, in many small parts and in one; what the
-two differ by in CPU seconds is the cost of a part, and what their process spent beside the parts is the cost of a
-start. CPU seconds and not those of the clock are counted, so that other work on the machine changes them less. What a
-part costs Ray's driver is taken from docs/data/batch-many.json, where it is there. What more machines would do is
-arithmetic, and the page says so.
+`bertport batch` answers texts of the evaluation sample with one thread, in many small parts and in few; what the two
+differ by in CPU seconds is the cost of a part, as far as one run of each can show it, and what their process spent
+beside the parts is the cost of a start. CPU seconds and not those of the clock are counted, so that other work on the
+machine changes them less. What a part costs Ray's driver is taken from docs/data/batch-many.json, where it is there.
+What more machines would do is arithmetic, and the page says so.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from typing import Any
 
 from bench.batch.page import data as batch_data
 from bench.checkout import ROOT, check_files, provenance, read_data, wrapped, write_files
+from bertport.batch.runner import PART_ROWS
 from bertport.measure.text import read_texts, sample_path
 
 DATA = ROOT / "docs" / "data" / "scaling.json"
 PAGE = ROOT / "docs" / "research" / "scaling.md"
-TASKS = {"fill-mask": "text", "features": "text"}
-"""Tasks by the column that they read; features are the widest rows, fill-mask is what the default model is for."""
+TASKS = ("fill-mask", "features")
+"""Features are the widest rows, fill-mask is what the default model is for."""
 SMALL_PARTS = 40
 """Parts that the work is cut into where the cost of a part is looked for."""
 NODES = (1, 10, 100, 1000)
@@ -49,8 +50,6 @@ DRIVER_PART = 0.01
 """An assumption where nothing was measured: seconds that the driver takes for a part."""
 ROWS = 1e8
 """Rows whose time is reckoned."""
-PART_ROWS = 8192
-"""Rows of a part by default (`bertport batch --part-rows`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +95,9 @@ def run(task: str, rows: Path, output: Path, part_rows: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "bertport.runtime", "batch", str(ROOT / "models" / "default"), task, str(rows)]
     command += ["--output", str(output), "--part-rows", str(part_rows), "--threads", "1", "--streams", "1"]
     before = _spent()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"bertport batch ended with {done.returncode}: {done.stderr.strip() or 'it said nothing'}")
     process = _spent() - before
     summary: dict[str, Any] = json.loads((output / "_bertport" / "summary.json").read_text(encoding="utf-8"))
     size = sum(each.stat().st_size for each in output.glob("*.parquet"))
@@ -115,24 +116,31 @@ def measure(count: int) -> None:
     texts = list(itertools.islice(itertools.cycle(sample), count))
     found: dict[str, Any] = {"rows": count, "load": [os.getloadavg()[0]]}
     with tempfile.TemporaryDirectory() as directory:
-        for task, column in TASKS.items():
+        for task in TASKS:
             place = Path(directory) / task
             place.mkdir()
             rows = place / "rows.jsonl"
             lines = (f"{text.rstrip('.')} [MASK]." if task == "fill-mask" else text for text in texts)
-            rows.write_text("".join(json.dumps({column: line}) + "\n" for line in lines), encoding="utf-8")
+            rows.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines), encoding="utf-8")
             whole = run(task, rows, place / "whole", count)
             cut = run(task, rows, place / "cut", max(1, count // SMALL_PARTS))
+            if cut["parts"] <= whole["parts"]:
+                sys.exit(f"{count:,} rows make {cut['parts']} parts at most, too few to compare: give more (--rows)")
             found[task] = {"input_bytes": rows.stat().st_size, "whole": whole, "cut": cut}
     found["load"].append(os.getloadavg()[0])
     DATA.write_text(json.dumps(provenance() | found, indent=1) + "\n", encoding="utf-8")
 
 
-def cost_of(found: dict[str, Any], count: int) -> Cost:
-    """Return what a task costs, from a run in one part and one in many."""
+def part_difference(found: dict[str, Any]) -> float:
+    """Return by how many CPU seconds a part the run in many parts and that in few differ; noise makes it negative."""
     whole, cut = found["whole"], found["cut"]
-    more = cut["parts"] - whole["parts"]
-    part = max(0.0, (cut["cpu_seconds"]["workers"] - whole["cpu_seconds"]["workers"]) / more)
+    return float((cut["cpu_seconds"]["workers"] - whole["cpu_seconds"]["workers"]) / (cut["parts"] - whole["parts"]))
+
+
+def cost_of(found: dict[str, Any], count: int) -> Cost:
+    """Return what a task costs, from a run in few parts and one in many."""
+    whole = found["whole"]
+    part = max(0.0, part_difference(found))
     return Cost(
         tokens=whole["tokens"] / count,
         row_seconds=(whole["cpu_seconds"]["workers"] - part * whole["parts"]) / count,
@@ -150,7 +158,7 @@ def page(data: dict[str, Any], many: dict[str, Any] | None) -> str:
         many: what `bench.batch many` did, if it ran.
     """
     costs = {task: cost_of(data[task], data["rows"]) for task in TASKS}
-    parts = data[next(iter(TASKS))]["cut"]["parts"]
+    few, many_parts = (data[TASKS[0]][name]["parts"] for name in ("whole", "cut"))
     driver = DRIVER_PART if many is None else many["cpu_seconds"]["driver"] / many["parts"]
     driver_from = (
         f"The driver is assumed to spend {1e3 * driver:.0f} ms on a part"
@@ -164,7 +172,7 @@ def page(data: dict[str, Any], many: dict[str, Any] | None) -> str:
         "",
         *wrapped(
             "What more machines would do, by arithmetic: nothing here was run on more than one. `python -m "
-            f"bench.scaling` measured {data['rows']:,} texts in one part and in {parts}, on one thread of "
+            f"bench.scaling` measured {data['rows']:,} texts in {few} parts and in {many_parts}, on one thread of "
             f"{data['machine']['cpu']} ({data['machine']['instruction_set']}; {data['date'][:10]}, commit "
             f"{data['commit'][:9]}, load average {first:.1f} before and {last:.1f} after; "
             "[the data](../data/scaling.json)), and wrote this page. [Batches](batch.md) are what was run."
@@ -184,6 +192,8 @@ def page(data: dict[str, Any], many: dict[str, Any] | None) -> str:
             "Seconds are those of the CPU: other work on the machine lengthens them too, but less than those of the "
             "clock. Bytes are those of the JSON lines and of the Parquet that is written, the text carried along."
         ),
+        "",
+        *wrapped(_of_a_part(data, costs)),
         "",
         "## Machines",
         "",
@@ -227,6 +237,23 @@ def page(data: dict[str, Any], many: dict[str, Any] | None) -> str:
         hours = 1e6 / cost.rows_a_core / 3600
         lines.append(f"| {task} | {hours:.2f} | ${hours * DOLLARS:.3f} |")
     return "\n".join(lines) + "\n"
+
+
+def _of_a_part(data: dict[str, Any], costs: dict[str, Cost]) -> str:
+    """Return how far the cost of a part is known, and what it changes."""
+    share = max(cost.part_seconds / PART_ROWS / cost.row_seconds for cost in costs.values())
+    differences = {task: part_difference(data[task]) for task in TASKS}
+    noise = "".join(
+        f" {task} took {-1e3 * each:,.0f} ms a part less in many parts, which no part can cost: 0 stands for it, and "
+        "what any task is said to cost may be as far off."
+        for task, each in differences.items()
+        if each < 0
+    )
+    return (
+        "What a part costs is what one run in many parts took longer than one in few, and two runs of the same parts "
+        f"differ, too.{noise} It matters little: in parts of {PART_ROWS:,} rows it adds {100 * share:.2g}% to what a "
+        "row costs, at most."
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -55,6 +55,19 @@ def test_the_page_of_more_machines_is_that_of_the_data():
     assert len(scaling.PAGE.read_text(encoding="utf-8").splitlines()) <= 60
 
 
+def test_the_page_says_where_the_cost_of_a_part_is_noise():
+    data = read_data(scaling.DATA, "bench.scaling")
+    parts = {"whole": {"parts": 2}, "cut": {"parts": 42}}
+    spent = {name: {"cpu_seconds": {"workers": seconds}} for name, seconds in (("whole", 40.0), ("cut", 39.0))}
+    data["fill-mask"] |= {name: data["fill-mask"][name] | parts[name] | spent[name] for name in parts}
+    assert scaling.part_difference(data["fill-mask"]) == pytest.approx(-1 / 40)
+    text = " ".join(scaling.page(data, None).split())
+    assert "texts in 2 parts and in 42," in text
+    assert "fill-mask took 25 ms a part less in many parts, which no part can cost: 0 stands for it" in text
+    data["fill-mask"]["cut"]["cpu_seconds"]["workers"] = 41.0
+    assert "which no part can cost" not in scaling.page(data, None)
+
+
 def cost(**changed):
     given = {"tokens": 20.0, "row_seconds": 1e-3, "part_seconds": 0.0, "start_seconds": 2.0, "row_bytes": 100.0}
     return scaling.Cost(**{**given, **changed})
