@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import subprocess
@@ -20,6 +21,7 @@ __all__ = [
     "check_files",
     "check_section",
     "commit",
+    "number",
     "provenance",
     "read_data",
     "wrapped",
@@ -57,12 +59,26 @@ def read_data(path: Path, program: str) -> dict[str, Any]:
     """Read what a program has measured.
 
     Raises:
-        SystemExit: with a sentence, where there are no data.
+        SystemExit: with a sentence, where there are no data, or the file is cut.
     """
     if not path.exists():
         sys.exit(f"there is no {path.relative_to(ROOT)}: run python -m {program}")
-    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        sys.exit(f"{path.relative_to(ROOT)} is no JSON ({error}): take it from git again, or run python -m {program}")
     return data
+
+
+def number(text: str) -> int:
+    """Read a whole number of 1 or more, as argparse asks for an option's `type`.
+
+    Raises:
+        ArgumentTypeError: for anything else.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
 
 
 def wrapped(paragraph: str) -> list[str]:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.batch.page import data as batch_data
-from bench.checkout import ROOT, check_files, provenance, read_data, wrapped, write_files
+from bench.checkout import ROOT, check_files, number, provenance, read_data, wrapped, write_files
 from bertport.batch.runner import PART_ROWS
 from bertport.measure.text import read_texts, sample_path
 
@@ -267,7 +267,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, or write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=["measure", "page"], default="measure")
-    parser.add_argument("--rows", type=int, default=4000)
+    parser.add_argument("--rows", type=number, default=4000)
     parser.add_argument("--check", action="store_true", help="of page: only compare")
     given = parser.parse_args(arguments)
     if given.what == "measure":

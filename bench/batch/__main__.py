@@ -26,7 +26,7 @@ from typing import Any
 
 from bench.batch import page
 from bench.batch.cluster import killed_again_and_again, nodes, sentences
-from bench.checkout import ROOT, provenance
+from bench.checkout import ROOT, number, provenance
 from bertport.batch import run
 from bertport.runtime import load
 from bertport.runtime.bundle.default import default_bundle
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=(*PROGRAMS, "page"))
-    parser.add_argument("--rows", type=int)
+    parser.add_argument("--rows", type=number)
     parser.add_argument("--variant", default="fp32", help="of rate: variant of the default model")
     parser.add_argument("--scratch", type=Path, help="of many: folder of the rows and the answers, which stays")
     parser.add_argument("--output", type=Path, help="file of the figures")

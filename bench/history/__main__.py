@@ -20,7 +20,7 @@ import dataclasses
 import sys
 import time
 
-from bench.checkout import ROOT
+from bench.checkout import ROOT, number
 from bench.history.collect import KEPT, collect, sources_commit
 from bench.history.entries import SOURCES, Entry, Times, about, git, here, path_of
 from bench.history.guard import bundle_complaints, speed_complaints
@@ -92,6 +92,7 @@ def append(given: argparse.Namespace) -> None:
     """Measure, and add an entry to the file of this machine's class."""
     if git("status", "--porcelain", "--", *SOURCES):
         sys.exit(f"{', '.join(SOURCES)} differ from the last commit, and an entry names one: commit first")
+    histories()  # a file that cannot be read is told of before minutes are measured
     entry = measure(texts=given.texts, rounds=given.rounds)
     path = path_of(entry.machine["instruction_set"])
     with path.open("a", encoding="utf-8") as lines:
@@ -104,7 +105,6 @@ def append(given: argparse.Namespace) -> None:
 
 def guard(_: argparse.Namespace) -> None:
     """Say what is worse, and end with 1 where something is."""
-    found = []
     entry = measure(**GUARD, reference=False)
     last = max((each for entries in histories().values() for each in entries if each.sizes), key=lambda each: each.date)
     found = [*bundle_complaints(entry, last), *speed_complaints(entry, last_release().name)]
@@ -118,8 +118,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     appending = commands.add_parser("append", help="measure, and add a line")
-    appending.add_argument("--rounds", type=int, default=12, help="turns that each row takes [12]")
-    appending.add_argument("--texts", type=int, default=48, help="texts [48]")
+    appending.add_argument("--rounds", type=number, default=12, help="turns that each row takes [12]")
+    appending.add_argument("--texts", type=number, default=48, help="texts [48]")
     appending.set_defaults(run=append)
     for name, run, text in (
         ("collect", lambda _: print(*collect(), sep="\n"), "add what docs/data held at commits of the past"),

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -125,10 +126,19 @@ def path_of(instruction_set: str) -> Path:
 
 
 def read(path: Path) -> list[Entry]:
-    """Read a file of entries, the oldest first; empty where there is none."""
+    """Read a file of entries, the oldest first; empty where there is none.
+
+    Raises:
+        SystemExit: with a sentence, where a line is no entry, such as one that was cut.
+    """
     if not path.is_file():
         return []
-    entries = [Entry.of(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    entries = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            entries.append(Entry.of(line))
+        except (ValueError, KeyError, TypeError) as error:
+            sys.exit(f"line {number} of {path} is no entry ({error}): take the file from git again, or remove the line")
     return sorted(entries, key=lambda entry: entry.date)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 from bench.checkout import ROOT
@@ -29,7 +30,11 @@ WORDS = (4, 60)
 
 
 def inputs_of(count: int) -> dict[str, list[Any]]:
-    """Return the frozen inputs: sentences with one word masked, pairs of which half are neighbours, sentences."""
+    """Return the frozen inputs: sentences with one word masked, pairs of which half are neighbours, sentences.
+
+    Raises:
+        SystemExit: with a sentence, where the text does not have so many.
+    """
     rng = random.Random(0)  # noqa: S311 — a frozen choice, not a secret
     paragraphs = [SENTENCE.split(line.strip()) for line in TEXT.read_text(encoding="utf-8").splitlines()]
     fit = [
@@ -42,6 +47,8 @@ def inputs_of(count: int) -> dict[str, list[Any]]:
     ]
     every = [sentence for paragraph in fit for sentence in paragraph]
     neighbours = [pair for paragraph in fit for pair in itertools.pairwise(paragraph)]
+    if count > len(neighbours):
+        sys.exit(f"{count:,} texts were asked for and {TEXT.relative_to(ROOT)} has {len(neighbours):,}: ask for fewer")
     chosen = rng.sample(every, count)
     masked = []
     for sentence in chosen:

@@ -24,7 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.checkout import ROOT, check_section, provenance, read_data, write_section
+from bench.checkout import ROOT, check_section, number, provenance, read_data, write_section
 from bench.small_device.page import section
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.packing import pack
@@ -64,7 +64,7 @@ print(json.dumps({"peak_bytes": peak * 1024, "answers_cpu_seconds": time.process
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="processes of each kind")
+    parser.add_argument("--rounds", type=number, default=5, help="processes of each kind")
     parser.add_argument("--check", action="store_true", help="compare the page with the data, and nothing else")
     options = parser.parse_args()
     if options.check:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
+
 import pytest
 
 from bench import checkout
@@ -18,6 +20,19 @@ def page(tmp_path, monkeypatch):
 def test_data_that_are_missing_end_in_a_sentence(page):
     with pytest.raises(SystemExit, match=r"^there is no figures\.json: run python -m bench\.some$"):
         checkout.read_data(page.with_name("figures.json"), "bench.some")
+
+
+def test_data_that_are_cut_end_in_a_sentence(page):
+    page.with_name("figures.json").write_text('{"rows": [1, ', encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"^figures\.json is no JSON \(.*\): .* run python -m bench\.some$"):
+        checkout.read_data(page.with_name("figures.json"), "bench.some")
+
+
+def test_a_number_of_an_option_is_one_or_more():
+    assert checkout.number("12") == 12
+    for text in ("0", "-3", "1.5", "x", "", "²"):
+        with pytest.raises(ArgumentTypeError, match="is no whole number of 1 or more"):
+            checkout.number(text)
 
 
 def test_a_section_is_what_was_written_and_nothing_else(page):

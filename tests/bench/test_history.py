@@ -71,6 +71,10 @@ def test_an_entry_is_read_as_it_was_written(last, tmp_path):
     path.write_text(last.line() + older.line(), encoding="utf-8")
     assert read(path) == [older, last]
     assert Entry.of(last.line()) == last
+    for cut in (last.line()[:100], '{"date": "2020"}\n', "[1]\n"):
+        path.write_text(last.line() + cut, encoding="utf-8")
+        with pytest.raises(SystemExit, match=r"^line 2 of .*history\.jsonl is no entry \("):
+            read(path)
 
 
 def test_the_page_is_what_the_data_say(monkeypatch):
