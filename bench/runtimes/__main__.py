@@ -69,7 +69,7 @@ def run(names: list[str], only: Collection[str] | None) -> None:
     The file is written after each bundle, so that what was found is kept where the program is stopped.
 
     Raises:
-        UnknownNameError: for a runtime that there is not.
+        UnknownNameError: for a runtime or a bundle that there is not.
     """
     for name in names:
         if name not in RUNTIMES:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.plugins.bundles import DEFAULT, HEADS, PLACE, bundles_of
+from bertport.runtime.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -31,6 +32,9 @@ def bundles(only: Collection[str] | None = None) -> dict[str, Path]:
 
     Args:
         only: the bundles to return; None for all.
+
+    Raises:
+        UnknownNameError: for a bundle that there is not.
     """
     from bertport.export.checkpoint.families import FAMILIES
     from bertport.runtime.heads import MLM
@@ -40,6 +44,9 @@ def bundles(only: Collection[str] | None = None) -> dict[str, Path]:
         pretrained = MLM in family.classes.get("ForPreTraining", ())
         classes[f"tiny {name}"] = f"{family.class_prefix}{'ForPreTraining' if pretrained else 'ForMaskedLM'}"
     classes |= REPLACED
+    for title in only or ():
+        if title not in {*classes, EMBEDDER}:
+            raise UnknownNameError("bundle", title, (*classes, EMBEDDER))
     made: dict[str, Path] = {}
     for title in classes:
         made |= bundles_of({title: classes[title]}, (*RECIPES, *MORE.get(title, ())), only)

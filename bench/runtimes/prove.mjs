@@ -1,5 +1,5 @@
-// Proofs of the package of js/ in a runtime: node prove.mjs PACKAGE RUNTIME [wasm] < jobs > {version, proofs}, JSON.
-// A job is {bundle, variants}; RUNTIME is the entry of onnxruntime-node or onnxruntime-web. What is refused answers {message}.
+// Proofs of the package of js/ in a runtime: node prove.mjs PACKAGE RUNTIME [wasm] < job > {proofs}, JSON, by variant.
+// The job is {bundle, variants}; RUNTIME is the entry of onnxruntime-node or onnxruntime-web. A refused one has {message}.
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";

@@ -91,7 +91,7 @@ def proven(runtime: str, job: Mapping[str, Any]) -> dict[str, Any]:
             if "variant" in answer:
                 variants[answer["variant"]] = {key: answer[key] for key in ("outputs", "refused") if key in answer}
         left = [each for each in left if each not in variants]
-        if left and done.returncode:
+        if left:
             last = (done.stderr.strip().splitlines() or ["no word"])[-1]
             variants[left.pop(0)] = {"refused": f"the process ended with {done.returncode}: {last}"[:300]}
     return {"version": version, "variants": variants}

@@ -100,6 +100,8 @@ def test_what_cannot_be_asked_is_refused(tiny_bundle, tmp_path, capsys):
         main(["prove", str(tmp_path / "none"), "onnxruntime"])
     with pytest.raises(SystemExit, match="unknown runtime 'caffe'"):
         main(["run", "caffe"])
+    with pytest.raises(SystemExit, match="unknown bundle 'tiny'"):
+        main(["run", "--bundle", "tiny", "onnx.reference"])
     assert capsys.readouterr().out == ""
 
 
@@ -145,19 +147,20 @@ def test_a_bundle_is_proven_and_a_wrong_value_is_not(runtime, tiny_bundle, tmp_p
 
 
 @pytest.mark.slow
-def test_a_runtime_that_ends_its_process_is_told_of_and_the_next_variant_is_asked(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("end", "code"), [("os.abort()", "-6"), ("os._exit(0)", "0")])
+def test_a_runtime_that_ends_its_process_is_told_of_and_the_next_variant_is_asked(end, code, tmp_path, monkeypatch):
     """A probe in the place of the program, which ends at its first variant."""
     (tmp_path / "probe.py").write_text(
         "import json, os, sys\n"
         "job = json.load(sys.stdin)\n"
         "print(json.dumps({'version': '1'}), flush=True)\n"
         "for name in job['variants']:\n"
-        "    if name == 'portable': os.abort()\n"
+        f"    if name == 'portable': {end}\n"
         "    print(json.dumps({'variant': name, 'refused': 'no'}), flush=True)\n"
     )
     monkeypatch.setattr("bench.runtimes.proving.HERE", tmp_path)
     found = proven("onnxruntime", {"bundle": str(default_bundle()), "variants": ["portable", "fp32"]})
-    assert found["variants"]["portable"]["refused"].startswith("the process ended with -6")
+    assert found["variants"]["portable"]["refused"].startswith(f"the process ended with {code}:")
     assert found["variants"]["fp32"] == {"refused": "no"}
 
 
