@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.checkout import ROOT
+from bench.checkout import ROOT, read_data
+from bench.plugins.bundles import DEFAULT
 from bertport.runtime.heads import HEADS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 __all__ = ["DATA", "PAGE", "Result", "cell", "results", "section"]
 
@@ -20,6 +20,8 @@ PAGE = ROOT / "docs" / "reference" / "runtimes.md"
 EQUAL = 1e-4
 """Difference up to which values count as equal: what float32 is allowed (docs/reference/golden.md)."""
 ENCODER = "encoder"
+OF_OUTPUT = {head.output: name for name, head in HEADS.items()}
+"""Heads by the names of their outputs; an output without one is the encoder's."""
 VARIANTS = (
     "portable",
     "fp32",
@@ -31,7 +33,7 @@ VARIANTS = (
 )
 """Those that have a table, in its order."""
 NOT_RUN = {
-    "TensorRT": "needs an NVIDIA GPU; below is what its rules say of `int8-static`",
+    "TensorRT": "needs an NVIDIA GPU; above is what its rules say of `int8-static`",
     "CoreML": "needs macOS",
     "QNN": "needs Qualcomm's hardware, or its SDK",
     "DirectML, Windows ML": "need Windows",
@@ -89,8 +91,7 @@ def _ran(listed: Sequence[Result]) -> str:
 
 def results() -> list[Result]:
     """Return what all data files have."""
-    found = [*_proven(_data("runtimes")), *_arm64(_data("runtimes-arm64")), *_site(_data("site"))]
-    return [*found, *_transformers_js(_data("node")), *_webgpu(_data("webgpu")), *_rtx(_data("tensorrt-rtx"))]
+    return [each for name, (_, read) in SOURCES.items() for each in read(_data(name))]
 
 
 def section() -> str:
@@ -130,8 +131,7 @@ def section() -> str:
 
 def _data(name: str) -> dict[str, Any]:
     path = FOLDER / f"{name}.json"
-    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return data
+    return read_data(path, SOURCES[name][0]) if path.is_file() else {}
 
 
 TITLES = {
@@ -174,7 +174,6 @@ def _arm64(data: Mapping[str, Any]) -> Iterator[Result]:
 
 def _site(data: Mapping[str, Any]) -> Iterator[Result]:
     on = {"cpu": "WebAssembly", "gpu": "WebGPU by SwiftShader"}
-    heads = {head.output: name for name, head in HEADS.items()}
     for row in data.get("rows", ()):
         versions = data["versions"]
         chromium = versions["chromium"].partition(".")[0]
@@ -182,7 +181,7 @@ def _site(data: Mapping[str, Any]) -> Iterator[Result]:
         for output, found in row["golden"]["outputs"].items():
             held = found["worst"] if row["golden"]["holds"] else None
             place = {"runtime": runtime, "bundle": DEFAULT, "variant": row["variant"]}
-            yield Result(**place, head=heads.get(output, ENCODER), difference=held, tolerance=found["tolerance"])
+            yield Result(**place, head=OF_OUTPUT.get(output, ENCODER), difference=held, tolerance=found["tolerance"])
 
 
 def _transformers_js(data: Mapping[str, Any]) -> Iterator[Result]:
@@ -209,7 +208,6 @@ def _transformers_js(data: Mapping[str, Any]) -> Iterator[Result]:
 
 
 def _webgpu(data: Mapping[str, Any]) -> Iterator[Result]:
-    heads = {head.output: name for name, head in HEADS.items()}
     for bundle, variants in data.get("bundles", {}).items():
         runtime = f"WebGPU's plugin {data['versions']['onnxruntime-ep-webgpu']}, SwiftShader"
         for variant, told in variants.items():
@@ -217,7 +215,7 @@ def _webgpu(data: Mapping[str, Any]) -> Iterator[Result]:
             if "refused" in told:
                 yield Result(**place, head=None, refused=told["words"] or told["refused"])
             for output, difference in told.get("differences", {}).items():
-                yield Result(**place, head=heads.get(output, ENCODER), difference=difference, tolerance=EQUAL)
+                yield Result(**place, head=OF_OUTPUT.get(output, ENCODER), difference=difference, tolerance=EQUAL)
 
 
 def _rtx(data: Mapping[str, Any]) -> Iterator[Result]:
@@ -228,7 +226,6 @@ def _rtx(data: Mapping[str, Any]) -> Iterator[Result]:
             yield Result(**place, head=None, refused=told.get("refused"), built="refused" not in told)
 
 
-DEFAULT = "default model"
 LONGEST_WORDS = 240
 
 
@@ -276,14 +273,15 @@ def _not_run() -> list[str]:
     return [*lines, *(f"| {name} | {why} |" for name, why in NOT_RUN.items()), ""]
 
 
-PROGRAMS = {
-    "runtimes": "bench.runtimes run",
-    "runtimes-arm64": "bench.arm64 run",
-    "site": "bench.site",
-    "node": "bench.node",
-    "webgpu": "bench.plugins webgpu",
-    "tensorrt-rtx": "bench.plugins engines",
+SOURCES: dict[str, tuple[str, Callable[[Mapping[str, Any]], Iterator[Result]]]] = {
+    "runtimes": ("bench.runtimes run", _proven),
+    "runtimes-arm64": ("bench.arm64 run", _arm64),
+    "site": ("bench.site", _site),
+    "node": ("bench.node", _transformers_js),
+    "webgpu": ("bench.plugins webgpu", _webgpu),
+    "tensorrt-rtx": ("bench.plugins engines", _rtx),
 }
+"""By the name of a data file, in the order of the tables: the program that writes it, and what reads its results."""
 
 
 def _sources() -> list[str]:
@@ -293,7 +291,7 @@ def _sources() -> list[str]:
         "| data | by `python -m` | commit | date | CPU |",
         "|---|---|---|---|---|",
     ]
-    for name, program in PROGRAMS.items():
+    for name, (program, _) in SOURCES.items():
         data = _data(name)
         if data:
             machine = f"{data['machine']['cpu']}, {data['machine']['instruction_set']}"
