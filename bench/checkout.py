@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -21,6 +22,7 @@ __all__ = [
     "check_files",
     "check_section",
     "commit",
+    "environment",
     "number",
     "provenance",
     "read_data",
@@ -68,6 +70,12 @@ def read_data(path: Path, program: str) -> dict[str, Any]:
     except ValueError as error:
         sys.exit(f"{path.relative_to(ROOT)} is no JSON ({error}): take it from git again, or run python -m {program}")
     return data
+
+
+def environment() -> dict[str, str]:
+    """Return the environment without what is meant for the Python that runs this: another one is to be started."""
+    own = ("PYTHON", "VIRTUAL_ENV")
+    return {name: value for name, value in os.environ.items() if not name.startswith(own)}
 
 
 def number(text: str) -> int:

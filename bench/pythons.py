@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.checkout import ROOT, provenance
+from bench.checkout import ROOT, environment, provenance
 from bertport.runtime import load
 
 OUTPUT = ROOT / "docs" / "data" / "pythons.json"
@@ -38,60 +37,63 @@ def main() -> None:
     here = [each["token_str"] for each in load().fill_mask(TEXT)]
     with tempfile.TemporaryDirectory() as scratch:
         build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", scratch, str(ROOT)]
-        subprocess.run(build, env=_clean(), stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(build, env=environment(), stdout=subprocess.DEVNULL, check=True)
         wheel = next(Path(scratch).glob("*.whl"))
-        rows = [_row(path, wheel, Path(scratch) / str(number), here) for number, path in enumerate(interpreters)]
+        rows = [row_of(path, wheel, Path(scratch) / str(number), here) for number, path in enumerate(interpreters)]
     figures = {"command": "python -m bench.pythons INTERPRETER...", **provenance(), "interpreters": rows}
     OUTPUT.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    for row in rows:
-        print(f"{row['python']}: {'answers as here' if not row['failed'] else row['failed']}")
+    for interpreter, row in zip(interpreters, rows, strict=True):
+        print(f"{interpreter} {row['python']}: {row['failed'] or 'answers as here'}")
     if any(row["failed"] for row in rows):
         sys.exit(1)
 
 
-def _row(interpreter: Path, wheel: Path, place: Path, here: list[str]) -> dict[str, Any]:
+def row_of(interpreter: Path, wheel: Path, place: Path, here: list[str]) -> dict[str, Any]:
     """Return what one interpreter came to."""
     place.mkdir()
-    prefix, seen = [str(interpreter)], place
-    if interpreter.suffix == ".tar":
-        unpack = ["tar", "--extract", "--file", str(interpreter), "--directory", str(place)]
-        subprocess.run(unpack, check=True)
-        for name in ("resolv.conf", "ssl/certs/ca-certificates.crt"):
-            shutil.copyfile(Path("/etc") / name, place / "etc" / name)
-        (place / "work").mkdir()
-        prefix, seen = ["chroot", str(place), "python3"], place / "work"
-    inside = Path("/work") if seen != place else place
-    shutil.copy(wheel, seen)
-    programs = ["chroot", str(place)] if seen != place else []
-    python = [*programs, str(inside / "venv" / "bin" / "python")]
-    install = ("-m", "pip", "install", "--quiet", f"{inside / wheel.name}[cpu]")
-    version = _run([*prefix, "-c", "import platform; print(platform.python_version())"])[1].strip()
-    row: dict[str, Any] = {"python": version, "root": interpreter.name if seen != place else "", "failed": ""}
-    bertport = [*python, "-m", "bertport.runtime"]
-    steps = [[*prefix, "-m", "venv", str(inside / "venv")], [*python, *install]]
-    for command in (*steps, *([*bertport, *step] for step in STEPS)):
-        code, said = _run(command)
-        if code:
-            row["failed"] = said.strip().splitlines()[-1] if said.strip() else f"exit code {code}"
-            return row
-    listed = _run([*python, "-m", "pip", "list", "--format=json"])[1]
-    packages = {each["name"]: each["version"] for each in json.loads(listed[listed.index("[") :].splitlines()[0])}
-    row["packages"] = {name: packages[name] for name in ("numpy", "onnxruntime", "tokenizers")}
-    answered = json.loads(_run([*bertport, "fill-mask", TEXT, "--json"])[1])
-    words = [each["token_str"] for each in answered]
-    if words != here:
-        row["failed"] = f"answers {words}, here {here}"
+    root = interpreter.suffix == ".tar"
+    row: dict[str, Any] = {"python": "", "root": interpreter.name if root else "", "failed": ""}
+    try:
+        _try(row, interpreter, wheel, place, here)
+    except (subprocess.CalledProcessError, OSError) as error:
+        said = (error.stderr or error.stdout or "").strip() if isinstance(error, subprocess.CalledProcessError) else ""
+        row["failed"] = said.splitlines()[-1] if said else str(error)
     return row
 
 
-def _run(command: list[str]) -> tuple[int, str]:
-    done = subprocess.run(command, env=_clean(), cwd="/", capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout if not done.returncode else done.stderr + done.stdout
+def _try(row: dict[str, Any], interpreter: Path, wheel: Path, place: Path, here: list[str]) -> None:
+    """Install and ask; what is known so far is in the row where something fails.
+
+    Raises:
+        CalledProcessError: when a command fails.
+        OSError: when an interpreter cannot be started, or an archive cannot be unpacked.
+    """
+    programs, outside, inside, python = [], place, place, str(Path(shutil.which(interpreter) or interpreter).absolute())
+    if row["root"]:
+        _run(["tar", "--extract", "--file", str(interpreter.resolve()), "--directory", str(place)])
+        for name in ("resolv.conf", "ssl/certs/ca-certificates.crt"):
+            shutil.copyfile(Path("/etc") / name, place / "etc" / name)
+        programs, outside, inside, python = ["chroot", str(place)], place / "work", Path("/work"), "python3"
+        outside.mkdir()
+    shutil.copy(wheel, outside)
+    row["python"] = _run([*programs, python, "-c", "import platform; print(platform.python_version())"]).strip()
+    _run([*programs, python, "-m", "venv", str(inside / "venv")])
+    own = [*programs, str(inside / "venv" / "bin" / "python"), "-m"]
+    _run([*own, "pip", "install", "--quiet", f"{inside / wheel.name}[cpu]"])
+    for step in STEPS:
+        _run([*own, "bertport.runtime", *step])
+    listed = _run([*own, "pip", "list", "--format=json"])
+    packages = {each["name"]: each["version"] for each in json.loads(listed[listed.index("[") :].splitlines()[0])}
+    row["packages"] = {name: packages[name] for name in ("numpy", "onnxruntime", "tokenizers")}
+    words = [each["token_str"] for each in json.loads(_run([*own, "bertport.runtime", "fill-mask", TEXT, "--json"]))]
+    if words != here:
+        row["failed"] = f"answers {words}, here {here}"
 
 
-def _clean() -> dict[str, str]:
-    """Return the environment without what is meant for the Python that runs this."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+def _run(command: list[str]) -> str:
+    """Return what a command prints, run outside the checkout."""
+    done = subprocess.run(command, env=environment(), cwd="/", capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.checkout import ROOT, commit, provenance
+from bench.checkout import ROOT, commit, environment, provenance
 
 OUTPUT = ROOT / "docs" / "data" / "reproducible-build.json"
 ADDRESS = "https://example.org/bertport/bertport"
@@ -82,8 +82,7 @@ def _wheel_of_the_clone(clone: Path) -> Path:
 def _environment(own: dict[str, str]) -> dict[str, str]:
     git = ["git", "show", "--no-patch", "--format=%ct", commit()]
     said = subprocess.check_output(git, cwd=ROOT, text=True)
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    return {**clean, "SOURCE_DATE_EPOCH": said.strip(), "BERTPORT_REPOSITORY": ADDRESS, **own}
+    return {**environment(), "SOURCE_DATE_EPOCH": said.strip(), "BERTPORT_REPOSITORY": ADDRESS, **own}
 
 
 def _sha256(path: Path) -> str:

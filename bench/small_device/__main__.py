@@ -24,7 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.checkout import ROOT, check_section, number, provenance, read_data, write_section
+from bench.checkout import ROOT, check_section, environment, number, provenance, read_data, write_section
 from bench.small_device.page import section
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.packing import pack
@@ -130,8 +130,11 @@ def answered(*, low: bool, group: Path | None) -> dict[str, Any]:
     command = [sys.executable, "-c", ANSWER, "low" if low else "usual", TEXT, str(count)]
     if group:
         command = ["sh", "-c", f'echo $$ > "{group}/cgroup.procs" && exec "$@"', "sh", *command]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    clean |= {"PYTHONPATH": str(PLACE / "small"), "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"}
+    clean = environment() | {
+        "PYTHONPATH": str(PLACE / "small"),
+        "ORT_DISABLE_TELEMETRY": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
     began = time.perf_counter()
     with subprocess.Popen(command, env=clean, cwd=PLACE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout  # noqa: S101 — a pipe was asked for

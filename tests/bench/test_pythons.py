@@ -1,0 +1,32 @@
+"""An interpreter where something fails is a row with what was said, and no end of the program."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import checkout, pythons
+
+
+@pytest.mark.parametrize(
+    ("interpreter", "said"),
+    [("no-such-python", "No such file or directory"), ("/bin/false", "non-zero exit status 1"), ("cut.tar", "tar: ")],
+)
+def test_what_is_no_interpreter_is_a_row_that_failed(interpreter, said, tmp_path):
+    (tmp_path / "cut.tar").write_text("cut", encoding="utf-8")
+    wheel = tmp_path / "thing-1-py3-none-any.whl"
+    wheel.write_text("cut", encoding="utf-8")
+    path = tmp_path / interpreter if interpreter.endswith(".tar") else Path(interpreter)
+    row = pythons.row_of(path, wheel, tmp_path / "place", [])
+    assert said in row["failed"]
+    assert row["python"] == ""
+
+
+def test_another_python_gets_nothing_of_this_one_s(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "here")
+    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
+    monkeypatch.setenv("OTHER", "kept")
+    assert not {"PYTHONPATH", "VIRTUAL_ENV"} & checkout.environment().keys()
+    assert checkout.environment()["OTHER"] == "kept"
