@@ -31,6 +31,8 @@ from bertport.runtime import load
 
 PLACE = ROOT / "out" / "bench" / "image"
 OUTPUT = ROOT / "docs" / "data" / "image.json"
+TOOLS = ("mmdebstrap", "buildah", "umoci", "runc")
+"""Programs that are asked for: packages of Debian by the same names."""
 SUITE = "trixie"
 PACKAGES = "python3,python3-venv,ca-certificates"
 TEXT = "He poured her a cup of [MASK]."
@@ -46,9 +48,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", action="store_true", help="leave the base and the image in out/bench/image")
     keep = parser.parse_args().keep
-    missing = [name for name in ("mmdebstrap", "buildah", "umoci", "runc") if not shutil.which(name)]
-    if missing or os.geteuid() != 0:
-        sys.exit(f"bench.image needs root, and {', '.join(missing) or 'nothing else'}: apt-get install it as root")
+    if os.geteuid() != 0:
+        sys.exit("bench.image makes a root file system and runs a container: run it as root")
+    if missing := [name for name in TOOLS if not shutil.which(name)]:
+        sys.exit(f"bench.image needs {', '.join(missing)}: apt-get install {' '.join(missing)}")
     PLACE.mkdir(parents=True, exist_ok=True)
     base = _base()
     layers = _image(base)
@@ -57,7 +60,7 @@ def main() -> None:
         "command": "python -m bench.image",
         **provenance(),
         "base": f"Debian {SUITE}, minbase with {PACKAGES}",
-        "tools": {name: _version(name) for name in ("mmdebstrap", "buildah", "umoci", "runc")},
+        "tools": {name: _version(name) for name in TOOLS},
         "compressed_bytes": {"base": layers[0], "over_the_base": over},
         "bar_bytes": BAR_MB * 10**6,
         **_run(),
@@ -167,12 +170,13 @@ def _settings(port: int) -> None:
     config["process"]["terminal"] = False
     config["process"]["env"] = [each for each in config["process"]["env"] if not each.startswith("BERTPORT_PORT=")]
     config["process"]["env"].append(f"BERTPORT_PORT={port}")
-    config["mounts"] = [each for each in config["mounts"] if each["destination"] not in {"/tmp", "/sys/fs/cgroup"}]  # noqa: S108
+    # /sys is mounted by what has a network of its own alone.
+    left_out = {"/tmp", "/sys", "/sys/fs/cgroup"}  # noqa: S108
+    config["mounts"] = [each for each in config["mounts"] if each["destination"] not in left_out]
     options = ["nosuid", "nodev", "mode=1777"]
     config["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": options})  # noqa: S108
     config["linux"]["namespaces"] = [each for each in config["linux"]["namespaces"] if each["type"] != "network"]
     config["linux"].pop("resources", None)
-    config["mounts"] = [each for each in config["mounts"] if each["destination"] != "/sys"]  # of a network of its own
     path.write_text(json.dumps(config), encoding="utf-8")
 
 
