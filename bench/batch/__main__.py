@@ -220,8 +220,8 @@ def kills(scratch: Path, rows: int | None) -> dict[str, Any]:
 
 
 def _rows(scratch: Path, count: int, words: int | None = None) -> Path:
-    """Write the rows, or take those that are there."""
-    data = scratch / "in.jsonl"
+    """Write the rows, or take as many that are there."""
+    data = scratch / f"in-{count}.jsonl"
     if not data.exists():
         sentences(scratch / "in.part", count, words).rename(data)
     return data
