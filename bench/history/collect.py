@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.history.entries import SOURCES, Entry, Times, about, at_commit, git, path_of, read
 from bench.performance.ratios import compare
+from bertport.compare.evaluate.output import write_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,7 @@ def collect() -> list[Path]:
             if not any(entry.times == other.times for other in entries):
                 changed[path] = sorted([*entries, entry], key=lambda each: each.date)
     for path, entries in changed.items():
-        path.write_text("".join(entry.line() for entry in entries), encoding="utf-8")
+        write_output(path, "".join(entry.line() for entry in entries))
     return sorted(changed)
 
 

@@ -24,6 +24,7 @@ from bench.checkout import check_section, provenance, read_data, write_section
 from bench.runtimes.bundles import bundles
 from bench.runtimes.page import DATA, PAGE, section
 from bench.runtimes.proving import RUNTIMES, holds, job_of, proven, tensorrt_rules
+from bertport.compare.evaluate.output import write_output
 from bertport.runtime.errors import BertportError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def run(names: list[str], only: Collection[str] | None) -> None:
             others = kept["bundles"] if kept.get("version") == found["version"] else {}
             known["runtimes"][name] = {"version": found["version"], "bundles": {**others, title: found["variants"]}}
             known["runtimes"] = {name: known["runtimes"][name] for name in RUNTIMES if name in known["runtimes"]}
-            DATA.write_text(_written({**known, **provenance()}), encoding="utf-8")
+            write_output(DATA, _written({**known, **provenance()}))
     write_section(PAGE, section())
 
 
