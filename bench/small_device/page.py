@@ -5,6 +5,8 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
+from bench.checkout import wrapped
+
 __all__ = ["section"]
 
 FEW = ("tokenizers", "click")
@@ -44,7 +46,7 @@ def section(data: dict[str, Any]) -> str:
         "|---|---:|---:|---:|---:|---:|",
         *(_row(data["runs"], data["answers"], low=low) for low in (False, True)),
         "",
-        source,
+        *wrapped(source),
     ]
     return "\n".join(lines) + "\n"
 

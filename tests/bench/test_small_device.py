@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.small_device import __main__ as program
+from bench.small_device.page import section
 
 
 def test_bytes_are_those_of_a_package_s_files(tmp_path):
@@ -21,3 +22,31 @@ def test_a_machine_without_the_group_is_told_of(tmp_path, monkeypatch):
     monkeypatch.setattr(program, "GROUPS", tmp_path / "none")
     with pytest.raises(SystemExit, match="takes a control group, which cannot be made"), program.quota():
         pass
+
+
+def test_the_section_has_medians_of_each_kind_and_short_lines():
+    package = {"version": "1.2", "bytes": 10_000_000}
+    small = dict.fromkeys(("bertport", "numpy", "onnxruntime", "tokenizers", "click"), package)
+    runs = [
+        {
+            "low_memory": low,
+            "limited": limited,
+            "seconds": 4.0 * seconds if limited else seconds,
+            "cpu_seconds": 0.5,
+            "peak_bytes": (90 if low else 110) << 20,
+            "answers_cpu_seconds": 2.0,
+        }
+        for low in (False, True)
+        for limited in (False, True)
+        for seconds in (1.0, 9.0, 2.0)
+    ]
+    versions = {"python": "3.11.7"}
+    machine = {"cpu": "C", "instruction_set": "avx2", "busy": 1.0, "physical_cores": 2, "versions": versions}
+    data = {"small": small, "whole": {**small, "more": package}, "machine": machine, "runs": runs, "answers": 200}
+    data |= {"bundles": {"default": 71_000_000, "int8-dynamic": 24_000_000}, "wheel_bytes": 22_000_000}
+    text = section({**data, "date": "2026-11-29T11:04:00Z", "commit": "0" * 40})
+    assert "| the 5 | 5 | 50 |" in text
+    assert "| as it comes | 2.00 s | 0.50 s | 8.0 s | 110 MiB | 10.0 ms |" in text
+    assert "| `low_memory` | 2.00 s | 0.50 s | 8.0 s | 90 MiB | 10.0 ms |" in text
+    assert "Medians of 3 processes of each kind" in text
+    assert max(map(len, text.splitlines())) <= 120
