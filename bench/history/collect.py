@@ -26,7 +26,7 @@ KEPT = ("cpu", "instruction_set", "usable_cores", "busy", "versions")
 
 
 def sources_commit(commit: str = "HEAD") -> str:
-    """Return the last commit, up to one, that changed what answers."""
+    """Return the last commit, at or before the one given, that changed the runtime or the embedded bundle."""
     return git("log", "-1", "--format=%H", commit, "--", *SOURCES)
 
 
@@ -56,7 +56,7 @@ def entry_of(data: dict[str, Any], commit: str, date: str, reader: Callable[[str
         data: The run's figures.
         commit: The commit that recorded them, where they name none.
         date: Its date, where they have none.
-        reader: Returns what reads the files of a commit.
+        reader: Returns, for a commit, a function that reads its files.
     """
     rows = [row for row in data["models"].get("default", {"rows": ()})["rows"] if row["task"] == "fill-mask"]
     times = []

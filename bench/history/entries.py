@@ -38,7 +38,7 @@ __all__ = [
 BUNDLE = "models/default"
 """The bundle whose history is kept."""
 SOURCES = ("runtime/bertport/runtime", BUNDLE)
-"""What an answer is made by."""
+"""The runtime and the embedded bundle: what an answer depends on."""
 FIGURES = (
     ("mlm", "top1_agreement"),
     ("mlm", "top5_agreement"),
@@ -159,7 +159,7 @@ def here(name: str) -> bytes | None:
 
 
 def at_commit(commit: str) -> Reader:
-    """Return what reads files as a commit has them."""
+    """Return a function that reads files as they are at a commit."""
 
     def read_file(name: str) -> bytes | None:
         command = ["git", "show", f"{commit}:{name}"]

@@ -50,7 +50,7 @@ def last_release() -> Release:
 
 @contextmanager
 def unpacked(release: Release) -> Iterator[Path]:
-    """Write what of a release answers into a directory, for as long as the context lasts.
+    """Extract a release's runtime and embedded bundle into a directory, for as long as the context lasts.
 
     Raises:
         MissingReleaseError: when this repository does not hold it.

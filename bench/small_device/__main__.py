@@ -120,7 +120,7 @@ def runs(rounds: int) -> list[dict[str, Any]]:
 
 
 def answered(*, low: bool, group: Path | None) -> dict[str, Any]:
-    """Return how long a process takes from its start to its first answer, and what it says of what follows.
+    """Return how long a process takes from its start to its first answer, and what it measures of itself after it.
 
     Args:
         low: whether it is asked for low memory.
