@@ -56,3 +56,12 @@ def test_a_page_has_sections_of_several_names(page):
 def test_a_page_that_does_not_exist_is_not_what_the_data_say(page):
     with pytest.raises(SystemExit, match=r"^other\.md is not what the data say"):
         checkout.check_section(page.with_name("other.md"), "| a |\n", "bench.some")
+
+
+def test_whole_pages_are_what_was_written_and_nothing_else(page):
+    more = page.with_name("more.md")
+    checkout.write_files({page: "a\n", more: "b\n"})
+    checkout.check_files({page: "a\n", more: "b\n"}, "bench.some")
+    for wrong in ({page: "a\n", more: "c\n"}, {page.with_name("more.mdx"): "b\n"}):
+        with pytest.raises(SystemExit, match=r"^more\.mdx? is not what the data say: run python -m bench\.some$"):
+            checkout.check_files(wrong, "bench.some")
