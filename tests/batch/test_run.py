@@ -111,6 +111,16 @@ def test_small_files_share_a_part_and_its_batches(ending, tiny_bundle, expected,
         ask(tiny_bundle, folder, tmp_path / "fail", on_error="fail")
 
 
+def test_files_of_one_part_may_differ_in_which_columns_are_never_null(tiny_bundle, tmp_path):
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        fields = [pa.field("id", pa.int64(), nullable=number > 0), pa.field("text", pa.string(), nullable=number != 1)]
+        row = {"id": None if number == 2 else number, "text": "a [MASK]"}
+        pq.write_table(pa.Table.from_pylist([row], schema=pa.schema(fields)), tmp_path / "in" / f"{number}.parquet")
+    assert ask(tiny_bundle, tmp_path / "in", tmp_path / "out")["parts"] == 1
+    assert pq.read_table(tmp_path / "out").column("id").to_pylist() == [0, 1, None]
+
+
 def test_large_rows_of_parquet_are_read_few_at_once(tmp_path):
     path = tmp_path / "in.parquet"
     texts = [f"{number} " * (1 << 17) for number in range(12)]

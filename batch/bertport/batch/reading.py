@@ -134,7 +134,8 @@ def _kept(schema: pa.Schema, carry: Sequence[str] | None) -> pa.Schema:
             raise UsageError(
                 f"the column {excerpt(column, 100)} is to be carried {wanted.count(column)} times: name it once"
             )
-    return pa.schema([schema.field(column) for column in wanted])
+    # Nullable, whatever the first file says of itself: another may hold a null.
+    return pa.schema([pa.field(column, schema.field(column).type) for column in wanted])
 
 
 def _chosen(
@@ -381,7 +382,8 @@ def _table_chunks(part: Span, source: Source) -> Iterator[Chunk]:
             inputs = [_input(cell, source) for cell in cells]
             begin = row - batch.num_rows + first
             places = [(part.url, number) for number in range(begin + 1, begin + 1 + len(inputs))]
-            yield Chunk(inputs, rows.select(kept.names), places, rows.nbytes)
+            carried = _carried(rows.select(kept.names).columns, kept, len(inputs))
+            yield Chunk(inputs, carried, places, rows.nbytes)
 
 
 def _rows_at_once(table: Any, groups: Sequence[int]) -> int:  # noqa: ANN401 — pyarrow has no types
@@ -402,8 +404,7 @@ def _line_chunks(part: Span, source: Source) -> Iterator[Chunk]:
 
     def chunk() -> Chunk:
         arrays = [pa.array(columns[item.name], type=item.type) for item in kept]
-        carried = pa.Table.from_arrays(arrays, schema=kept) if arrays else _empty(len(inputs))
-        return Chunk(inputs, carried, places, held)
+        return Chunk(inputs, _carried(arrays, kept, len(inputs)), places, held)
 
     for start, raw in _raw_lines(open_place(part.url), part.first, part.last):
         value = _object(raw)
@@ -419,11 +420,11 @@ def _line_chunks(part: Span, source: Source) -> Iterator[Chunk]:
         yield chunk()
 
 
-def _empty(rows: int) -> pa.Table:
-    """Return a table of so many rows and no column."""
+def _carried(columns: Sequence[Any], kept: pa.Schema, rows: int) -> pa.Table:
+    """Return columns as a table of the carried ones, of which there may be none; files differ in what may be null."""
     import pyarrow as pa
 
-    return pa.table({"": pa.nulls(rows)}).select([])
+    return pa.Table.from_arrays(columns, schema=kept) if columns else pa.table({"": pa.nulls(rows)}).select([])
 
 
 def _keep(
