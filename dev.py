@@ -128,8 +128,7 @@ def pytest(python: Path, *arguments: str | Path) -> None:
     Each worker rewrites hundreds of files, and tests start hundreds of processes that compile bertport, without it.
     """
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    words = [str(word) for word in (python, "-m", "pytest", *arguments)]
-    subprocess.check_call(words, cwd=str(ROOT), env=kept)
+    call(python, "-m", "pytest", *arguments, environ=kept)
 
 
 WORKERS = ("--numprocesses=2", "--dist=loadscope")
@@ -272,20 +271,23 @@ RAY_MARK = b"pytest.mark.ray"
 
 
 def floors() -> str:
-    """Return pip's constraints that allow the lowest version of each dependency alone."""
+    """Return pip's constraints: of each dependency the lowest version that all who ask for it allow."""
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *(requirement for name in EXTRAS for requirement in extras[name])]
-    lowest: dict[str, tuple[list[int], str]] = {}
+    found: dict[str, str] = {}
     for requirement in wanted:
         line = re.sub(r"^([\w.-]+)(?:\[.*\])?\s*(?:>=|==|~=)\s*([\w.]+).*$", r"\1==\2", requirement)
         name, _, version = line.partition("==")
-        parts = [int(number) for number in re.findall(r"\d+", version)]
-        if parts >= lowest.get(name, ([], ""))[0]:  # extras may ask for a package with different floors
-            lowest[name] = (parts, line)
-    return "\n".join(sorted(line for _, line in lowest.values())) + "\n"
+        found[name] = max(found.get(name, ""), version, key=numbers)  # extras may state different floors
+    return "".join(f"{name}=={version}\n" for name, version in sorted(found.items()))
+
+
+def numbers(text: str) -> list[int]:
+    """Return the numbers in a text, by which versions are ordered."""
+    return [int(number) for number in re.findall(r"\d+", text)]
 
 
 def everything() -> None:
@@ -370,8 +372,7 @@ def install(venv: Path, wanted: Environment) -> None:
 def upgrade_pip(python: Path) -> None:
     """Bring an environment's pip up to a version that knows dependency groups."""
     said = subprocess.check_output([str(python), "-m", "pip", "--version"], universal_newlines=True)
-    version = tuple(int(number) for number in re.findall(r"\d+", said)[:2])  # pip 24.0 from /...
-    if version < GROUPS_SINCE:
+    if tuple(numbers(said)[:2]) < GROUPS_SINCE:  # pip 24.0 from /...
         pip(python, "--upgrade", "pip>={}.{}".format(*GROUPS_SINCE))
 
 
@@ -431,9 +432,9 @@ def runs(*command: str | Path) -> bool:
     return subprocess.call(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
 
 
-def call(*command: str | Path) -> None:
-    """Run a command from the checkout's root; its failure is ours."""
-    subprocess.check_call([str(word) for word in command], cwd=str(ROOT))
+def call(*command: str | Path, environ: dict[str, str] | None = None) -> None:
+    """Run a command from the checkout's root, with this process's variables or others; its failure is ours."""
+    subprocess.check_call([str(word) for word in command], cwd=str(ROOT), env=environ)
 
 
 def say(text: str) -> None:

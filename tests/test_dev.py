@@ -62,6 +62,9 @@ def test_every_dependency_has_a_floor_that_can_be_installed():
     lines = dev.floors().splitlines()
     assert len(lines) > 20
     assert not [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)]
+    asked = [Requirement(each) for name in dev.EXTRAS for each in PROJECT["project"]["optional-dependencies"][name]]
+    for name, version in (line.split("==") for line in lines):  # extras may state different floors of a package
+        assert all(each.specifier.contains(version) for each in asked if each.name == name), name
 
 
 def test_tests_keep_bytecode_whatever_the_machine_is_set_to(tmp_path, monkeypatch):
