@@ -84,9 +84,9 @@ class PackageData(BuildHookInterface[Any]):
             import hatch_sbom
         finally:
             sys.path.remove(self.root)
-        vendored = Path(self.root) / "serve" / "bertport" / "serve" / "site" / "files" / "vendor"
+        area = Path(self.root) / "serve"
         files = {target: Path(source) for source, target in added.items()}
-        files |= {f"{VENDORED}/{path.relative_to(vendored).as_posix()}": path for path in vendored.rglob("*.*")}
+        files |= {path.relative_to(area).as_posix(): path for path in (area / VENDORED).rglob("*") if path.is_file()}
         core = self.metadata.core
         bill = self.written / hatch_sbom.NAME
         bill.write_bytes(

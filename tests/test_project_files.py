@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from email.parser import Parser
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -150,3 +151,17 @@ def test_the_repository_that_builds_it_is_the_address_in_the_metadata(monkeypatc
     monkeypatch.setenv("BERTPORT_REPOSITORY", "git@example.org:one/fork")
     with pytest.raises(ValueError, match=re.escape("BERTPORT_REPOSITORY is 'git@example.org:one/fork': give")):
         hook.update({})
+
+
+def test_a_release_states_its_repository_in_what_it_builds(tmp_path, monkeypatch):
+    from hatchling import build
+
+    release = yaml.safe_load(read(".github/workflows/release.yml"))["jobs"]["build"]["steps"]
+    [building] = [step for step in release if "dev.py dist" in step.get("run", "")]
+    assert building["env"]["BERTPORT_REPOSITORY"] == "${{ github.server_url }}/${{ github.repository }}"
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("BERTPORT_REPOSITORY", "https://example.org/one/fork")
+    written = tmp_path / build.prepare_metadata_for_build_wheel(str(tmp_path)) / "METADATA"
+    urls = Parser().parsestr(written.read_text(encoding="utf-8")).get_all("Project-URL")
+    assert "Source, https://example.org/one/fork" in urls
+    assert len(urls) == 5
