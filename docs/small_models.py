@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 
 BATCH = 32
 """Sentences in a step."""
-RATE = 3e-3
-"""Of AdamW; far more than a pretrained model takes."""
-GENTLE, WARM = 2e-3, 20
-"""The rate of the ranker, and the steps in which it is reached: with the other, it learnt nothing on some CPUs."""
+FAST, GENTLE = (3e-3, 1), (2e-3, 20)
+"""Rates of AdamW, far more than a pretrained model takes, each with the steps in which it is reached: with the first,
+the ranker learnt nothing on some CPUs."""
 LIKED, DISLIKED = (
     ["loved", "liked", "enjoyed", "admired", "adored"],
     ["hated", "disliked", "despised", "regretted", "loathed"],
@@ -143,8 +142,8 @@ def documents(tokenizer: Any, rng: random.Random) -> Batch:  # noqa: ANN401 — 
     return {**encoded, "labels": torch.tensor(labels)[:, None]}
 
 
-def trained(model: torch.nn.Module, batches: Iterator[Batch], rate: float = RATE, warm: int = 1) -> None:
-    """Train a model on batches, at a rate that is reached after so many, and leave it ready to answer."""
+def trained(model: torch.nn.Module, batches: Iterator[Batch], rate: float, warm: int) -> None:
+    """Train a model on batches, at a rate that is reached after `warm` of them, and leave it ready to answer."""
     import torch
 
     optimizer = torch.optim.AdamW(model.parameters(), rate)
@@ -165,13 +164,13 @@ def labelled(names: tuple[str, ...]) -> dict[str, Any]:
 
 ONE_OF_TWO = {**labelled(("negative", "positive")), "problem_type": "single_label_classification"}
 YES = {**labelled(("answers",)), "problem_type": "multi_label_classification"}
-MODELS: dict[str, tuple[str, Callable[[Any, random.Random], Batch], int, dict[str, Any]]] = {
-    "classifier": ("BertForSequenceClassification", reviews, 60, ONE_OF_TWO),
-    "tagger": ("BertForTokenClassification", tagged, 100, labelled(LABELS)),
-    "reader": ("BertForQuestionAnswering", questions, 200, {}),
-    "ranker": ("BertForSequenceClassification", documents, 240, YES),
+MODELS: dict[str, tuple[str, Callable[[Any, random.Random], Batch], int, tuple[float, int], dict[str, Any]]] = {
+    "classifier": ("BertForSequenceClassification", reviews, 60, FAST, ONE_OF_TWO),
+    "tagger": ("BertForTokenClassification", tagged, 100, FAST, labelled(LABELS)),
+    "reader": ("BertForQuestionAnswering", questions, 200, FAST, {}),
+    "ranker": ("BertForSequenceClassification", documents, 240, GENTLE, YES),
 }
-"""By name: transformers' class, what makes a batch, steps, and settings of config.json."""
+"""By name: transformers' class, what makes a batch, steps, their rate, and settings of config.json."""
 
 
 def write(directory: Path) -> None:
@@ -181,7 +180,7 @@ def write(directory: Path) -> None:
 
     torch.set_num_threads(1)  # of so small a model, threads only wait for each other
     tokenizer = transformers.AutoTokenizer.from_pretrained(default_bundle())
-    for name, (kind, batch, steps, settings) in MODELS.items():
+    for name, (kind, batch, steps, rate, settings) in MODELS.items():
         torch.manual_seed(7)
         rng = random.Random(7)  # noqa: S311 — sentences, not secrets
         config = transformers.BertConfig(
@@ -195,8 +194,7 @@ def write(directory: Path) -> None:
             **settings,
         )
         model = getattr(transformers, kind)(config)
-        gently = (GENTLE, WARM) if name == "ranker" else ()
-        trained(model, (batch(tokenizer, rng) for _ in range(steps)), *gently)
+        trained(model, (batch(tokenizer, rng) for _ in range(steps)), *rate)
         model.save_pretrained(directory / name)
         tokenizer.save_pretrained(directory / name)
     embedder(directory / "embedder")
