@@ -45,12 +45,16 @@ def main() -> None:
         say(OUT / "site")
         return
     out = OUT / "sites"
-    shutil.rmtree(out, ignore_errors=True)
-    versions = [build_version(ref, out) for ref in refs]
-    listed = [version._asdict() for version in versions]
-    (out / "versions.json").write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
-    page = f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={versions[0].path}">\n'
-    (out / "index.html").write_text(page, encoding="utf-8")
+    OUT.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="sites-", dir=OUT) as beside:  # a version that fails leaves what was there
+        made = Path(beside) / out.name
+        versions = [build_version(ref, made) for ref in refs]
+        listed = [version._asdict() for version in versions]
+        (made / "versions.json").write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+        page = f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={versions[0].path}">\n'
+        (made / "index.html").write_text(page, encoding="utf-8")
+        shutil.rmtree(out, ignore_errors=True)
+        made.rename(out)
     say(out)
 
 

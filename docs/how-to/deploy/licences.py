@@ -25,7 +25,13 @@ def licence(package: metadata.Distribution) -> str:
 
 
 def main() -> None:
-    """Write a line for each package."""
+    """Write a line for each package.
+
+    Raises:
+        SystemExit: with a sentence, where no file, or more than one, is named.
+    """
+    if len(sys.argv) != 2:  # noqa: PLR2004 — the program and the file
+        sys.exit("licences.py: give the file that the licences are written into, and nothing else")
     packages = sorted(metadata.distributions(), key=lambda package: package.metadata["Name"].lower())
     lines = [f"{package.metadata['Name']} {package.version}: {licence(package)}" for package in packages]
     text = [
