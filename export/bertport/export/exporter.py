@@ -238,7 +238,8 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
                 stages.note(note)
         with stages.stage("writing the bundle"):
             _write_config(building, checkpoint)
-            languages, licence = read_front_matter(located.card or located.directory)
+            stating = located.card or located.directory
+            (languages, licence), datasets = read_front_matter(stating), read_datasets(stating)
             known = encoder_inputs(segments=tokenizer.segments)
             manifest = Manifest(
                 name=name or located.title or located.name,
@@ -261,7 +262,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
                 _tokens(tokenizer),
                 alone=checkpoint.as_features,
                 licences=_licences_of_added(checkpoint),
-                datasets=read_datasets(located.card or located.directory),
+                datasets=datasets,
             )
             (building / "README.md").write_text(card, encoding="utf-8")
             write_manifest(building, manifest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.config import normalized
@@ -63,6 +64,15 @@ def read_datasets(directory: Path) -> tuple[str, ...]:
 
 def _front_matter(path: Path) -> dict[Any, Any]:
     """Return the front matter of a card, every scalar of it as text ("no" is Norwegian); empty where there is none."""
+    try:
+        return _parsed(read_part(path, FRONT_MATTER))
+    except CheckpointError:
+        return {}
+
+
+@lru_cache(maxsize=1)  # a card with many results takes a second, and is asked for more than one thing
+def _parsed(content: bytes) -> dict[Any, Any]:
+    """Return the front matter at the beginning of a card; empty where it cannot be read."""
     import yaml
 
     class Loader(yaml.BaseLoader):  # type: ignore[misc]  # PyYAML ships no types
@@ -75,12 +85,11 @@ def _front_matter(path: Path) -> dict[Any, Any]:
             return super().compose_node(parent, index)
 
     try:
-        content = read_part(path, FRONT_MATTER)
         matter, end, _ = content.partition(b"\n---")
         if not content.startswith(b"---") or (not end and len(content) > FRONT_MATTER):
             return {}
         values = yaml.load(matter.removeprefix(b"---").decode(), Loader=Loader)  # noqa: S506 — makes no objects
-    except (CheckpointError, ValueError, RecursionError, yaml.YAMLError):
+    except (ValueError, RecursionError, yaml.YAMLError):
         return {}
     return values if isinstance(values, dict) else {}
 
