@@ -81,13 +81,14 @@ def test_two_heads_in_one_graph(tmp_path_factory, tmp_path, run_graph):
     """A classifier and a tagger, whose modules have one name; the pooler comes with the classifier."""
     base = tiny("bert", tmp_path / "base", model_class="BertForTokenClassification")
     added = heads_on(tmp_path_factory, "bert", base, tmp_path, [SEQUENCE_CLASSIFICATION])
-    (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    (base / "README.md").write_text("---\nlicense: apache-2.0\ndatasets: [org/texts, no]\n---\n")
     (added[0] / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n")
     bundle = export(base, tmp_path / "bundle", add_heads=added)
     assert list(bundle.manifest.heads) == [SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, "pooler"]
     card = (bundle.path / "README.md").read_text(encoding="utf-8")
     of_head = f"Of the head `{SEQUENCE_CLASSIFICATION}`, from the checkpoint `{added[0].name}`: cc-by-4.0."
     assert f"## Licence\n\napache-2.0\n\n{of_head}\n" in card
+    assert '\ndatasets:\n  - org/texts\n  - "no"\n' in card
     outputs = outputs_of(bundle.path, INPUTS, run_graph)
     assert outputs[SEQUENCE_CLASSIFICATION].shape == (2, 3)
     assert outputs[TOKEN_CLASSIFICATION].shape == (2, 7, 2)
