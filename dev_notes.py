@@ -83,7 +83,7 @@ def _joined(text: str) -> str:
     code = False
     for line in text.split("\n"):
         fence = line.lstrip().startswith("```")
-        begins = not line.strip() or re.match(r"\s*(?:[-*#|]|\d+\.) ?", line)
+        begins = not line.strip() or re.match(r"\s*(?:[-*]\s|#+\s|\||\d+\.\s)", line)
         if code or fence or begins or not lines or not lines[-1].strip() or lines[-1].startswith("#"):
             lines.append(line)
         else:

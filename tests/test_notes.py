@@ -21,7 +21,8 @@ and the next.
 ### Added
 
 - one thing, in
-  two lines ([page](docs/page.md), [site](https://example.org))
+  2.5 lines of
+  *text* ([page](docs/page.md), [site](https://example.org))
 - another
 ```sh
 first
@@ -37,7 +38,7 @@ second
 def test_a_section_has_its_lines_joined_and_its_links_made_whole():
     assert dev_notes.notes(CHANGELOG, "1.1.0", "https://example.org/o/n", "v1.1.0") == (
         "A line and the next.\n\n### Added\n\n"
-        "- one thing, in two lines ([page](https://example.org/o/n/blob/v1.1.0/docs/page.md), [site](https://example.org))\n"
+        "- one thing, in 2.5 lines of *text* ([page](https://example.org/o/n/blob/v1.1.0/docs/page.md), [site](https://example.org))\n"
         "- another\n```sh\nfirst\nsecond\n```\n"
     )
     assert dev_notes.notes(CHANGELOG, "1.0.0") == "- the first\n"
