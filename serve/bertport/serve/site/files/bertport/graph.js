@@ -22,7 +22,8 @@ export function obstacle(variant) {
     return undefined;
 }
 /** Return the operator, with its domain, that ONNX Runtime says it does not have; undefined where it says something else. */
-function unknownOperator(said) {
+function unknownOperator(text) {
+    const said = text.slice(0, 1000); // a name of the graph may be as long as the graph, and takes its square to look at
     const [, domain, name] = /([\w.]*):?\b(\w+)\(-?\d+\) is not a registered function\/op/.exec(said) ?? [];
     const standard = /No Op registered for (\w+) with domain_version|implementation for (\w+)\(\d+\)/.exec(said);
     const known = name ?? standard?.[1] ?? standard?.[2];
