@@ -276,17 +276,19 @@ def cut(place: Place, files: Sequence[File], source: Source, rows: int) -> list[
                         for first in range(0, file.size, step)
                     ]
                 )
-    groups: list[tuple[list[Span], int]] = []
+    groups: list[list[Span]] = []
+    weights: list[int] = []
     for url, found in zip(stored, spans, strict=True):
         for first, last, weight in found:
-            span = Span(url, first, last)
-            if groups and groups[-1][1] + weight <= limit and len(groups[-1][0]) < MOST_FILES:
-                groups[-1] = ([*groups[-1][0], span], groups[-1][1] + weight)
+            if groups and weights[-1] + weight <= limit and len(groups[-1]) < MOST_FILES:
+                groups[-1].append(Span(url, first, last))
+                weights[-1] += weight
             else:
-                groups.append(([span], weight))
+                groups.append([Span(url, first, last)])
+                weights.append(weight)
     return [
-        Part(number=number, spans=tuple(joined), weight=max(1, weight))
-        for number, (joined, weight) in enumerate(groups)
+        Part(number=number, spans=tuple(group), weight=max(1, weight))
+        for number, (group, weight) in enumerate(zip(groups, weights, strict=True))
     ]
 
 
@@ -356,24 +358,24 @@ def _joined(held: list[Chunk]) -> Chunk:
     )
 
 
-def _table_chunks(part: Span, source: Source) -> Iterator[Chunk]:
+def _table_chunks(span: Span, source: Source) -> Iterator[Chunk]:
     import pyarrow as pa
 
     kept = pa.ipc.read_schema(pa.py_buffer(source.schema))
     read = list(dict.fromkeys([*kept.names, *source.columns.values()]))
-    with _parquet(open_place(part.url)) as table:
+    with _parquet(open_place(span.url)) as table:
         groups: list[int] = []
         start = before = 0
         for group in range(table.metadata.num_row_groups):
             count = table.metadata.row_group(group).num_rows
-            if start < part.last and start + count > part.first:
+            if start < span.last and start + count > span.first:
                 if not groups:
                     before = start
                 groups.append(group)
             start += count
         row = before
         for batch in table.iter_batches(batch_size=_rows_at_once(table, groups), row_groups=groups, columns=read):
-            first, last = max(part.first - row, 0), min(part.last - row, batch.num_rows)
+            first, last = max(span.first - row, 0), min(span.last - row, batch.num_rows)
             row += batch.num_rows
             if last <= first:
                 continue
@@ -381,7 +383,7 @@ def _table_chunks(part: Span, source: Source) -> Iterator[Chunk]:
             cells = rows.select(list(dict.fromkeys(source.columns.values()))).to_pylist()
             inputs = [_input(cell, source) for cell in cells]
             begin = row - batch.num_rows + first
-            places = [(part.url, number) for number in range(begin + 1, begin + 1 + len(inputs))]
+            places = [(span.url, number) for number in range(begin + 1, begin + 1 + len(inputs))]
             carried = _carried(rows.select(kept.names).columns, kept, len(inputs))
             yield Chunk(inputs, carried, places, rows.nbytes)
 
@@ -393,7 +395,7 @@ def _rows_at_once(table: Any, groups: Sequence[int]) -> int:  # noqa: ANN401 —
     return max(1, min(CHUNK_ROWS, int(CHUNK_BYTES / max(1, largest))))
 
 
-def _line_chunks(part: Span, source: Source) -> Iterator[Chunk]:
+def _line_chunks(span: Span, source: Source) -> Iterator[Chunk]:
     import pyarrow as pa
 
     kept = pa.ipc.read_schema(pa.py_buffer(source.schema))
@@ -406,9 +408,9 @@ def _line_chunks(part: Span, source: Source) -> Iterator[Chunk]:
         arrays = [pa.array(columns[item.name], type=item.type) for item in kept]
         return Chunk(inputs, _carried(arrays, kept, len(inputs)), places, held)
 
-    for start, raw in _raw_lines(open_place(part.url), part.first, part.last):
+    for start, raw in _raw_lines(open_place(span.url), span.first, span.last):
         value = _object(raw)
-        places.append((part.url, start))
+        places.append((span.url, start))
         held += len(raw)
         broken = isinstance(value, InputTextError)
         inputs.append(value if isinstance(value, InputTextError) else _input(value, source))
