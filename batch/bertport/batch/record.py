@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Record", "fingerprint", "open_record"]
 
-FORMAT = 1
+FORMAT = 2
 EVERY = 5.0
 """Seconds between two writings of what is done."""
 SHOWN = 120
@@ -107,14 +107,16 @@ def open_record(output: Place, asked: Mapping[str, Any], make_parts: Any) -> Rec
         return record
     try:
         stored = json.loads(content)
-        version, there, rows = stored["format"], stored["asked"], stored["parts"]
+        if (version := stored["format"]) != FORMAT:
+            raise PathError(
+                f"{output.url} holds a run of format {version}, and {FORMAT} is read here: give another folder"
+            )
+        there, rows = stored["asked"], stored["parts"]
         parts = [Part.listed(number, row) for number, row in enumerate(rows)]
     except (ValueError, KeyError, TypeError) as error:
         raise PathError(
             f"{folder.url}/run.json is no record of a run ({excerpt(str(error), 100)}): give another folder"
         ) from error
-    if version != FORMAT:
-        raise PathError(f"{output.url} holds a run of format {version}, and {FORMAT} is read here: give another folder")
     for name in {**there, **asked}:
         if there.get(name) != asked.get(name):
             raise UsageError(
