@@ -14,8 +14,12 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent
 NEWEST_UNSUPPORTED = (3, 10)
@@ -331,13 +335,23 @@ def system() -> None:
 
 
 def environment(name: str) -> Path:
-    """Make the virtual environment `name` unless it is there and up to date, and return its directory."""
+    """Make the virtual environment `name` unless it is there and up to date, and return its directory.
+
+    While another process makes it, this one waits.
+    """
     wanted = ENVIRONMENTS[name]
     venv = ROOT / wanted.directory
+    with alone(venv.with_name(f"{venv.name}.lock")):
+        make(venv, wanted)
+    return venv
+
+
+def make(venv: Path, wanted: Environment) -> None:
+    """Make a virtual environment unless it is there and up to date."""
     stamp = venv / "bertport-stamp"
     made_of = fingerprint(wanted)
     if stamp.is_file() and stamp.read_text() == made_of and executable(venv, "python").exists():
-        return venv
+        return
     began = time.monotonic()
     installed = [text.replace("--editable=.", "bertport") for text in wanted.requirements]
     named = " ".join([*installed, *wanted.groups])
@@ -347,7 +361,19 @@ def environment(name: str) -> Path:
     install(venv, wanted)
     stamp.write_text(made_of)
     say(f"{wanted.directory} is ready ({time.monotonic() - began:.0f} s)")
-    return venv
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a lock, which ends with this process; Windows has no such locks, and nothing is held there."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with path.open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def install(venv: Path, wanted: Environment) -> None:

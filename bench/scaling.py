@@ -1,13 +1,14 @@
 """What more machines would do: from the cost of a token, of a part and of a row, as `bertport batch` measures them.
 
-    python -m bench.scaling           [--rows 4000]   measures, and writes docs/data/scaling.json and the page
+    python -m bench.scaling           [--rows 1000]   measures, and writes docs/data/scaling.json and the page
     python -m bench.scaling page      [--check]       writes docs/research/scaling.md of it, or only compares
 
-`bertport batch` answers texts of the evaluation sample with one thread, in many small parts and in few; what the two
-differ by in CPU seconds is the cost of a part, as far as one run of each can show it, and what their process spent
-beside the parts is the cost of a start. CPU seconds and not those of the clock are counted, so that other work on the
-machine changes them less. What a part costs Ray's driver is taken from docs/data/batch-many.json, where it is there.
-What more machines would do is arithmetic, and the page says so.
+`bertport batch` answers texts of the evaluation sample on one thread: alone, and then two such processes beside each
+other, since cores that share their memory are slower when both are busy. What a part costs is looked for with texts of
+four words, one to a part and all in one: the same texts by the same process, so that what the two differ by is the
+parts'. All of it is done several times, in turn. CPU seconds and not those of the clock are counted, so that other work
+on the machine changes them less. What a part costs Ray's driver is taken from docs/data/batch-many.json, where it is
+there. What more machines would do is arithmetic, and the page says so.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import itertools
 import json
 import math
 import os
-import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,10 +33,31 @@ from bertport.measure.text import read_texts, sample_path
 
 DATA = ROOT / "docs" / "data" / "scaling.json"
 PAGE = ROOT / "docs" / "research" / "scaling.md"
-TASKS = ("fill-mask", "features")
-"""Features are the widest rows, fill-mask is what the default model is for."""
-SMALL_PARTS = 40
-"""Parts that the work is cut into where the cost of a part is looked for."""
+TASKS: dict[str, tuple[str, ...]] = {
+    "fill-mask": ("fill-mask",),
+    "features": ("features", "--parameter", "pooling=mean"),
+    "features of tokens": ("features",),
+}
+"""By name on the page, the task and its options: what the default model is for, a vector for each text, and the widest
+rows there are, a vector for each token."""
+ROUNDS = 3
+BESIDE = 2
+"""Processes at once, where they are looked at beside each other."""
+SMALL_PARTS = 400
+"""Parts, and their rows, where the cost of a part is looked for."""
+SMALL_WORDS = 4
+"""Words of a row there."""
+COLUMNS = (
+    "default model",
+    "tokens a row",
+    "tokens a core and second, alone",
+    "beside another core",
+    "CPU ms a part",
+    "CPU s of a start",
+    "bytes a row",
+)
+KEPT = ("parts", "rows", "tokens", "seconds", "cpu_seconds")
+"""What is kept of a run's summary."""
 NODES = (1, 10, 100, 1000)
 CORES = 16
 """Cores of a node in the page's arithmetic."""
@@ -90,63 +112,92 @@ class Cost:
         return limits[limit], limit
 
 
-def run(task: str, rows: Path, output: Path, part_rows: int) -> dict[str, Any]:
-    """Run `bertport batch` on one thread, and return its summary."""
-    command = [sys.executable, "-m", "bertport.runtime", "batch", str(ROOT / "models" / "default"), task, str(rows)]
-    command += ["--output", str(output), "--part-rows", str(part_rows), "--threads", "1", "--streams", "1"]
-    before = _spent()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"bertport batch ended with {done.returncode}: {done.stderr.strip() or 'it said nothing'}")
-    process = _spent() - before
-    summary: dict[str, Any] = json.loads((output / "_bertport" / "summary.json").read_text(encoding="utf-8"))
-    size = sum(each.stat().st_size for each in output.glob("*.parquet"))
-    return summary | {"bytes": size, "process_cpu_seconds": process}
-
-
-def _spent() -> float:
-    """Return the CPU seconds of the processes that this one has waited for."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def run(task: str, rows: Path, outputs: list[Path], part_rows: int) -> list[dict[str, Any]]:
+    """Run `bertport batch` on one thread, once for each output and all at once, and return what each run cost."""
+    command = [sys.executable, "-m", "bertport.runtime", "batch", str(ROOT / "models" / "default"), *TASKS[task]]
+    command += [str(rows), "--part-rows", str(part_rows), "--threads", "1", "--streams", "1"]
+    errors = [output.with_name(f"{output.name}.stderr") for output in outputs]
+    started = []
+    for output, error in zip(outputs, errors, strict=True):
+        with error.open("wb") as said:
+            started.append(subprocess.Popen([*command, "--output", str(output)], stdout=said, stderr=said))
+    spent = []
+    for process, written in zip(started, errors, strict=True):
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            told = written.read_text(encoding="utf-8", errors="replace").strip()
+            sys.exit(f"bertport batch ended with {process.returncode}: {told or 'it said nothing'}")
+        spent.append(usage.ru_utime + usage.ru_stime)
+    found = []
+    for output, seconds in zip(outputs, spent, strict=True):
+        summary: dict[str, Any] = json.loads((output / "_bertport" / "summary.json").read_text(encoding="utf-8"))
+        size = sum(each.stat().st_size for each in output.glob("*.parquet"))
+        found.append({name: summary[name] for name in KEPT} | {"bytes": size, "process_cpu_seconds": seconds})
+    return found
 
 
 def measure(count: int) -> None:
     """Measure each task, and write the data."""
     sample = [each.text for each in read_texts(sample_path("evaluation"))]
     texts = list(itertools.islice(itertools.cycle(sample), count))
-    found: dict[str, Any] = {"rows": count, "load": [os.getloadavg()[0]]}
+    short = [" ".join(text.split()[:SMALL_WORDS]) for text in itertools.islice(itertools.cycle(sample), SMALL_PARTS)]
+    found: dict[str, Any] = {"rows": count, "rounds": ROUNDS, "load": [os.getloadavg()[0]]}
     with tempfile.TemporaryDirectory() as directory:
+        inputs = {}
         for task in TASKS:
-            place = Path(directory) / task
-            place.mkdir()
-            rows = place / "rows.jsonl"
-            lines = (f"{text.rstrip('.')} [MASK]." if task == "fill-mask" else text for text in texts)
-            rows.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines), encoding="utf-8")
-            whole = run(task, rows, place / "whole", count)
-            cut = run(task, rows, place / "cut", max(1, count // SMALL_PARTS))
-            if cut["parts"] <= whole["parts"]:
-                sys.exit(f"{count:,} rows make {cut['parts']} parts at most, too few to compare: give more (--rows)")
-            found[task] = {"input_bytes": rows.stat().st_size, "whole": whole, "cut": cut}
+            found[task] = {"alone": [], "beside": [], "one part": [], "a row a part": []}
+            for name, lines in (("texts", texts), ("short", short)):
+                inputs[task, name] = _rows(Path(directory) / f"{task}-{name}.jsonl".replace(" ", "-"), task, lines)
+            found[task]["input_bytes"] = inputs[task, "texts"].stat().st_size
+        for turn, task in itertools.product(range(ROUNDS), TASKS):
+            for name, rows, processes, part_rows in (
+                ("alone", "texts", 1, count),
+                ("beside", "texts", BESIDE, count),
+                ("one part", "short", 1, SMALL_PARTS),
+                ("a row a part", "short", 1, 1),
+            ):
+                place = Path(directory) / f"{task}-{name}-{turn}".replace(" ", "-")
+                outputs = [place / str(process) for process in range(processes)]
+                place.mkdir()
+                runs = run(task, inputs[task, rows], outputs, part_rows)
+                found[task][name] += runs
+                print(f"{task}, {name}:", *(f"{each['process_cpu_seconds']:.1f} s" for each in runs), flush=True)
     found["load"].append(os.getloadavg()[0])
     DATA.write_text(json.dumps(provenance() | found, indent=1) + "\n", encoding="utf-8")
 
 
-def part_difference(found: dict[str, Any]) -> float:
-    """Return by how many CPU seconds a part the run in many parts and that in few differ; noise makes it negative."""
-    whole, cut = found["whole"], found["cut"]
-    return float((cut["cpu_seconds"]["workers"] - whole["cpu_seconds"]["workers"]) / (cut["parts"] - whole["parts"]))
+def _rows(path: Path, task: str, texts: list[str]) -> Path:
+    """Write texts as rows of a task."""
+    lines = (f"{text.rstrip('.')} [MASK]." if task == "fill-mask" else text for text in texts)
+    path.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines), encoding="utf-8")
+    return path
 
 
-def cost_of(found: dict[str, Any], count: int) -> Cost:
-    """Return what a task costs, from a run in few parts and one in many."""
-    whole = found["whole"]
-    part = max(0.0, part_difference(found))
+def part_seconds(found: dict[str, Any]) -> list[float]:
+    """Return what a part costs in CPU seconds, in each round."""
+    return [
+        (many["cpu_seconds"]["workers"] - few["cpu_seconds"]["workers"]) / (many["parts"] - few["parts"])
+        for few, many in zip(found["one part"], found["a row a part"], strict=True)
+    ]
+
+
+def row_seconds(runs: list[dict[str, Any]], part: float) -> list[float]:
+    """Return what a row costs in CPU seconds, in each run, its share of the parts left out."""
+    return [(each["cpu_seconds"]["workers"] - part * each["parts"]) / each["rows"] for each in runs]
+
+
+def cost_of(found: dict[str, Any]) -> Cost:
+    """Return what a task costs where every core of a machine has work: the medians of what was measured."""
+    part, first = max(0.0, statistics.median(part_seconds(found))), found["beside"][0]
     return Cost(
-        tokens=whole["tokens"] / count,
-        row_seconds=(whole["cpu_seconds"]["workers"] - part * whole["parts"]) / count,
+        tokens=first["tokens"] / first["rows"],
+        row_seconds=statistics.median(row_seconds(found["beside"], part)),
         part_seconds=part,
-        start_seconds=whole["process_cpu_seconds"] - whole["cpu_seconds"]["workers"],
-        row_bytes=(found["input_bytes"] + whole["bytes"]) / count,
+        start_seconds=statistics.median(
+            each["process_cpu_seconds"] - each["cpu_seconds"]["workers"] for each in found["beside"]
+        ),
+        row_bytes=(found["input_bytes"] + first["bytes"]) / first["rows"],
     )
 
 
@@ -157,8 +208,7 @@ def page(data: dict[str, Any], many: dict[str, Any] | None) -> str:
         data: what this program measured.
         many: what `bench.batch many` did, if it ran.
     """
-    costs = {task: cost_of(data[task], data["rows"]) for task in TASKS}
-    few, many_parts = (data[TASKS[0]][name]["parts"] for name in ("whole", "cut"))
+    costs = {task: cost_of(data[task]) for task in TASKS}
     driver = DRIVER_PART if many is None else many["cpu_seconds"]["driver"] / many["parts"]
     driver_from = (
         f"The driver is assumed to spend {1e3 * driver:.0f} ms on a part"
@@ -172,35 +222,44 @@ def page(data: dict[str, Any], many: dict[str, Any] | None) -> str:
         "",
         *wrapped(
             "What more machines would do, by arithmetic: nothing here was run on more than one. `python -m "
-            f"bench.scaling` measured {data['rows']:,} texts in {few} parts and in {many_parts}, on one thread of "
-            f"{data['machine']['cpu']} ({data['machine']['instruction_set']}; {data['date'][:10]}, commit "
-            f"{data['commit'][:9]}, load average {first:.1f} before and {last:.1f} after; "
-            "[the data](../data/scaling.json)), and wrote this page. [Batches](batch.md) are what was run."
+            f"bench.scaling` measured {data['rows']:,} texts {data['rounds']} times, on one thread of "
+            f"{data['machine']['cpu']} ({data['machine']['instruction_set']}, {data['machine']['physical_cores']} "
+            f"cores; {data['date'][:10]}, commit {data['commit'][:9]}, load average {first:.1f} before and {last:.1f} "
+            "after; [the data](../data/scaling.json)), and wrote this page. [Batches](batch.md) are what was run."
         ),
         "",
-        "| default model | tokens a row | tokens a core and second | CPU ms a part | CPU s of a start | bytes a row |",
-        "|---|---:|---:|---:|---:|---:|",
+        f"| {' | '.join(COLUMNS)} |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    lines += [
-        f"| {task} | {cost.tokens:.1f} | {cost.tokens * cost.rows_a_core:,.0f} | {1e3 * cost.part_seconds:,.0f} | "
-        f"{cost.start_seconds:.1f} | {cost.row_bytes:,.0f} |"
-        for task, cost in costs.items()
-    ]
+    for task, cost in costs.items():
+        rates = {
+            name: [cost.tokens / each for each in row_seconds(data[task][name], cost.part_seconds)]
+            for name in ("alone", "beside")
+        }
+        parts = [1e3 * each for each in part_seconds(data[task])]
+        lines.append(
+            f"| {task} | {cost.tokens:.1f} | {_spread(rates['alone'], ',.0f')} | {_spread(rates['beside'], ',.0f')} | "
+            f"{_spread(parts, '.1f')} | {cost.start_seconds:.1f} | {cost.row_bytes:,.0f} |"
+        )
+    share = max(cost.part_seconds / PART_ROWS / cost.row_seconds for cost in costs.values())
     lines += [
         "",
         *wrapped(
-            "Seconds are those of the CPU: other work on the machine lengthens them too, but less than those of the "
-            "clock. Bytes are those of the JSON lines and of the Parquet that is written, the text carried along."
+            "Medians, and in brackets the least and the most of the runs. Seconds are those of the CPU: other work on "
+            "the machine lengthens them too, but less than those of the clock. A part's are what texts of "
+            f"{SMALL_WORDS} words cost more in {SMALL_PARTS} parts than in one: at {PART_ROWS:,} rows a part, as by "
+            f"default, they add {100 * share:.2g}% to what a row costs, at most. Bytes are those of the JSON lines and "
+            "of the Parquet that is written, the text carried along. Features are a vector for each text "
+            "(`-p pooling=mean`), and those of tokens one for each token, as `bertport batch` writes them unasked."
         ),
-        "",
-        *wrapped(_of_a_part(data, costs)),
         "",
         "## Machines",
         "",
         *wrapped(
-            f"Nodes of {CORES} such cores and {ROWS:,.0f} rows in parts of {PART_ROWS:,}. Assumed: cores are as fast "
-            f"beside each other as alone, and shared storage gives and takes {STORE_BYTES / 1e9:.1f} GB a second. "
-            f"{driver_from}; what Ray's other processes on the head spend was not measured."
+            f"Nodes of {CORES} cores and {ROWS:,.0f} rows in parts of {PART_ROWS:,}. Assumed: {CORES} cores beside "
+            f"each other are each as fast as the {BESIDE} here were, and shared storage gives and takes "
+            f"{STORE_BYTES / 1e9:.1f} GB a second. {driver_from}; what Ray's other processes on the head spend was not "
+            "measured."
         ),
         "",
         "| task | nodes | time | rows a second | storage, GB a second | parts a second | the limit |",
@@ -239,21 +298,9 @@ def page(data: dict[str, Any], many: dict[str, Any] | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _of_a_part(data: dict[str, Any], costs: dict[str, Cost]) -> str:
-    """Return how far the cost of a part is known, and what it changes."""
-    share = max(cost.part_seconds / PART_ROWS / cost.row_seconds for cost in costs.values())
-    differences = {task: part_difference(data[task]) for task in TASKS}
-    noise = "".join(
-        f" {task} took {-1e3 * each:,.0f} ms a part less in many parts, which no part can cost: 0 stands for it, and "
-        "what any task is said to cost may be as far off."
-        for task, each in differences.items()
-        if each < 0
-    )
-    return (
-        "What a part costs is what one run in many parts took longer than one in few, and two runs of the same parts "
-        f"differ, too.{noise} It matters little: in parts of {PART_ROWS:,} rows it adds {100 * share:.2g}% to what a "
-        "row costs, at most."
-    )
+def _spread(values: list[float], form: str) -> str:
+    """Return the median of values, and their range."""
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def _duration(seconds: float) -> str:
@@ -267,7 +314,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, or write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=["measure", "page"], default="measure")
-    parser.add_argument("--rows", type=number, default=4000)
+    parser.add_argument("--rows", type=number, default=1000)
     parser.add_argument("--check", action="store_true", help="of page: only compare")
     given = parser.parse_args(arguments)
     if given.what == "measure":

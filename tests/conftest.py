@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -36,6 +37,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # Before anything imports torch, here or in a subprocess: on tiny models its threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Before anything imports onnxruntime: each of xdist's workers, and what its tests start, keeps to cores of its own.
+# A session has as many threads as its process has cores, and those of two workers would spin for the same ones.
+WORKER = re.fullmatch(r"gw(\d+)", os.environ.get("PYTEST_XDIST_WORKER", ""))
+if WORKER and hasattr(os, "sched_setaffinity"):
+    CORES = sorted(os.sched_getaffinity(0))
+    WORKERS = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.sched_setaffinity(0, CORES[int(WORKER[1]) % len(CORES) :: WORKERS])
 
 WORDS = """
 the of and to in a is that for it as was with be by on not he his but at are this have from or had an they which

@@ -55,17 +55,27 @@ def test_the_page_of_more_machines_is_that_of_the_data():
     assert len(scaling.PAGE.read_text(encoding="utf-8").splitlines()) <= 60
 
 
-def test_the_page_says_where_the_cost_of_a_part_is_noise():
-    data = read_data(scaling.DATA, "bench.scaling")
-    parts = {"whole": {"parts": 2}, "cut": {"parts": 42}}
-    spent = {name: {"cpu_seconds": {"workers": seconds}} for name, seconds in (("whole", 40.0), ("cut", 39.0))}
-    data["fill-mask"] |= {name: data["fill-mask"][name] | parts[name] | spent[name] for name in parts}
-    assert scaling.part_difference(data["fill-mask"]) == pytest.approx(-1 / 40)
-    text = " ".join(scaling.page(data, None).split())
-    assert "texts in 2 parts and in 42," in text
-    assert "fill-mask took 25 ms a part less in many parts, which no part can cost: 0 stands for it" in text
-    data["fill-mask"]["cut"]["cpu_seconds"]["workers"] = 41.0
-    assert "which no part can cost" not in scaling.page(data, None)
+def test_what_a_row_and_a_part_cost_are_told_apart():
+    def ran(parts, rows, seconds):
+        spent = {"tokens": 20 * rows, "cpu_seconds": {"workers": seconds}, "process_cpu_seconds": seconds + 1.5}
+        return {"parts": parts, "rows": rows, "bytes": 90 * rows} | spent
+
+    found = {
+        "input_bytes": 1000,
+        "alone": [ran(2, 100, 1.02)],
+        "beside": [ran(2, 100, 2.02), ran(2, 100, 2.52), ran(2, 100, 1.92)],
+        "one part": [ran(1, 50, 0.5), ran(1, 50, 0.5), ran(1, 50, 0.6)],
+        "a row a part": [ran(50, 50, 0.99), ran(50, 50, 0.99), ran(50, 50, 0.5)],
+    }
+    assert scaling.part_seconds(found) == pytest.approx([0.01, 0.01, -0.1 / 49])
+    assert scaling.row_seconds(found["alone"], 0.01) == pytest.approx([0.01])
+    assert scaling.cost_of(found) == scaling.Cost(
+        tokens=20.0,
+        row_seconds=pytest.approx(0.02),
+        part_seconds=pytest.approx(0.01),
+        start_seconds=pytest.approx(1.5),
+        row_bytes=100.0,
+    )
 
 
 def cost(**changed):

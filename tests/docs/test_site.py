@@ -38,7 +38,11 @@ def test_it_has_the_docstrings_without_torch(built):
 
 
 def test_a_link_and_an_anchor_that_lead_nowhere_fail_it(built, tmp_path):  # noqa: ARG001 — the environment is made
-    others = (ROOT / "data" / "README.md", ROOT / "dev.py")  # docs/conf.py reads the areas in dev.py
+    others = (
+        ROOT / "data" / "README.md",
+        ROOT / "dev.py",  # docs/conf.py reads the areas in it
+        *(ROOT / path for path in ("LICENSE", ".github/workflows/release.yml")),  # pages link to these two
+    )
     for page in (*ROOT.glob("*.md"), *ROOT.glob("models/**/README.md"), *others):
         (tmp_path / page.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(page, tmp_path / page.relative_to(ROOT))

@@ -139,7 +139,7 @@ def test_sites(runtime, head_bundles, tmp_path):
     for name, sentence in {
         "changed": "onnx/model.onnx was changed after it was written",
         "missing": 'onnx/model.onnx cannot be read ("the server says 404 of it")',
-        "operators": "runs everywhere (portable has operators that ONNX Runtime's CPU does not know (of com.nvidia))",
+        "operators": "has operators that ONNX Runtime's CPU does not know (of com.nvidia): use another bundle",
         "nowasm": "runtime/ort-wasm-simd-threaded.wasm cannot be read (the server says 404 of it)",
         "file": "This page was opened as a file",
         "insecure": "This page came over http",
