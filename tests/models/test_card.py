@@ -221,6 +221,7 @@ def test_the_card_keeps_the_section_on_quantized_variants(tiny_bundle: Path, tra
     assert (bundle / "README.md").read_text(encoding="utf-8") == card
 
 
+@pytest.mark.slow
 def test_quantized_variants_are_measured_again_on_the_held_out_text(
     tiny_bundle: Path, heldout: Path, tmp_path: Path
 ) -> None:

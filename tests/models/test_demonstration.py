@@ -77,6 +77,7 @@ def test_a_directory_in_use_is_left_alone(tmp_path: Path) -> None:
     assert "is not empty: name a directory that is to be made" in done.output
 
 
+@pytest.mark.slow
 def test_from_a_corpus_to_a_bundle_of_both_heads(tiny_bundle: Path, tmp_path: Path) -> None:
     encoder = shutil.copytree(tiny_bundle, tmp_path / "encoder")
     before, output = contents(encoder), tmp_path / "output"

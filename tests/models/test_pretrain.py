@@ -75,6 +75,7 @@ def test_the_record_says_what_was_done(finished: Path) -> None:
     assert wanted < rows[0].keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_same_command_goes_on(
     finished: Path, arguments: list[str], tmp_path: Path, number: signal.Signals

@@ -127,6 +127,7 @@ def test_a_finished_run_is_left_alone(run: Run) -> None:
     assert run.progress.step == SCHEDULE.steps
 
 
+@pytest.mark.slow
 def test_it_learns_to_predict_words_that_it_has_not_seen(run: Run) -> None:
     run(Schedule(tokens=300 * 512, tokens_per_batch=512, peak_rate=1e-2, length=32, long_length=64), evaluate_every=100)
     first, *_, last = read_log(run.output / "log.jsonl")

@@ -42,6 +42,7 @@ def test_both_forms_enter_the_bundle_with_their_calibration(bundle_copy, held_ou
     assert len(model.fill_mask("the [MASK] is small .", top_k=3)) == 3
 
 
+@pytest.mark.slow
 def test_a_budget_leaves_matrices_without_rounding(bundle_copy, held_out):
     plain = {"positions": 60, "pairs": 8, "force": True}
     how = Calibration(samples=16)

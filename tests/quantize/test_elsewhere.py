@@ -88,7 +88,17 @@ def test_the_first_answer_comes_without_a_warning_on_every_cpu(on, here, caplog)
     assert not caplog.records
 
 
-@pytest.mark.parametrize("here", [*INSTRUCTION_SETS, "generic"])
+HERE = ("amx", "avx2")
+"""Where it was measured, and one that differs; the others differ as that one does."""
+
+
+@pytest.mark.parametrize(
+    "here",
+    [
+        *HERE,
+        *(pytest.param(each, marks=pytest.mark.slow) for each in (*INSTRUCTION_SETS, "generic") if each not in HERE),
+    ],
+)
 def test_inspect_and_doctor_tell(on, here, remade, monkeypatch):
     monkeypatch.setattr(doctor, "SIZE", 64)
     path = remade("amx")

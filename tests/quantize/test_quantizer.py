@@ -123,6 +123,7 @@ def test_without_a_budget_the_default_stays(bundle_copy, held_out, monkeypatch):
     assert Bundle.open(bundle_copy).manifest.default_variant == "fp32"
 
 
+@pytest.mark.slow
 def test_a_broken_budget_is_searched_for_and_refused_with_the_numbers(bundle_copy, held_out):
     before = contents(bundle_copy)
     few = FEW | {"budget": Budget.parse("kl=0.0000001")}
@@ -132,6 +133,7 @@ def test_a_broken_budget_is_searched_for_and_refused_with_the_numbers(bundle_cop
     assert [path.name for path in bundle_copy.parent.iterdir()] == [bundle_copy.name]
 
 
+@pytest.mark.slow
 def test_a_search_leaves_layers_in_higher_precision_and_saves_its_table(bundle_copy, held_out, quantized):
     plain = quantized[1].measured.accuracy.heads["mlm"].kl.value
     few = FEW | {"budget": Budget(bounds={"kl": plain * 0.7}), "force": True}
@@ -149,6 +151,7 @@ def test_a_variant_that_is_there_is_not_made_again(quantized, held_out):
         quantize(quantized[0].path, options=Options(text=held_out, **FEW))
 
 
+@pytest.mark.slow
 def test_overwriting_leaves_one_copy(bundle_copy, held_out):
     for overwrite in (False, True, True):
         quantize(bundle_copy, options=Options(text=held_out, overwrite=overwrite, force=True, **FEW))
@@ -159,9 +162,15 @@ def test_overwriting_leaves_one_copy(bundle_copy, held_out):
     assert variant.external_data
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), OSError(28, "No space left on device")])
-@pytest.mark.parametrize("where", ["time_against", "meet_budget", "write_graph"])
-def test_an_interruption_leaves_the_bundle_as_it_was(bundle_copy, held_out, monkeypatch, error, where):
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("time_against", MemoryError()),
+        ("meet_budget", KeyboardInterrupt()),
+        ("write_graph", OSError(28, "No space left on device")),
+    ],
+)
+def test_an_interruption_leaves_the_bundle_as_it_was(bundle_copy, held_out, monkeypatch, where, error):
     def stop(*_, **__):
         raise error
 
@@ -173,6 +182,7 @@ def test_an_interruption_leaves_the_bundle_as_it_was(bundle_copy, held_out, monk
     assert [path.name for path in bundle_copy.parent.iterdir()] == [bundle_copy.name]
 
 
+@pytest.mark.slow
 def test_a_failure_while_committing_leaves_the_bundle_as_it_was(bundle_copy, held_out, monkeypatch):
     from bertport.runtime.bundle import changes
 

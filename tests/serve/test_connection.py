@@ -153,6 +153,7 @@ def test_a_body_that_nobody_reads_ends_in_time(plain):
     assert resident(plain) < before + 12 * MIB
 
 
+@pytest.mark.slow
 def test_a_slow_body_that_nobody_reads_ends_in_time(plain):
     with connected(plain, BOUND) as connection:
         connection.sendall(GET + b"Content-Length: 1000\r\n\r\n")
@@ -172,6 +173,7 @@ def test_a_body_that_nobody_reads_may_come_late_and_the_connection_goes_on(plain
         assert statuses(received(connection)) == [200]
 
 
+@pytest.mark.slow
 def test_a_slow_head_after_an_answer_ends_in_time(plain):
     def trickle(late):
         with connected(plain, BOUND) as connection:
@@ -208,6 +210,7 @@ def test_a_request_before_a_broken_one_has_its_answer(plain):
     assert body_of(answer)["error_type"] == "bad_request"
 
 
+@pytest.mark.slow
 def test_thousands_of_requests_sent_ahead_wait_outside(plain):
     before = resident(plain)
     count, most = 20_000, before
@@ -257,6 +260,7 @@ NO_REQUESTS = [
 ]
 
 
+@pytest.mark.slow
 def test_what_is_no_request_is_refused_and_closed(plain):
     answers = at_once(lambda case: exchange(plain, case[0]), NO_REQUESTS)
     for (sent, expected), answer in zip(NO_REQUESTS, answers, strict=True):

@@ -292,6 +292,7 @@ def wrong_segments(model):
 FAULTS = [swapped_weights, wrong_epsilon, rounded_weights, wrong_segments, lost_padding]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_refused_at_every_seed(exported, fault):
     for seed in exported.cases:

@@ -82,6 +82,7 @@ def output(process):
     return out
 
 
+@pytest.mark.slow
 def test_of_several_writers_none_is_lost(bundle):
     program = "for n in range(8): put(bundle, f'{sys.argv[2]}{n}', stem='same')"
     for process in [python(program, bundle, name) for name in "abc"]:

@@ -105,6 +105,7 @@ def test_a_version_that_has_no_such_function_is_taken(run):
     assert json.loads(said)["telemetry"]["state"] == "partly off"
 
 
+@pytest.mark.slow
 def test_nothing_connects_or_asks_for_a_name(run, tiny_checkpoint, tmp_path):
     """README: nothing leaves the machine. Python's own sockets are watched; ONNX Runtime's are its telemetry's."""
     said, _ = run(
