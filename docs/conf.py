@@ -7,6 +7,7 @@ docs/README.md, and the docstrings to docs/reference/python.md. For these, modul
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -45,7 +46,15 @@ html_sidebars = {
 }
 root_doc = "README"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-include_patterns = ["*.md", "data/README.md", "docs/**.md", "models/README.md", "models/default/README.md"]
+source_suffix = {".md": "markdown", ".ipynb": "markdown"}  # a notebook is read as the page that `page_of` makes of it
+include_patterns = [
+    "*.md",
+    "data/README.md",
+    "docs/**.md",
+    "docs/**.ipynb",
+    "models/README.md",
+    "models/default/README.md",
+]
 myst_heading_anchors = 4  # links to headings are checked as deep as this
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
@@ -74,7 +83,7 @@ def contents() -> str:
     for line in (ROOT / "docs" / "README.md").read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
             title = line[3:]
-        elif entry := re.match(r"(?:-|\d+\.) \[(.*?)\]\(([\w/-]+)\.md\)", line):
+        elif entry := re.match(r"(?:-|\d+\.) \[(.*?)\]\(([\w/-]+)\.(?:md|ipynb)\)", line):
             parts.setdefault(title, []).append(f"{entry[1]} <docs/{entry[2]}>")
     parts["Project"] = [page for page in PROJECT if (ROOT / f"{page}.md").is_file()]
     begin = "\n\n```{toctree}\n:hidden:\n:caption: "
@@ -87,9 +96,27 @@ def interface() -> str:
     return f"\n\n## Every public name\n\n```{{eval-rst}}{modules}```\n"
 
 
-def add(_: Sphinx, name: str, source: list[str]) -> None:
-    """Add to a page what only the site has."""
-    if name == root_doc:
+def page_of(notebook: str) -> str:
+    """Return a notebook as MyST: its text, and a block for each cell of code and for what it printed."""
+    blocks = []
+    for cell in json.loads(notebook)["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            blocks.append(text)
+            continue
+        language = "console" if text.startswith("!") else "python"
+        blocks.append(f"```{language}\n{re.sub('^!', '$ ', text, flags=re.MULTILINE)}\n```")
+        said = "".join("".join(output["text"]) for output in cell["outputs"])
+        if said:
+            blocks.append(f"```text\n{said}```")
+    return "\n\n".join(blocks) + "\n"
+
+
+def add(app: Sphinx, name: str, source: list[str]) -> None:
+    """Add to a page what only the site has, and make a page of a notebook."""
+    if app.env.doc2path(name).suffix == ".ipynb":
+        source[0] = page_of(source[0])
+    elif name == root_doc:
         source[0] += contents()
     elif name == "docs/reference/python":
         source[0] += interface()
