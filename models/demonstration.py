@@ -40,7 +40,7 @@ University. Each was cut to its first {words} words. The encoder under it was no
 it was trained on.
 """
 FRONT_MATTER = "---\nlanguage:\n  - en\n{licence}---\n\n# Subjects of textbooks\n\n"
-"""Of the classifier's checkpoint, whose weights but for the head are the encoder's."""
+"""Front matter of the card of the classifier's checkpoint, whose weights but for the head are the encoder's."""
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 
@@ -124,7 +124,7 @@ def majority(training: Sequence[Passage], heldout: Sequence[Passage]) -> str:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Tell how long something took."""
+    """Print the seconds that a stage took."""
     began = time.monotonic()
     yield
     click.echo(f"{name}: {time.monotonic() - began:.1f} s", err=True)

@@ -99,5 +99,5 @@ def serving_variants(bundle: Bundle, provider: str = "cpu") -> list[str]:
 
 
 def is_bundle(path: Path) -> bool:
-    """Tell a bundle from a checkpoint directory."""
+    """Return whether a path is a bundle, not a checkpoint directory."""
     return (path / MANIFEST).is_file()

@@ -37,9 +37,9 @@ class Job:
     init: Path
     """Bundle or checkpoint to start from."""
     output: Path
-    """Keeps the run."""
+    """Directory that keeps the run."""
     seed: int
-    """Of the fresh head, the order of rows and dropout."""
+    """Seed of the fresh head, the order of rows and dropout."""
     candidates: tuple[Settings, ...]
     """The settings to choose from; the first is taken where nothing is chosen."""
     select: bool

@@ -21,7 +21,8 @@ from .model import logits, loss
 from .tasks import Settings
 
 WARMUP, WEIGHT_DECAY, CLIP = 0.1, 0.01, 1.0
-"""As in BERT: the share of the steps in which the rate rises, the decoupled weight decay, the largest gradient norm."""
+"""Hyperparameters of BERT: the share of the steps in which the rate rises, the decoupled weight decay, the largest
+gradient norm."""
 BETAS, EPSILON = (0.9, 0.999), 1e-6
 """Adam's, as in BERT."""
 
@@ -96,7 +97,7 @@ def train(  # noqa: PLR0913 — a run is made of these
 
 
 class _Order:
-    """Which rows a step takes: each epoch's order comes from the seed and the epoch's number."""
+    """Order of the rows: each epoch's comes from the seed and the epoch's number."""
 
     def __init__(self, data: Encoded, settings: Settings, seed: int) -> None:
         self.data, self.size, self.seed = data, settings.batch, seed

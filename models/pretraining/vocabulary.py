@@ -80,7 +80,7 @@ def _alphabet(texts: Iterable[str]) -> list[str]:
 
 
 def _is_punctuation(letter: str) -> bool:
-    """Tell whether BERT makes a word of its own of a character, so that it never continues one."""
+    """Return whether BERT makes a word of its own of a character, so that it never continues one."""
     return letter in string.punctuation or unicodedata.category(letter).startswith("P")
 
 
