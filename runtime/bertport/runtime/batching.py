@@ -26,7 +26,7 @@ MAX_WINDOW = 1024
 MAX_WINDOW_WEIGHT = 100_000
 """Most characters in a window: they bound the memory of per-token results."""
 GROWTH = 4
-"""How fast the windows of a stream grow, so that the first result does not wait for a thousand inputs."""
+"""Factor by which the windows of a stream grow, so that the first result does not wait for a thousand inputs."""
 
 
 class Flush(Enum):

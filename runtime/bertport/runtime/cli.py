@@ -195,7 +195,7 @@ bertport answers from encoders, with the heads they hold, wherever ONNX Runtime 
   bertport serve BUNDLE                                   answer over HTTP
 
 bertport --help lists all commands, bertport COMMAND --help says what one takes, and bertport doctor what works here."""
-"""What is shown where nothing was asked."""
+"""Greeting printed by `bertport` without arguments."""
 
 
 @click.group(

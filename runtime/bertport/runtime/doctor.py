@@ -43,7 +43,7 @@ class Finding:
     works: bool
     """Whether a session ran on it."""
     reason: str | None
-    """Why not, and what to do; None when it works."""
+    """Reason why it does not work, and what to do; None when it works."""
 
 
 def examine(bundle: str | None = None, *, seconds: float = 1.0) -> dict[str, Any]:

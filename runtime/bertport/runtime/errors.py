@@ -49,7 +49,8 @@ __all__ = [
 
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""What the operating system says of a full disk, a quota, and a file that may not grow."""
+"""Error numbers of the operating system for a full disk, an exceeded quota, and a file beyond the largest size
+allowed."""
 
 
 class BertportError(Exception):

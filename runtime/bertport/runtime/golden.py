@@ -32,7 +32,7 @@ __all__ = ["GoldenReport", "ProvenOutput", "ProvenVariant", "verify_golden"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProvenOutput:
-    """How far an output is from its golden values."""
+    """Largest difference of an output from its golden values, and the one allowed."""
 
     tolerance: float
     """Largest difference that is allowed."""
@@ -44,7 +44,7 @@ class ProvenOutput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProvenVariant:
-    """What became of a variant: checked, or not run."""
+    """Result of checking a variant; one that was not run has the reason."""
 
     name: str
     """Name of the variant."""
@@ -53,7 +53,7 @@ class ProvenVariant:
     outputs: dict[str, ProvenOutput]
     """By the output's name; empty where it was not run."""
     not_run: str | None = None
-    """Why it was not run; None where it was."""
+    """Reason why it was not run; None where it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class GoldenReport:
 
 @dataclass(slots=True)
 class _Differences:
-    """How far values are from what is expected of an output."""
+    """Differences of an output's values from the expected ones."""
 
     largest: float = 0.0
     """Largest difference; infinite for a value that is not finite."""
@@ -79,7 +79,7 @@ class _Differences:
     farthest: str = "none"
     """The place of the largest difference, and the two values."""
     shape: str = ""
-    """What is wrong with the output's shape; empty where nothing is."""
+    """Error in the output's shape; empty where there is none."""
 
     def compare(self, expected: GoldenOutput, values: Sequence[NDArray[np.float32]]) -> None:
         """Compare an output's values for each batch with what is expected."""

@@ -1,4 +1,4 @@
-"""How fast one product of fp32 matrices is: the graph of it, without the onnx package, and its timer."""
+"""Speed of one fp32 matrix product: its graph, built without the onnx package, and its timer."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Model"]
 
 BEYOND = re.compile(r"Attempting to broadcast an axis|out of data bounds")
-"""What ONNX Runtime's errors say where a table of positions is too short: when adding it, or when taking a row."""
+"""Messages of ONNX Runtime for a position beyond the position table: of Add for the table, and of Gather for a row."""
 TOKENS_PER_POSITION = 8
 """Tokens in a batch for each position decoded at once, where nothing bounds memory. A text of nothing but masks would
 take a gigabyte (ten rows of the vocabulary for each mask); no ordinary batch has a mask for each fourth token."""
@@ -62,11 +62,11 @@ class Model(PretrainingMethods, FineTunedMethods, EmbeddingMethods):
         self.graph: Final = graph
         self.tokens: Final = tokens
         self.chosen: Final = chosen
-        """Why this variant runs on this provider, in a sentence; None where no choice was made."""
+        """Reason for running this variant on this provider, in a sentence; None where no choice was made."""
         self.fallback: Final = fallback
-        """Why the model does not run on the provider that was asked for; None where it does."""
+        """Reason for not running on the provider that was asked for; None where the model runs on it."""
         self.streams: Final = streams
-        """How many batches run at once."""
+        """Number of batches that run at once."""
         self.bound: Final = bound
         """The plan that keeps to a bound of memory; None without a bound."""
         provider = graph.provider

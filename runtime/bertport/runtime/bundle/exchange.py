@@ -13,7 +13,7 @@ from bertport.runtime.bundle.siblings import OLD
 __all__ = ["exchange", "replace_directory", "sync_directory", "sync_file", "sync_tree"]
 
 UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM})
-"""What an old kernel, a file system, or a container's filter of system calls says of a call that it does not have."""
+"""Error numbers for a call that an old kernel, a file system, or a container's system call filter does not support."""
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 

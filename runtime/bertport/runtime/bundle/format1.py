@@ -59,7 +59,7 @@ class Variant:
     kind: str
     """`portable` or `serving`."""
     recipe: str
-    """How its weights are stored."""
+    """Storage of its weights, by the name of the recipe: `fp32`, `int8-dynamic`, …"""
     providers: tuple[str, ...]
     """Short names of the providers it is for."""
     isa: str | None = None

@@ -88,7 +88,7 @@ class GoldenBatch:
     """One batch."""
 
     inputs: GoldenInputs
-    """What a graph is given."""
+    """Inputs of the graph."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,22 +96,22 @@ class GoldenRow:
     """A row of an output, taken as a matrix of its last axis."""
 
     batch: int
-    """Which batch."""
+    """Index of the batch."""
     row: int
-    """Which row of the matrix."""
+    """Index of the row in the matrix."""
     columns: tuple[int, ...] | None = None
     """Columns whose values are listed; None for all."""
     values: tuple[float, ...]
     """Their values."""
     largest: int = 0
-    """How many of the values, from the first, are the largest of the whole row, in descending order."""
+    """Number of leading values that are the largest of the whole row, in descending order."""
     rms: float
     """Root of the mean of the squares of all values of the row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenOutput:
-    """What a graph gives at one output."""
+    """Expected values of one output of a graph."""
 
     tolerance: float
     """Largest absolute difference that is allowed."""
@@ -123,10 +123,10 @@ class GoldenOutput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenVariant:
-    """What the graph of one variant gives."""
+    """Expected outputs of one variant's graph."""
 
     made_on: dict[str, str]
-    """Where the values were computed: provider, instruction set, version of ONNX Runtime."""
+    """Environment that computed the values: provider, instruction set, version of ONNX Runtime."""
     outputs: dict[str, GoldenOutput]
     """By the name of the graph's output."""
 
@@ -138,9 +138,9 @@ class Golden:
     texts: tuple[GoldenText, ...]
     """Texts with their ids."""
     batches: tuple[GoldenBatch, ...]
-    """What every graph is given."""
+    """Batches that every graph is run on."""
     variants: dict[str, GoldenVariant]
-    """What it gives, by the variant's name."""
+    """Expected outputs, by the variant's name."""
 
     def to_bytes(self) -> bytes:
         """Return the file's content.

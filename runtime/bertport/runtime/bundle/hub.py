@@ -52,7 +52,7 @@ class OnHub:
     revision: str | None = None
     """Branch, tag or commit; None for the main branch."""
     token: str | None = field(default=None, repr=False)
-    """What a private repository asks for; None for what huggingface_hub finds: HF_TOKEN, or its login."""
+    """Access token for a private repository; None for the one that huggingface_hub finds: HF_TOKEN, or its login."""
     download: bool = True
     """Whether the Hub is asked for what is not in the cache."""
 
@@ -174,7 +174,7 @@ class OnHub:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a bundle is: in a directory, or on the Hub as well."""
+    """Location of a bundle: a local directory, or a commit on the Hub and its directory in the cache."""
 
     directory: Path
     """Its directory; on the Hub, where the cache keeps that commit."""

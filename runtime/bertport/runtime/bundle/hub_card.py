@@ -77,7 +77,7 @@ class Result:
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Name for people."""
         return f"{self.metric.replace('_', ' ')}, {self.variant}{f' against {REFERENCE}' if self.against else ''}"
 
 

@@ -45,7 +45,8 @@ FORMAT_VERSION = 2
 OPSET = "ai.onnx"
 """The domain of the standard operators."""
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
-"""How vectors of texts may be compared, by the names of sentence-transformers; by the last two, negative distances."""
+"""Similarity functions of vectors of texts, by the names of sentence-transformers; the last two are negative
+distances."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +114,8 @@ class EmbeddingModule:
     kind: str
     """`pooling`, `dense`, `layer-norm` or `normalize`."""
     modes: tuple[str, ...] | None = field(default=None, metadata={OMITTED: True})
-    """What a pooling makes of the states of a text's tokens, by the names of sentence-transformers: `cls`, `max`,
-    `mean`, `mean_sqrt_len_tokens`, `weightedmean`, `lasttoken`; the vectors of several are concatenated."""
+    """Modes of a pooling of a text's hidden states, by the names of sentence-transformers: `cls`, `max`, `mean`,
+    `mean_sqrt_len_tokens`, `weightedmean`, `lasttoken`; the vectors of several are concatenated."""
     include_prompt: bool | None = field(default=None, metadata={OMITTED: True})
     """False for a pooling that leaves out a prompt's tokens, of a model that has no prompts."""
     activation: str | None = field(default=None, metadata={OMITTED: True})
@@ -125,16 +126,16 @@ class EmbeddingModule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedding:
-    """What sentence-transformers records of a model whose head makes one vector of a text."""
+    """Settings that sentence-transformers records of a model whose head makes one vector of a text."""
 
     dimension: int
     """Numbers of the vector, as the graph gives it."""
     normalized: bool
     """Whether the graph divides it by its Euclidean length."""
     similarity: str
-    """How two of them are compared: a name of `SIMILARITIES`."""
+    """Similarity function of two vectors: a name of `SIMILARITIES`."""
     modules: tuple[EmbeddingModule, ...]
-    """What makes the vector of the hidden states, in order; all of it is in the graph."""
+    """Modules that make the vector of the hidden states, in order; all of them are in the graph."""
     prompts: dict[str, str] = field(default_factory=dict)
     """Beginnings of texts by the name of their use, for example `query`."""
     default_prompt: str | None = field(default=None, metadata={OMITTED: True})
@@ -165,9 +166,10 @@ class HeadEntry:
     positive: int | None = field(default=None, metadata={OMITTED: True})
     """Column of the label that means yes: for next-sentence, that B follows A."""
     activation: str | None = field(default=None, metadata={OMITTED: True})
-    """What makes scores of the logits where that is not what the problem type says: `sigmoid`, `softmax` or `none`."""
+    """Activation that turns logits into scores, where it is not that of the problem type: `sigmoid`, `softmax` or
+    `none`."""
     embedding: Embedding | None = field(default=None, metadata={OMITTED: True})
-    """What makes and compares vectors of texts; None for a head that makes none."""
+    """Modules that make vectors of texts, and the similarity function; None for a head that makes no vectors."""
     aliases: tuple[str, ...] | None = field(default=None, metadata={OMITTED: True})
     """Names by which the portable graph gives it to other runtimes too: one for the whole output, or one for each
     column of its last axis, without that axis; None where it has none. No variant lists them among its outputs."""
@@ -218,7 +220,7 @@ class Requires:
     dtypes: tuple[str, ...]
     """Element types that are stored or computed in, but for the integers and truth values that serve shapes."""
     precision: str
-    """How products are computed: fp32, fp16, bf16, int8-dynamic, int8-static (unsigned activations),
+    """Precision of matrix products: fp32, fp16, bf16, int8-dynamic, int8-static (unsigned activations),
     int8-static-symmetric, int8-weight-only or int4-weight-only."""
     isa: str | None = None
     """The CPU instruction set it was made for; None where any will do."""
@@ -240,7 +242,7 @@ class Variant:
     kind: str
     """`portable` (every position decoded, opens anywhere) or `serving` (has the input `masked_positions`)."""
     recipe: str
-    """How its weights are stored: `fp32`, `int8-dynamic`, …"""
+    """Storage of its weights, by the name of the recipe: `fp32`, `int8-dynamic`, …"""
     requires: Requires
     """Requirements on a provider."""
     outputs: tuple[str, ...]
@@ -280,7 +282,7 @@ class Manifest:
     heads: dict[str, HeadEntry]
     """The heads present, by name: `mlm`, `nsp`, `pooler`, or what a later version adds."""
     pooling: Pooling | None = None
-    """How one vector is made of a text's; None where the checkpoint does not say."""
+    """Pooling that makes one vector of a text's hidden states; None where the checkpoint does not say."""
     max_length: int
     """Longest input, in tokens, special tokens included."""
     lowercase: bool | None

@@ -38,12 +38,12 @@ LONGEST_ANSWER = 400
 LOGIN = "give a token that may write there, as HF_TOKEN, by hf auth login, or with --token"
 UNAUTHORISED = frozenset({401, 403})
 CONFLICT = frozenset({409, 412})
-"""What the Hub answers where its repository is not as the commit was told."""
+"""HTTP statuses of the Hub where the repository is not in the state that the commit expects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """What was pushed, and where it is."""
+    """Result of a push: the repository, its commit, and the files sent and removed."""
 
     repository: str
     """`owner/name`."""
@@ -60,7 +60,7 @@ class Pushed:
     files: int
     """Number of files of the bundle, its manifest and card included."""
     sent: tuple[str, ...]
-    """Those that the repository lacked, or had otherwise."""
+    """Files that the repository lacked, or had with other content."""
     sent_bytes: int
     """Their size."""
     removed: tuple[str, ...]

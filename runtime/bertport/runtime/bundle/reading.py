@@ -24,9 +24,9 @@ class Stored:
     """A manifest as it was read."""
 
     manifest: Manifest
-    """What it says, in the shape of format 2."""
+    """Its content, in the shape of format 2."""
     digest: str
-    """What stands for all of it: see `bertport.runtime.bundle.digest`."""
+    """Digest of the whole manifest: see `bertport.runtime.bundle.digest`."""
     format_version: int
     """The format it is stored in."""
 

@@ -31,7 +31,7 @@ __all__ = [
 
 CPU = "cpu"
 BF16 = "bf16"
-"""What manifests call products of bfloat16."""
+"""Precision of matrix products in bfloat16, as manifests name it."""
 
 
 def suits(requires: Requires, provider: str | Provider) -> bool:

@@ -29,9 +29,9 @@ __all__ = [
 LONGEST = 100
 """Bytes of a bundle's name that are repeated in others: a file system may bound names to 143, most do to 255."""
 NEW = "new"
-"""What is being made in a workspace."""
+"""Name, in a workspace, of the directory that is being written."""
 OLD = "old"
-"""What it replaces, on its way out."""
+"""Name, in a workspace, of the directory that was replaced, until it is removed."""
 
 
 def real(target: Path) -> Path:

@@ -39,9 +39,9 @@ class LabelledMetric:
     difference: tuple[float, float, float] | None
     """The variant's minus fp32's with the ends of its paired 95% interval."""
     bound: float | None
-    """By how much it may drop at most; None where it was not judged."""
+    """Largest drop that is allowed; None where it was not judged."""
     verdict: str | None
-    """What the interval says of the bound: `held`, `broken` or `undecided`."""
+    """Verdict of the interval on the bound: `held`, `broken` or `undecided`."""
 
     def cells(self) -> tuple[str, ...]:
         """Return the row of a table with the headings `HEADINGS`."""

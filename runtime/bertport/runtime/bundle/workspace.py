@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Workspace", "explained", "refuse_leaving"]
 
 ADVICE = "work on a copy of the bundle that you may change"
-"""What to do where a bundle cannot be written for another reason than a full disk."""
+"""Advice where a bundle cannot be written for another reason than a full disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Workspace:
 
     @property
     def directory(self) -> Path:
-        """Where to put files."""
+        """Directory to put files in."""
         return self.working.path / NEW
 
     def reserve(self, path: str) -> str:

@@ -38,7 +38,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """What a directory is, by which one that may be replaced is known."""
+    """Kind of a directory, and the files that identify one: only a directory of the same kind may be replaced."""
 
     name: str
     """Name in messages, with its article."""

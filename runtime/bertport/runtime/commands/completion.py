@@ -1,4 +1,4 @@
-"""What a shell completes where the values of an option or argument are known: directories and names."""
+"""Shell completion for options and arguments whose values are known: directories and names."""
 
 from __future__ import annotations
 

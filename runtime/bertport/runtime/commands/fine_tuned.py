@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["answer", "classify", "embed", "rank", "tag"]
 
 VECTOR_FILES = (".npy", ".json")
-"""How the name of a file of vectors ends."""
+"""Suffixes of the names of files of vectors."""
 
 
 @click.command(name="classify")

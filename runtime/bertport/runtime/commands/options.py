@@ -50,7 +50,7 @@ MEMORY = (
 )
 REVISION = "Branch, tag or commit of a Hub repository.  [default: its main branch]"
 TOKEN_HELP = "Token of the Hub for a private repository; better as HF_TOKEN.  [default: the one of its login]"  # noqa: S105 — a sentence, no password
-"""What `--help` says of these, here and of the server."""
+"""Help texts of options, from `PROVIDER` on; the server shares them."""
 LOW_MEMORY = "Hold less memory from the start on, for some more time until the first answer; answers are the same."
 
 
@@ -83,7 +83,7 @@ truncation = click.option("--truncation", is_flag=True, help="Cut texts that are
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """Which bundle to load and where to run it, as the options say."""
+    """Bundle to load and where to run it, as the options say."""
 
     path: str | None
     """Directory of the bundle; None for the embedded default."""
@@ -100,7 +100,7 @@ class Chosen:
     allow_fallback: bool
     """Whether the CPU may take the provider's place."""
     memory: str | None
-    """What the process may hold in memory; None for no bound."""
+    """Bound on the memory that the process holds, for example `512M`; None for no bound."""
     low_memory: bool
     """Whether less memory is held for some more time."""
     digest: str | None
@@ -108,7 +108,7 @@ class Chosen:
     revision: str | None
     """Branch, tag or commit of a Hub repository; None for its main branch."""
     token: str | None
-    """What a private repository of the Hub asks for; None for the one that huggingface_hub finds."""
+    """Access token for a private repository of the Hub; None for the one that huggingface_hub finds."""
 
     def load(self, *, streams: int | None = 1) -> Model:
         """Return the model that the options name; `streams` as in `bertport.runtime.load`."""

@@ -18,7 +18,7 @@ EVERY = 0.1
 WIDTH = 24
 """Columns of a bar."""
 ENOUGH_PERCENT, ENOUGH_SECONDS = 1.0, 3.0
-"""What has to be done before the time left is more than a guess."""
+"""Least progress, in percent and in seconds, before the time left is more than a guess."""
 
 
 class Progress:

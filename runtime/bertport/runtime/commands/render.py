@@ -41,11 +41,11 @@ __all__ = [
 ]
 
 SHOWN = 4
-"""How many numbers of a vector are printed."""
+"""Number of a vector's leading values that are printed."""
 MOST_COLUMNS = 100
-"""How many labels of a head are listed: a checkpoint may have a million."""
+"""Most labels of a head that are listed: a checkpoint may have a million."""
 GAP = "  "
-"""What stands between columns."""
+"""Separator of columns."""
 NARROWEST = 16
 """Columns of a terminal that must be left for the last column of a table, or its lines are not parted."""
 LONGEST_TITLE = 40

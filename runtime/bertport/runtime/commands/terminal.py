@@ -1,4 +1,4 @@
-"""What a terminal shows of a text: how many columns it has, how many a text takes, and where a line is parted."""
+"""Layout of text in a terminal: the terminal's width and a text's, in columns, and line breaks."""
 
 from __future__ import annotations
 

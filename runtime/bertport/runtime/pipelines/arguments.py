@@ -1,4 +1,4 @@
-"""What transformers' `pipeline` takes beside task and model: to the arguments of `load`, or to a refusal."""
+"""Arguments of transformers' `pipeline` beside task and model: translated to arguments of `load`, or refused."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Pipeline:
         self.model = model
         """The bundle's model, whose methods answer without transformers' shapes."""
         self.task = row.name
-        """What transformers calls the task."""
+        """Name of the task in transformers."""
         self._row = row
         self._given = self._known(given)
         self._batch_size = whole_number("batch_size", batch_size, 1)

@@ -168,9 +168,9 @@ class Row:
     """One row: a pipeline."""
 
     name: str
-    """What transformers calls the task."""
+    """Name of the task in transformers."""
     task: str
-    """What bertport calls it."""
+    """Name of the task in bertport."""
     aliases: tuple[str, ...] = ()
     """Other names by which it is asked for."""
     inputs: Callable[[tuple[object, ...], dict[str, Any]], Any] = _inputs
@@ -288,7 +288,8 @@ USUAL = (
     "next-sentence",
     "feature-extraction",
 )
-"""What a bundle was made for, the first of these that it can do: training for a task comes after pretraining."""
+"""Names of pipelines by precedence: a bundle's is the first that it can do, as training for a task comes after
+pretraining."""
 
 
 def row_of(task: object) -> Row:

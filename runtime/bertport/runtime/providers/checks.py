@@ -39,9 +39,9 @@ ADVICE = (
     ("libnvinfer", "install tensorrt-cu13 of the major version that the library's name ends in"),
     ("libnvonnxparser", "install tensorrt-cu13 of the major version that the library's name ends in"),
 )
-"""What brings a library that no extra does, by the beginning of its name; the first that fits."""
+"""Advice on missing libraries that no extra brings, by the prefix of the library's name; the first match counts."""
 CUDA = "libcu"
-"""How the names of the libraries begin that the extra `gpu` brings."""
+"""Prefix of the names of the libraries that the extra `gpu` brings."""
 
 
 def obstacle(provider: Provider, precision: str = "fp32") -> str | None:

@@ -8,9 +8,9 @@ from pathlib import Path
 __all__ = ["any_gpu", "intel_cpu", "rtx_gpu"]
 
 DRM = Path("/sys/class/drm")
-"""Where Linux lists graphics cards, and ONNX Runtime looks for them."""
+"""Directory in which Linux lists graphics cards; ONNX Runtime looks for them there."""
 DISPLAY = "0x03"
-"""How the class of a display controller begins, by PCI's numbers."""
+"""Prefix of the PCI class code of display controllers."""
 RTX = frozenset({"8.6", "8.9"})
 RTX_FROM = 12
 """The compute capabilities that TensorRT for RTX takes: these, and all of this major version and later ones."""

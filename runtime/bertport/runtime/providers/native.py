@@ -88,7 +88,7 @@ class Driver:
     """NVIDIA driver, found without any CUDA package."""
 
     problem: str | None
-    """Why no GPU can be used; None when one can."""
+    """Reason why no GPU can be used; None when one can."""
     cuda: str | None = None
     """The newest CUDA that the driver runs, for example `13.0`."""
     devices: tuple[Device, ...] = ()

@@ -25,7 +25,7 @@ SOURCES = {
     "openvino": "https://docs.openvino.ai/2025/openvino-workflow/running-inference/inference-devices-and-modes/cpu-device.html",
     "webgpu": "https://onnxruntime.ai/docs/execution-providers/WebGPU-ExecutionProvider.html",
 }
-"""Where each provider's options are described. The names are those that the provider's library holds (onnxruntime-gpu
+"""Documentation of each provider's options. The names are those that the provider's library holds (onnxruntime-gpu
 1.31.1), which tests/runtime/test_wheels.py looks up in the wheels."""
 
 CUDA = frozenset(
@@ -62,7 +62,7 @@ IGNORED = {
     "precision": "OpenVINO's plugin leaves it alone without a word; the variant says what is computed in, fp32 or bf16",
     "num_of_threads": "OpenVINO's plugin leaves it alone without a word; threads are set by threads= (--threads)",
 }
-"""What to say of options that were OpenVINO's before it was a plugin."""
+"""Advice on options of the OpenVINO provider that its plugin ignores, by option."""
 JSON = frozenset({"load_config"})
 """Options whose value is a JSON object, which is merged with that of the row."""
 MOST_LEVELS = 8

@@ -43,7 +43,7 @@ class Plugin:
     devices: Mapping[str, str] = field(default_factory=dict)
     """Metadata of the devices that the row is for, by ONNX Runtime's keys; empty where all are."""
     takes: str
-    """What it runs on, as an error says it where it lists no device."""
+    """Hardware that it runs on, for the error where it lists no device."""
     brings: Callable[[], str | None] = lambda: None
     """Returns what it would do on this machine, asked without it; None where it has nothing to run on."""
     capabilities: Mapping[str, str] = field(default_factory=dict)
@@ -88,14 +88,14 @@ class Provider:
     auto: bool
     """Whether `auto` tries it, in the order of the table."""
     recipes: tuple[str, ...] = ()
-    """Which variants it takes where no variant is named, by the beginning of their recipe, best first.
+    """Prefixes of the recipes of the variants that it takes where no variant is named, best first.
     Empty for the bundle's default first."""
     batch_tokens: int
     """Most tokens in a batch, padding included."""
     batch_rows: int = MAX_WINDOW
     """Most inputs in a batch."""
     overhead_tokens: int
-    """What a run costs beside its tokens, in tokens: as much padding is taken to save a run."""
+    """Fixed cost of a run, in tokens: as much padding is accepted to save a run."""
     on_cpu: bool = False
     """Whether it computes on the CPU, whose instruction set then decides what is right and fast."""
     splits_cores: bool = False
@@ -116,7 +116,8 @@ class Provider:
     nvidia: bool = False
     """Whether it needs an NVIDIA GPU, and libraries that come as Python packages which ONNX Runtime is to look into."""
     device: str | None = None
-    """Where inputs and outputs are bound, by ONNX Runtime's name; None where they are handed over as they are."""
+    """Device to which inputs and outputs are bound, by ONNX Runtime's name; None where arrays are passed without
+    binding."""
     beside: tuple[str, ...] = ()
     """Short names of the providers that take what it leaves, before the CPU; they may compute no more than the CPU."""
     operator_domains: frozenset[str] = frozenset({"ai.onnx"})
@@ -124,7 +125,7 @@ class Provider:
     dtypes: frozenset[str]
     """Element types that it stores and computes in, but for those that serve shapes."""
     precisions: frozenset[str]
-    """How products may be computed, as manifests call it: those it is right and not slower with."""
+    """Precisions of matrix products, as manifests name them, that it computes correctly and without loss of speed."""
     shapes_cost: bool = False
     """Whether it prepares for shapes: what it is opened for is then made from the bundle's length buckets."""
     least_positions: int = 0

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["VARIABLE", "silence", "state", "turn_off"]
 
 VARIABLE = "ORT_DISABLE_TELEMETRY"
-"""What ONNX Runtime reads, once, when it is imported."""
+"""Environment variable that ONNX Runtime reads once, when it is imported."""
 DISABLING = frozenset({"1", "true", "yes", "on"})
 """The values that turn telemetry off; with any other it runs (ONNX Runtime 1.32)."""
 

@@ -39,7 +39,7 @@ EVERY = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """Where an engine is kept, and the options that lead ONNX Runtime there."""
+    """Directory of an engine, and the options that make ONNX Runtime use it."""
 
     directory: Path
     """Holds the engine and the timing cache."""

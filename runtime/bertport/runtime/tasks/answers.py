@@ -112,7 +112,7 @@ class Answer(TypedDict):
 
 
 class ZeroShot(TypedDict):
-    """How well labels fit a text, in the fields of transformers' zero-shot-classification pipeline."""
+    """Scores of candidate labels for a text, in the fields of transformers' zero-shot-classification pipeline."""
 
     sequence: str
     """The text."""
@@ -123,7 +123,7 @@ class ZeroShot(TypedDict):
 
 
 class Choice(TypedDict):
-    """Which of several texts goes best with another."""
+    """The likeliest of several choices for a prompt."""
 
     label: int
     """The likeliest choice, counted from 0."""
@@ -141,6 +141,6 @@ class RankedText(TypedDict):
     corpus_id: int
     """Its place in the list given, counted from 0."""
     score: float
-    """How well it fits the query."""
+    """Score of its relevance to the query."""
     text: NotRequired[str]
     """The document, where documents are asked for."""

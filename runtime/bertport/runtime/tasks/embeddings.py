@@ -34,7 +34,7 @@ class Shared:
     """Parameters of every task that makes vectors of texts."""
 
     prompt: str | None = None
-    """What each text begins with; None for the prompt that `prompt_name` names, or the model's default."""
+    """Prompt that each text is prefixed with; None for the one that `prompt_name` names, or the model's default."""
     prompt_name: str | None = None
     """Name of one of the model's prompts."""
     truncate_dim: int | None = None

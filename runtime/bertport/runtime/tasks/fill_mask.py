@@ -43,7 +43,7 @@ class Options:
     """Parameters of fill-mask."""
 
     top_k: int | None = DEFAULT_TOP_K
-    """How many answers per mask; None is the default too, as in transformers."""
+    """Number of answers per mask; None is the default too, as in transformers."""
     targets: str | Sequence[str] | TargetIds | None = None
     """Only these words compete; their scores stay those of the full vocabulary."""
     truncation: bool = False

@@ -77,7 +77,7 @@ ACTIVATIONS: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
     "sigmoid": sigmoid,
     "none": lambda logits: logits,
 }
-"""What makes scores of logits, by the names that transformers has for it."""
+"""Activations, which turn logits into scores, by the names that transformers has for them."""
 
 
 def activation_named(name: object) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:

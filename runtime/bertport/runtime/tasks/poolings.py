@@ -22,7 +22,7 @@ class Pooling:
     name: str
     """Word that users write."""
     meaning: str
-    """What it gives, for help texts."""
+    """Description of the vector it returns, for help texts."""
     head: str | None = None
     """The head whose output it is; None where it is made of the hidden states."""
     note: str | None = None

@@ -44,7 +44,7 @@ class Options:
     """Parameters of question-answering."""
 
     top_k: int = 1
-    """How many answers, best first, 100 at most; there may be fewer."""
+    """Number of answers, best first, 100 at most; there may be fewer."""
     max_answer_len: int = 15
     """Most tokens of an answer."""
     max_seq_len: int | None = None

@@ -80,17 +80,17 @@ NO_POSITIONS = np.zeros(0, dtype=np.int64)
 INPUTS_A_STEP = 256
 """Inputs that are prepared without a break: each takes microseconds."""
 ROW_WEIGHT = 64
-"""What a row of a compound input costs beside its characters, in characters."""
+"""Fixed cost of a row of a compound input, in characters."""
 POOLED_FEATURES = 'export a model of sentence-transformers, or ask for features with a pooling such as "mean"'
-"""What to do with a bundle that makes no vectors of texts."""
+"""Advice for a bundle without embeddings of texts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windowing:
-    """How a task takes long texts: in windows, each a row of a batch, whose answers together make one."""
+    """Windowing of a task's long texts: each window is a row of a batch, and their answers are merged into one."""
 
     windows: Windows
-    """How a text is cut."""
+    """Parameters of cutting a text."""
     merge: Callable[[list[Any]], object]
     """Makes the answer of a text of what `finish` gives for its windows, in order; also where there is but one."""
 
@@ -106,7 +106,7 @@ class Task:
     name: str
     """Name for users."""
     summary: str
-    """What it answers, for help texts."""
+    """One sentence on what it answers, for help texts."""
     options: type[Any]
     """A frozen dataclass of its parameters with their defaults; each has the field `truncation`."""
     read: Callable[[Any, Tokens, Manifest], Callable[[object], Text | Parts]]
@@ -127,15 +127,15 @@ class Task:
     spans: bool = False
     """Whether `finish` needs the characters that each token stands for."""
     windows: Callable[[Any, Tokens], Windowing | None] = lambda *_: None
-    """How a text becomes windows under the options given; None where it is one row, of the length that the model
-    takes."""
+    """Returns the windowing of long texts under the options given; None where a text is one row, no longer than the
+    model takes."""
     top_k: Callable[[Any], int | None] = lambda _: None
     """The k of the k likeliest classes that `finish` needs under the options given; None where it needs the whole
     output."""
     note: Callable[[Any], str | None] = lambda _: None
     """A note for the caller on the options given; None where there is none."""
     instead: str = "use a bundle that has it"
-    """What to do with a bundle that lacks the head."""
+    """Advice for a bundle that lacks the head."""
 
     @property
     def usual_head(self) -> str | None:
@@ -364,11 +364,11 @@ class Call:
     output: str
     """The graph output needed."""
     read: Callable[[object], Text | Parts]
-    """What reads an input; InputTextError for one that the task cannot take."""
+    """Reads an input; raises InputTextError for one that the task cannot take."""
     finish: Callable[[Any, Encoded], object]
-    """What makes the answer of a row."""
+    """Makes the answer of a row from the graph's output."""
     windowing: Windowing | None = None
-    """How a text becomes windows; None where it is one row."""
+    """Windowing of long texts; None where a text is one row."""
     segments: int
     """Segments that the model knows: rows of its token type embedding, or the one of a model without."""
     top_k: int | None = None

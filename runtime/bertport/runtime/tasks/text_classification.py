@@ -36,7 +36,8 @@ class Options:
     top_k: int | Literal["best"] | None = BEST
     """`best`: the best label; a number: a list of so many labels, best first; None: a list of all, best first."""
     function_to_apply: str | None = None
-    """What makes scores of the logits: `softmax`, `sigmoid` or `none`; None for what the head's problem type says."""
+    """Activation that turns logits into scores: `softmax`, `sigmoid` or `none`; None for that of the head's problem
+    type."""
     truncation: bool = False
     """Cut a text that is too long, of a pair the longer one, instead of refusing it."""
 

@@ -32,11 +32,11 @@ class Options:
     """Parameters of text-ranking."""
 
     top_k: int | None = None
-    """How many documents are given, best first; None for all."""
+    """Number of documents returned, best first; None for all."""
     return_documents: bool = False
-    """Give the text of each document too."""
+    """Return the text of each document too."""
     function_to_apply: str | None = None
-    """What makes a score of the logit: `sigmoid` or `none`; None for what the bundle states, or else sigmoid."""
+    """Activation that turns the logit into a score: `sigmoid` or `none`; None for the bundle's own, or else sigmoid."""
     truncation: bool = False
     """Cut the longer of a query and a document that are too long together instead of refusing them."""
 

@@ -53,7 +53,7 @@ class Options:
     is_split_into_words: bool = False
     """Whether an input is a list of words, not a text; `{"words": […]}` always is."""
     delimiter: str = " "
-    """What stands between two words in the text that `start` and `end` count characters of."""
+    """Separator of the words in the text whose characters `start` and `end` count."""
     stride: int | None = None
     """Read a text that is too long in windows that have so many tokens in common, for entities; None refuses it."""
     truncation: bool = False

@@ -46,8 +46,8 @@ SIMILARITY_FUNCTIONS: dict[str, Callable[[Vectors, Vectors], Vectors]] = {
     "euclidean": _euclidean,
     "manhattan": _manhattan,
 }
-"""What compares each vector of `[n, dimension]` with each of `[m, dimension]`, to float32 `[n, m]`, by the names that a
-manifest may state: the larger, the more alike."""
+"""Similarity functions by the names that a manifest may state: from vectors `[n, dimension]` and `[m, dimension]` to
+float32 `[n, m]`; the larger, the more alike."""
 
 
 def _units(vectors: Vectors) -> Vectors:

@@ -48,7 +48,7 @@ CHARACTERS_PER_TOKEN = 8
 MOST_USUAL = 65_536
 """Characters that are not usual for any model, whatever its manifest says of its length."""
 TEXT_WEIGHT = 64
-"""What a text costs beside its characters, in characters."""
+"""Fixed cost of a text, in characters."""
 FIRST = 128
 """Characters that are read at once where only the first token is asked for."""
 CHECKED = 1 << 20
@@ -75,7 +75,7 @@ class Encoded:
     text: Text = ""
     """The input; of a window, the whole input that it was cut from."""
     cut: tuple[int, int] = (0, 0)
-    """Where the text that is cut into windows has its tokens: the first, and the one behind the last."""
+    """Range of the tokens of the text that is cut into windows: the first, and the one behind the last."""
     words: NDArray[np.int64] = field(default_factory=lambda: NO_WORDS)
     """Number of the word that each of these tokens is of, counted through the whole text; empty without windows."""
 

@@ -42,12 +42,13 @@ OF_SPACES = frozenset({" {2,}", r"\s{2,}|[\n\r\t]"})
 WORDWISE = frozenset({"BertPreTokenizer", "ByteLevel", "Metaspace", "Punctuation", "WhitespaceSplit"})
 """Pre-tokenizers that split at a gap, or whose words are split there by the others."""
 SPLITTING = frozenset({"BertPreTokenizer", "ByteLevel", "Metaspace", "WhitespaceSplit"})
-"""Those of `WORDWISE` that split at a gap."""
+"""Pre-tokenizers of `WORDWISE` that split at a gap themselves."""
 WHITE = (
     "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
 )
-"""What separates words: Unicode's white space, without the four controls that `str.isspace` takes for some."""
+"""Characters that separate words: Unicode's white space, without the four control characters that `str.isspace`
+accepts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ class Rules:
     added: frozenset[str]
     """Texts of the added tokens."""
     plain: frozenset[str]
-    """Those of them that are found by their text alone, whatever stands beside it."""
+    """Added tokens that match by their text alone, whatever stands beside it."""
     longest_word: int
     """Characters of the longest word that the model looks up; longer ones are its unknown token."""
     unknown: int
@@ -135,7 +136,7 @@ class Reader:
         """Number of the word that each token of the last `read` is of, counted through the text, where spans are asked
         for."""
         self.at = 0
-        """Where the text that was not read begins."""
+        """Index of the first character of the text that is not yet read."""
         self.done = False
         """Whether every token was read."""
         self._rules = rules

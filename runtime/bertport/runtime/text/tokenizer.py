@@ -34,7 +34,7 @@ TOKENIZER = "tokenizer.json"
 SETTINGS = ("special_tokens_map.json", "tokenizer_config.json")
 """Files that name the special tokens, as far as a bundle has them; the later one rules."""
 TOKENIZER_FILES = (TOKENIZER, *SETTINGS)
-"""What is read here, and so has to be as it was exported."""
+"""Files of the tokenizer that are read here, and so must be as they were exported."""
 
 BEGINNING = 1024
 """Ids among which a token is looked for first."""
@@ -43,7 +43,7 @@ UNKNOWN = ("[UNK]", "<unk>")
 """Names of the unknown token where neither the settings nor the model of the tokenizer state it."""
 
 CUT = "\ufffd"
-"""What bytes are written as that are no whole character."""
+"""Replacement character: decoded in place of bytes that are not a whole character."""
 
 CLEAN_UP = {
     " .": ".",
@@ -57,7 +57,7 @@ CLEAN_UP = {
     " 've": "'ve",
     " 're": "'re",
 }
-"""What transformers rewrites in decoded text, in this order, when `clean_up_tokenization_spaces` is set."""
+"""Replacements that transformers makes in decoded text, in this order, when `clean_up_tokenization_spaces` is set."""
 
 
 class Pieces:
@@ -442,7 +442,8 @@ EXPECTED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "padding_side": ("'left' or 'right'", lambda value: value in ("left", "right")),
     "clean_up_tokenization_spaces": ("true or false", lambda value: isinstance(value, bool)),
 }
-"""What is read of the settings: what each may be where it is given."""
+"""Settings that are read: the expected value, for the error message, and its check; a missing or null setting
+passes."""
 
 
 def _content(config: Mapping[str, Any], key: str, default: str) -> str | None:

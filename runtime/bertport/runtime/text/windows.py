@@ -31,18 +31,18 @@ WINDOWS_A_STEP = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
-    """How inputs are cut into windows: single texts, or one text of each pair, whose other text is in every window."""
+    """Windows that an input is cut into: a single text, or one text of a pair, whose other text is in every window."""
 
     length: int
     """Most tokens in a window, special ones included."""
     stride: int
     """Tokens that neighbours have in common."""
     cut: int = 0
-    """Which text of a pair is cut: 0 or 1."""
+    """Index of the text of a pair that is cut: 0 or 1."""
     first: bool = False
     """Whether only the window is kept that truncation would leave."""
     named: str | None = None
-    """What the text that is cut is called in an error, where it has to have tokens; None where it may have none."""
+    """Name, in errors, of the text that is cut, where it must have tokens; None where it may have none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

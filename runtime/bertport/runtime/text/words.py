@@ -27,7 +27,7 @@ class Words(str):
     words: tuple[str, ...]
     """The words."""
     starts: tuple[int, ...]
-    """Where each word begins in the text."""
+    """Index in the text of the first character of each word."""
 
     def __new__(cls, words: Sequence[str], delimiter: str = " ") -> Self:
         """Join words to a text."""
