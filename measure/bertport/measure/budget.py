@@ -48,14 +48,14 @@ __all__ = [
 ]
 
 Outcome = Literal["held", "broken", "undecided"]
-"""What a figure's interval says of a bound."""
+"""Verdict of a figure's interval on a bound."""
 HELD: Outcome = "held"
 BROKEN: Outcome = "broken"
 UNDECIDED: Outcome = "undecided"
 NORMAL = 1.959964
 """Standard errors that such an interval reaches to either side, of a normal distribution."""
 FIRST_LOOK = math.log(0.0005) / math.log(0.025)
-"""How much longer an interval of 99.9% is."""
+"""Ratio of the length of a 99.9% interval to that of a 95% one, at most: that of exact intervals of few hits."""
 FEW = 30
 """Texts below which an interval without width proves nothing."""
 ABOUT = 1.02
@@ -65,9 +65,9 @@ MOST = 1_000_000
 
 
 NO_BUDGET = "none"
-"""What users write for no budget."""
+"""Word that users write for no budget."""
 DROP = ".drop"
-"""What stands behind a metric in the name of the bound on its drop."""
+"""Suffix that makes a metric's name that of the bound on its drop."""
 DROPS = tuple(name for name, metric in METRICS.items() if metric.higher_is_better)
 """Metrics whose drop can be bounded."""
 

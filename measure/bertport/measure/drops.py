@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["broken_drops", "drop_limit", "drop_of", "judge_drop", "judge_drops", "share_left"]
 
 LABELLED = "labelled"
-"""Where the limit of a drop has its figure: not among those of a head."""
+"""First part of the path of a drop's figure, which is not among the figures of a head."""
 
 
 def drop_limit(metric: str) -> Limit:

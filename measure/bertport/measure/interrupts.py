@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["InterruptionError", "OutOfMemoryError", "explained", "stoppable"]
 
 SIGNS = ("bad_alloc", "Failed to allocate memory")
-"""What ONNX Runtime's messages say when memory ran out."""
+"""Substrings of ONNX Runtime's messages for memory that ran out."""
 
 
 class InterruptionError(BertportError):

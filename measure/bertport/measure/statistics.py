@@ -1,4 +1,4 @@
-"""How sure a figure is: percentile bootstrap over clusters, and paired tests of differences.
+"""Uncertainty of figures: percentile bootstrap over clusters, and paired tests of differences.
 
 Positions in one text are not independent, so whole texts are resampled (the cluster bootstrap: Field and Welsh
 2007, "Bootstrapping clustered data"). Intervals are percentile intervals (Efron and Tibshirani 1993, chapter 13).
@@ -58,7 +58,7 @@ _BLOCK = 2_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How intervals are made; the same settings and data give the same interval."""
+    """Settings of intervals; the same settings and data give the same interval."""
 
     seed: int = 0
     """Seed of the resamples."""

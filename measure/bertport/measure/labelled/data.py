@@ -57,7 +57,7 @@ class Columns:
     label: str | None = None
     """The label or labels, a regression's number, or the number of the right choice."""
     score: str | None = None
-    """How alike two texts are."""
+    """Similarity of the two texts."""
     tokens: str | None = None
     """The words of a text."""
     tags: str | None = None
@@ -92,9 +92,9 @@ class Example:
     """One example."""
 
     inputs: Any
-    """What `Model.predict` takes as one input of the task; of similarity the two texts, of retrieval the query."""
+    """One input of the task, as `Model.predict` takes it; of similarity the two texts, of retrieval the query."""
     truth: Any
-    """What is right, as the kind has it (`bertport.measure.labelled.kinds`)."""
+    """Ground truth, in the form of the kind (`bertport.measure.labelled.kinds`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,7 @@ class LabelledData:
     labels: tuple[str, ...] | None
     """The head's labels, one per column; None where the truth is not made of labels."""
     label_form: str | None
-    """How the file writes labels: names, ids, truth values; None where the truth is not made of labels."""
+    """Form of the labels in the file: names, ids, truth values; None where the truth is not made of labels."""
     columns: Mapping[str, str]
     """The file's column for each thing that was read."""
     truths: Sequence[Any]

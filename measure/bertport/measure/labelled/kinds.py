@@ -46,11 +46,11 @@ TAGS = "tags"
 SPANS = "spans"
 """A part of a context; the truth is the texts of the answers that count as right."""
 CHOICE = "choice"
-"""One of several texts; the truth is its number, counted from 0."""
+"""Choice of one of several texts; the truth is its number, counted from 0."""
 RANKING = "ranking"
 """Documents in order; the truth is the relevance of each."""
 SIMILARITY = "similarity"
-"""How alike two texts are; the truth is a number."""
+"""Similarity of two texts; the truth is a number."""
 RETRIEVAL = "retrieval"
 """A query's texts out of all of the data's; the truth is the numbers of those texts, in order of their occurrence."""
 COLUMNS = {
@@ -70,7 +70,7 @@ COLUMNS = {
     "relevance": ("relevance",),
     "positives": ("positives",),
 }
-"""What a task calls the values that it needs, each with the columns that are taken where none is named."""
+"""Default columns, in order of preference, of each value that tasks need, by the value's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Kind:
     """One row: a kind of labelled data."""
 
     name: str
-    """What it is called."""
+    """Name of the kind."""
     needs: tuple[str, ...]
     """Names of `COLUMNS` that its data must have."""
     may: tuple[str, ...] = ()

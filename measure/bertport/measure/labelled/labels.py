@@ -26,9 +26,9 @@ __all__ = [
 ]
 
 NAMES, IDS, BOOLEANS, DEFAULT_NAMES = "names", "ids", "truth values", "names of the form LABEL_0"
-"""How a file writes labels."""
+"""Forms in which a file writes labels."""
 DEFAULT_NAME = re.compile(r"LABEL_(\d{1,9})")
-"""What transformers calls a label that has no name."""
+"""Pattern of the names that transformers gives to labels without a name."""
 DECIMAL = re.compile(r"\d{1,9}")
 """A label's number in a file whose values are text."""
 PREFIXES = ("B", "I", "E", "S")
@@ -39,10 +39,10 @@ SHOWN = 200
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How the labels of a file are read."""
+    """Reading of a file's labels: their form, and the label of each value."""
 
     form: str
-    """How the file writes them: `NAMES`, `IDS`, `BOOLEANS` or `DEFAULT_NAMES`."""
+    """Form of the labels in the file: `NAMES`, `IDS`, `BOOLEANS` or `DEFAULT_NAMES`."""
     labels: tuple[str, ...]
     """The label behind each value, in the order of the values."""
 

@@ -51,7 +51,7 @@ __all__ = [
 BINS = 15
 """Bins of confidence for the calibration error (Guo et al. 2017)."""
 PACKAGES = {"sklearn": "scikit-learn", "scipy": "scipy"}
-"""What measuring needs beside the base installation: modules with their packages."""
+"""Packages that measuring needs beside the base installation, by the module that they install."""
 
 
 def require_packages(what: str) -> None:
@@ -101,7 +101,7 @@ class Metric:
     right: Callable[[Judged], NDArray[np.bool_]] | None = None
     """Returns which examples are right, `[examples]`, of a metric that is their share; None of others."""
     undefined: str = ""
-    """Why it may not be defined, as the end of a sentence."""
+    """Reason why it may not be defined, as the end of a sentence."""
 
 
 def _mean_of(values: Floats) -> Sums:
@@ -335,7 +335,7 @@ class _Ranks:
     order: NDArray[np.int64]
     """The examples in the order of their numbers, `[examples]`."""
     starts: NDArray[np.int64]
-    """Where each different number starts in that order."""
+    """Index in that order of the first example of each distinct number."""
     group: NDArray[np.int64]
     """The different number, counted from the least, of each example, `[examples]`."""
 

@@ -41,7 +41,7 @@ COLUMN_HELP = {
     "relevance": "the relevance of each document",
     "positives": "the texts that a query should lead to",
 }
-"""What a column holds, by the names of `bertport.measure.labelled.data.Columns`."""
+"""Descriptions of the columns, by the names of `bertport.measure.labelled.data.Columns`."""
 TASKS_HELP = (
     "text-classification, token-classification, question-answering, multiple-choice, text-ranking or "
     "sentence-similarity"

@@ -53,7 +53,7 @@ NONE = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictions:
-    """What a variant answers to labelled data: of each example only what metrics need."""
+    """Predictions of a variant on labelled data: of each example only what metrics need."""
 
     task: str
     """The task."""
@@ -62,9 +62,9 @@ class Predictions:
     variant: str
     """The bundle's variant."""
     fingerprint: str
-    """That of the data."""
+    """Fingerprint of the data."""
     values: Any
-    """What is taken for right, one per example, to be compared with the truth: of classification and choice an array of
+    """Predicted values, one per example, to be compared with the truth: of classification and choice an array of
     columns (int64), of several labels one of truth values `[examples, labels]`, of numbers one of float64; of the
     others a list: tuples of tags, texts of answers, orders of documents (arrays of their numbers, best first; of
     retrieval the first ten)."""
@@ -85,7 +85,7 @@ class Predictions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asking:
-    """How a kind of data is asked for, and what is kept of the answers."""
+    """Call of the model for one kind of data of a task, and what is kept of the answers."""
 
     call: Callable[[Model, LabelledData, bool], Call]
     """Returns the task as it is asked, with or without cutting long texts."""
@@ -152,7 +152,7 @@ class _Inputs:
     read: Callable[[], Iterable[Any]]
     """Returns the inputs, from the first on."""
     count: int
-    """How many there are."""
+    """Number of inputs."""
 
     def __len__(self) -> int:
         return self.count
@@ -217,9 +217,9 @@ class _TokenLabels:
     """The labels of the tokens of one window."""
 
     words: tuple[int, ...]
-    """Where each word of the text begins."""
+    """Index in the text of the first character of each word."""
     starts: NDArray[np.int64]
-    """Where each token begins, `[tokens]`, special ones left out."""
+    """Index in the text of the first character of each token, `[tokens]`, special ones left out."""
     columns: NDArray[np.int64]
     """The likeliest label of each, `[tokens]`."""
 
@@ -371,4 +371,5 @@ ASKING = {
         inputs=lambda inputs: {"source_sentence": inputs[0], "sentences": [inputs[1]]},
     ),
 }
-"""How each task's kinds of data are asked for; retrieval compares all queries with all texts and is apart."""
+"""Calls of the model by task and kind of data; retrieval is not among them, as it compares all queries with all
+texts."""

@@ -61,11 +61,11 @@ class RecordFile:
     format: str
     """`json`, `csv`, `tsv` or `parquet`."""
     compression: str
-    """One of `COMPRESSIONS`; nothing where it is not compressed."""
+    """Compression of the file: one of `COMPRESSIONS`; empty where it is not compressed."""
 
     @property
     def unit(self) -> str:
-        """What `Record.number` counts."""
+        """Unit that `Record.number` counts."""
         return "row" if self.format == "parquet" else "line"
 
     @property

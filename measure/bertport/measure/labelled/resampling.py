@@ -43,7 +43,8 @@ class Sums:
     """A metric of one variant's predictions as a function of sums over examples."""
 
     contributions: Any
-    """What each example adds, `[examples, sums]`: an array, or a sparse one of scipy where most of it is 0."""
+    """Contribution of each example to the sums, `[examples, sums]`: an array, or a sparse one of scipy where most are
+    0."""
     figure: Callable[[Floats], Floats]
     """From sums `[sums, resamples]` to figures `[resamples]`; NaN where the metric is not defined."""
     codes: Integers | None = None
@@ -115,7 +116,7 @@ class _Part:
     examples: Integers
     """An example of each cell, `[cells]`."""
     weights: Floats
-    """How often each cell is drawn, `[cells, resamples]`."""
+    """Number of times that each cell is drawn, `[cells, resamples]`."""
 
 
 def _figures(sums: Sums, part: _Part) -> Floats:

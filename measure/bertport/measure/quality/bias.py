@@ -45,9 +45,9 @@ __all__ = [
 SHIPPED = Path(__file__).parent / "resources" / "bias-templates.json"
 """The templates that ship."""
 SHIPPED_FOR_LABELS = SHIPPED.with_name("bias-templates-labels.json")
-"""Those that ship for classifiers, without a mask."""
+"""The templates that ship for classifiers, without a mask."""
 MASK, SLOT = "[MASK]", "{}"
-"""What stands in templates for the model's mask, and for a group."""
+"""Placeholders in templates for the model's mask, and for a group."""
 SHOWN = 5
 """Answers that are kept for each sentence."""
 MOST = 2000

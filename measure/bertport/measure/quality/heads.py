@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 HIDDEN = "hidden"
-"""What results call the hidden states."""
+"""Name of the hidden states in results."""
 
 
 def _tokens(reference: Logits, candidate: Logits, sample: Sample, _: HeadEntry | None) -> Floats:

@@ -27,11 +27,11 @@ TOKEN_COLUMNS = (
     *("top1", "top5", "kl", "nll_reference", "nll_candidate"),
     *("right_reference", "right_candidate", "among5_reference", "among5_candidate"),
 )
-"""What `compare_tokens` returns per masked position."""
+"""Columns that `compare_tokens` returns, per masked position."""
 PAIR_COLUMNS = ("flip", "change", "kl", "right_reference", "right_candidate", "gained", "lost")
-"""What `compare_pairs` returns per pair, or per token that is judged."""
+"""Columns that `compare_pairs` returns, per pair, or per token that is judged."""
 COSINE_COLUMNS = ("cosine",)
-"""What `cosines` returns per token."""
+"""Column that `cosines` returns, per token."""
 
 
 def log_softmax(logits: NDArray[np.floating]) -> Floats:

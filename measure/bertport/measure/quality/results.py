@@ -32,14 +32,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conventions:
-    """What measuring has to know of a model."""
+    """Properties of a model that measuring depends on."""
 
     max_length: int = 512
     """Longest input that it takes, in tokens."""
     pad: int = 0
     """Id of the padding token."""
     heads: Mapping[str, HeadEntry] = field(default_factory=dict)
-    """What its manifest says of its heads, by name."""
+    """Manifest entries of its heads, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class HeadFigures(ABC):
     @property
     @abstractmethod
     def distance(self) -> float:
-        """How far the candidate is from the reference: 0 where they answer alike."""
+        """Distance of the candidate from the reference: 0 where they answer alike."""
 
     def read(self, key: str) -> Value:
         """Return the figure of a key."""

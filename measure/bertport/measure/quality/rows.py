@@ -39,7 +39,7 @@ class Figure:
     title: str
     """Name for people."""
     form: str
-    """How it is printed."""
+    """Format specification of its value."""
     unit: str = ""
     """Unit of its count; empty for a number without one."""
 
@@ -55,7 +55,7 @@ class Column:
     heading: str
     """Heading of its column in the head's table."""
     form: str
-    """How it is printed; a percentage for a share."""
+    """Format specification of its value; a percentage for a share."""
     labelled: bool = False
     """Whether it is of the right answers, and not of the distance from the reference: where the weights know nothing
     it means nothing, and the reference has one too."""
@@ -66,7 +66,8 @@ class Column:
     meaning: str = ""
     """A sentence on it for the first table."""
     cost: str = ""
-    """What the summary says after its value, of a variant that is recommended; empty for what it does not name."""
+    """Words of the summary after its value, for a variant that is recommended; empty for a figure left out of the
+    summary."""
     more_is_better: bool | None = None
     """Which way a later report is worse; None where reports are not compared by it."""
 
@@ -84,7 +85,7 @@ class Test:
     title: str
     """Name of the metric for people."""
     form: str
-    """How the difference is printed."""
+    """Format specification of the difference."""
     unit: str
     """Unit of its count."""
     more_is_better: bool
@@ -100,7 +101,7 @@ class Moved:
     name: str
     """Its key in the results of batch invariance, where the figures of all heads stand side by side."""
     title: str = ""
-    """What a terminal calls it; empty for what it does not show."""
+    """Name in a terminal; empty for a figure that is not shown there."""
     unit: str = ""
     """Unit of its columns in a report; empty for what it does not show."""
 
@@ -112,15 +113,15 @@ class Limit:
     name: str
     """Word that users write."""
     meaning: str
-    """What it is, for people."""
+    """Name for people, for the middle of a sentence."""
     path: tuple[str, str]
-    """Where it is in a fidelity: the name of the head, and the figure's key."""
+    """Path of its figure in a fidelity: the name of the head, and the figure's key."""
     at_least: bool
     """Whether the bound is a lower one."""
     form: str
-    """How a report prints it."""
+    """Format specification of its bound."""
     fine: str
-    """How it is printed where a variant is refused for it."""
+    """Finer format specification, of its value and bound in verdicts and refusals."""
     counts: bool
     """Whether it is a share of answers that change or stay, and not a distance."""
     unit: str
@@ -158,7 +159,7 @@ class Head:
     columns: tuple[str, ...]
     """Names of the metrics that `compare` computes."""
     unrecorded: frozenset[str] = frozenset()
-    """Those of them that the sums per text in a report leave out."""
+    """Columns that the sums per text in a report leave out."""
     compare: Callable[[Logits, Logits, Sample, HeadEntry | None], Floats]
     """From the reference's and the candidate's output for a sample, and what the manifest says of the head, to rows of
     metrics. Shape of the outputs: (masked, classes) where serving graphs decode positions, or else (1, ...); of the
@@ -169,23 +170,23 @@ class Head:
     summarize: Callable[[HeadSums, Settings], HeadFigures]
     """From the sums of the metrics per text, and what was kept, to the figures of the head."""
     results: type[HeadFigures]
-    """What `summarize` returns."""
+    """Class of the figures that `summarize` returns."""
     figures: tuple[Figure, ...]
-    """What a terminal shows, in order."""
+    """Figures that a terminal shows, in order."""
     title: str
     """Title of its table in a report."""
     caption: str = ""
-    """How that table is to be read; `{positions}` and `{texts}` stand for how much was measured."""
+    """Guide to reading that table; `{positions}` and `{texts}` stand for the numbers of those that were measured."""
     meaning: str = ""
-    """What the head is and what its budget bounds, for readers who meet it in a report first."""
+    """Description of the head and of what its budget bounds, for readers who meet it in a report first."""
     reported: tuple[Column, ...]
-    """What a report shows, in order."""
+    """Columns of its table in a report, in order."""
     tests: tuple[Test, ...] = ()
     """The labelled metrics, in order."""
     moved: tuple[Moved, ...] = ()
-    """What is kept of the head's figures where batch invariance is measured."""
+    """Figures of the head that are kept where batch invariance is measured."""
     limits: tuple[Limit, ...] = ()
-    """What a budget can bound."""
+    """Figures that a budget can bound."""
 
     @property
     def key(self) -> str:

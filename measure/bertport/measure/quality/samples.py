@@ -153,9 +153,9 @@ class SampleTokenizer:
     vocabulary: Vocabulary
     """Its special and ordinary ids."""
     single: SpecialTokens
-    """What it puts around a text."""
+    """Special tokens that it puts around a single text."""
     pair: SpecialTokens
-    """What it puts around two."""
+    """Special tokens that it puts around a pair of texts."""
     segments: int | None
     """The segment of every token, where the model takes one for all; None where the tokenizer gives them."""
 
@@ -211,7 +211,7 @@ class Sample:
     text: int
     """Number of the text it is from: the bootstrap resamples texts, not samples or tokens."""
     kind: str = TEXTS
-    """One of `KINDS`."""
+    """Kind of sample: one of `KINDS`."""
     input_ids: NDArray[np.int64]
     """Token ids with special ones, after masking or replacing. Shape: (length,)"""
     token_type_ids: NDArray[np.int64]

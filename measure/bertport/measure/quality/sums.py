@@ -55,7 +55,7 @@ class HeadSums:
 
     @property
     def kept(self) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
-        """What was kept, in the order of the samples: the number of each row's text, and the rows.
+        """Kept values, in the order of the samples: the number of each row's text, and the rows.
 
         Shapes: (rows,) and (rows, …)
         """

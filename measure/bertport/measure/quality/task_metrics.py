@@ -38,11 +38,11 @@ __all__ = [
 ]
 
 CLASS_COLUMNS = ("same", "kl", "change", "lead")
-"""What `compare_classes` returns per input."""
+"""Columns that `compare_classes` returns, per input."""
 TOKEN_LABEL_COLUMNS = (*CLASS_COLUMNS, "common", "found")
-"""What is compared per token: as of an input, and in a text's first row what `compare_entities` returns."""
+"""Columns per token: those of `compare_classes`, and in a text's first row those that `compare_entities` returns."""
 SPAN_COLUMNS = ("same", "overlap", "kl_start", "kl_end", "unanswered")
-"""What `compare_spans` returns of a question."""
+"""Columns that `compare_spans` returns, per question."""
 LONGEST_ANSWER = 15
 """Tokens of the longest answer, as transformers' pipeline has it by default."""
 

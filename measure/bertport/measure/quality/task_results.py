@@ -45,7 +45,7 @@ class Classes(HeadFigures):
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What there is to say of a head that hardly decides, or that gives everything one label."""
+        """Warnings about a head that hardly decides, or that gives everything one label."""
         one = [
             f"fp32 gives no other label than {label!r} here, so that nothing is known of others"
             for label in self.by_label
@@ -132,7 +132,7 @@ class Choices(HeadFigures):
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What there is to say of a head that hardly decides."""
+        """Warnings about a head that hardly decides."""
         return _hardly_decided(self.lead)
 
 

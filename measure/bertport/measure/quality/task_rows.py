@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["SCORES", "TASK_ROWS"]
 
 SCORES = "scores"
-"""What results call a sequence-classification head whose values are no classes."""
+"""Name, in results, of a sequence-classification head whose values are scores, not classes."""
 
 
 def _gives_scores(head: HeadEntry | None) -> bool:

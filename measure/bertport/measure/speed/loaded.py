@@ -133,7 +133,7 @@ class _TimedGraph(Graph):
     """A graph that adds up the time spent in it."""
 
     stopwatch: Stopwatch
-    """Where it is added."""
+    """Stopwatch to which the time is added."""
 
     def run_in_slices(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str], *, most: int) -> dict[str, Any]:
         """Run it; positions beyond `most` are decoded while their answers are made, and counted there."""
@@ -148,7 +148,7 @@ class _TimedCall(Call):
     """A task's call that adds up the time spent making inputs ready."""
 
     stopwatch: Stopwatch
-    """Where it is added."""
+    """Stopwatch to which the time is added."""
 
     def tokenized(self, read: Sequence[Any]) -> list[Any]:
         began = time.perf_counter()

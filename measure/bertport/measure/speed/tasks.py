@@ -46,7 +46,7 @@ class Drawn:
     text: str
     """The text, as long as a model takes it."""
     words: Sequence[tuple[int, int]]
-    """Where each of its words of letters begins and ends."""
+    """Character range of each of its words of letters, end exclusive."""
     word: int
     """The number of one of them, drawn."""
     mask: str | None
@@ -72,7 +72,7 @@ class TimedTask:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Its parameters where it is timed."""
     best_parameters: Mapping[str, Any] = field(default_factory=dict)
-    """What is asked beside them where best answers are compared."""
+    """Further parameters where best answers are compared."""
     ask: Callable[[Drawn], Any]
     """From a drawn text to the input that is timed."""
     texts: Callable[[Any], tuple[Text, ...]] = lambda asked: (asked,)
@@ -86,7 +86,7 @@ class TimedTask:
     best: Callable[[Sequence[Any]], list[str]] | None = None
     """From the answers to all inputs to the best one of each; None where there is nothing to compare by."""
     compared: str = ""
-    """What `best` takes of an answer, in words; empty without it."""
+    """Name of what `best` takes of an answer; empty without it."""
 
 
 def _filled(drawn: Drawn) -> str:

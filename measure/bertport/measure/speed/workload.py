@@ -39,12 +39,12 @@ class WorkerSpec:
     file: str | None = None
     """Path of a graph, or of a baseline's directory; either this or a bundle."""
     baseline: str | None = None
-    """What opens the directory in `file`: a row of `bertport.measure.speed.baselines.BASELINES`."""
+    """Baseline that opens the directory in `file`: a row of `bertport.measure.speed.baselines.BASELINES`."""
     task: str = FILL_MASK
-    """What a baseline answers: a row of `bertport.measure.speed.tasks.TIMED`."""
+    """Task that a baseline answers: a row of `bertport.measure.speed.tasks.TIMED`."""
     opener: str | None = None
-    """What opens this in place of the above, for programs that time models of their own: `module:function`, which is
-    given the specification and returns a `bertport.measure.speed.loaded.Loaded`."""
+    """Function that opens this in place of the above, for programs that time models of their own: `module:function`,
+    which is given the specification and returns a `bertport.measure.speed.loaded.Loaded`."""
     python: str | None = None
     """Interpreter of the process; None for this one. It finds this bertport, and of packages only its own."""
     bundle: str | None = None
@@ -58,7 +58,7 @@ class WorkerSpec:
     provider_library: str | None = None
     """Path of the plugin that holds the provider of a bundle; None for that of its package."""
     precision: str = "fp32"
-    """How a graph alone computes products, as manifests call it; a bundle's variant says it itself."""
+    """Precision of matrix products of a graph alone, as manifests name it; a bundle's variant states its own."""
     threads: int | None = None
     """Threads within one operator; None leaves the choice to ONNX Runtime."""
     config: dict[str, str] = field(default_factory=dict)
@@ -94,9 +94,9 @@ class Texts:
     parameters: dict[str, Any] = field(default_factory=dict)
     """Parameters of the task."""
     scenario: str = SINGLE_STREAM
-    """One of `SCENARIOS`: `SingleStream` answers one input after the other, or `at_once` of them, and times each call;
-    `Offline` answers all in one call and gives its time; `Server` answers requests that come at `arrivals`, first come
-    first served, and times each from its arrival."""
+    """Load scenario, one of `SCENARIOS`: `SingleStream` answers one input after the other, or `at_once` of them, and
+    times each call; `Offline` answers all in one call and gives its time; `Server` answers requests that come at
+    `arrivals`, first come first served, and times each from its arrival."""
     arrivals: tuple[float, ...] = ()
     """For `Server`: seconds after the beginning at which requests come, ascending; the inputs take turns."""
     at_once: int = 1
