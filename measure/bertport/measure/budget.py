@@ -67,7 +67,7 @@ MOST = 1_000_000
 NO_BUDGET = "none"
 """Word that users write for no budget."""
 DROP = ".drop"
-"""Suffix that makes a metric's name that of the bound on its drop."""
+"""Suffix, after a metric's name, of the name of the bound on its drop."""
 DROPS = tuple(name for name, metric in METRICS.items() if metric.higher_is_better)
 """Metrics whose drop can be bounded."""
 

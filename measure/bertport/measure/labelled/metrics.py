@@ -51,7 +51,7 @@ __all__ = [
 BINS = 15
 """Bins of confidence for the calibration error (Guo et al. 2017)."""
 PACKAGES = {"sklearn": "scikit-learn", "scipy": "scipy"}
-"""Packages that measuring needs beside the base installation, by the module that they install."""
+"""Packages that measuring needs beside the base installation, by the name of the module."""
 
 
 def require_packages(what: str) -> None:
