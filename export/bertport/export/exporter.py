@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["WEIGHTS", "Options", "export", "log_notes", "vocabulary"]
 
 WEIGHTS = {"float32": "fp32", "float16": "fp32-weights16"}
-"""How weights may be stored, and the recipe's name for it; arithmetic is float32 either way."""
+"""Storage types of weights, and the recipe's name for each; arithmetic is float32 either way."""
 
 
 class Options(TypedDict, total=False):

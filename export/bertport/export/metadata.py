@@ -28,7 +28,7 @@ MOST_TAGS = 1000
 LONGEST = 200
 """Characters of a language tag, or of a licence."""
 NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
-"""What states nothing in YAML."""
+"""Scalars of YAML that stand for no value."""
 
 
 def architecture(model: EncoderWithHeads, model_class: str) -> Architecture:

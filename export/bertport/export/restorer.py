@@ -55,9 +55,9 @@ class _Fit:
     bare: bool
     """Whether it is the encoder without heads, whose names have no prefix."""
     prefix: str
-    """What the encoder's names begin with in a class with heads."""
+    """Prefix of the encoder's names in a class with heads."""
     tensors: dict[str, NDArray[np.float32]]
-    """Those that the graph has, by their names in a class with heads; of those that are tied, the first."""
+    """Tensors that the graph has, by their names in a class with heads; of tied ones only the first."""
     missing: tuple[str, ...]
     """Names of those that it does not have."""
 

@@ -72,7 +72,7 @@ class Adapter:
 
     @property
     def summary(self) -> str:
-        """What it is, for people."""
+        """Description for people."""
         return f"the adapter in {self.directory} (rank {self.settings.get('r')})"
 
 

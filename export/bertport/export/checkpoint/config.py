@@ -52,7 +52,7 @@ class Setting:
     accepts: Callable[[Any], bool]
     """Whether a value is one."""
     expected: str
-    """What is expected, for messages."""
+    """Description of the values accepted, for messages."""
 
 
 def _whole(value: object) -> bool:
@@ -85,7 +85,7 @@ SETTINGS = {
     ),
     "pad_token_id": Setting(accepts=lambda value: value is None or (_whole(value) and value >= 0), expected="an id"),
 }
-"""Those that the type of transformers' default does not say enough of."""
+"""Rules of the settings for which the type of transformers' default does not say enough."""
 SUMMARY = {
     "summary_type": Setting(accepts=lambda value: value == "first", expected="first, as the others read padding too,"),
     "summary_use_proj": Setting(accepts=lambda value: isinstance(value, bool), expected="true or false"),

@@ -30,7 +30,7 @@ __all__ = ["CONFIG", "LIBRARY", "MODES", "Module", "Modules", "longest_input", "
 CONFIG = "config_sentence_transformers.json"
 """Settings of the whole model: prompts, and how vectors are compared."""
 LIBRARY = "sentence_transformers."
-"""What the classes of modules begin with that are the library's own, in any of its versions."""
+"""Prefix of the classes of modules that are the library's own, in any of its versions."""
 SETTINGS = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
@@ -69,7 +69,7 @@ MOST_MODULES = 64
 PLACE = "sentence_embedding"
 """The name of the vector that the modules behind the pooling read and write."""
 TASK = "feature-extraction"
-"""What sentence-transformers 6 calls an encoder without heads."""
+"""Task, in sentence-transformers 6, of an encoder without heads."""
 KNOWN = {"max_seq_length", "do_lower_case", "transformer_task", "modality_config", "module_output_name"}
 KNOWN |= {"unpad_inputs", "model_args", "model_kwargs", "config_args", "config_kwargs"}
 """Settings of the encoder that are followed, or that do not change what it computes; a note names any other."""
@@ -84,25 +84,25 @@ class Module:
     """One module behind an encoder."""
 
     facts: EmbeddingModule
-    """What a manifest says of it."""
+    """Its entry in a manifest."""
     size: int
     """Dimension of the vector that it makes."""
     shapes: Shapes
     """Its tensors."""
     files: WeightFiles | None = None
-    """What holds them; None where it has none."""
+    """Files of its tensors; None where it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Modules:
-    """What runs on the states of an encoder, its tensors not yet read."""
+    """Modules that run on the hidden states of an encoder, their tensors not yet read."""
 
     facts: Embedding
-    """What a manifest says of it."""
+    """Their entry in a manifest."""
     modules: tuple[Module, ...]
     """The modules, in order."""
     notes: tuple[str, ...]
-    """What was left out, in sentences."""
+    """Sentences on what was left out."""
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -354,7 +354,7 @@ READERS = {
     "LayerNorm": _layer_norm,
     "Normalize": _normalize,
 }
-"""What reads the settings of a module, by its class."""
+"""Readers of a module's settings, by its class."""
 
 
 def _weights(directory: Path, shapes: Shapes) -> WeightFiles:

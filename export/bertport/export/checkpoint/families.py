@@ -36,7 +36,7 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """Inputs of encoders, int64 [batch, sequence]."""
 WITHOUT_SEGMENTS = INPUTS[:2]
 SPOKEN_AS_VOWELS = ("A", "E", "MP", "X")
-"""What titles begin with that take "an"."""
+"""Beginnings of titles that take "an"."""
 AS_BERT: Mapping[str, tuple[str, ...]] = {"ForPreTraining": (MLM, NSP), "ForNextSentencePrediction": (NSP,)}
 """Classes of the families that were pretrained as BERT was."""
 
@@ -85,7 +85,7 @@ class Family:
 
     @property
     def noun(self) -> str:
-        """What people call it, with an article."""
+        """Name for people, with an article."""
         return f"{'an' if self.title.startswith(SPOKEN_AS_VOWELS) else 'a'} {self.title}"
 
 

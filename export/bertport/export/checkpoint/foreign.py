@@ -19,7 +19,7 @@ __all__ = ["ADAPTER", "MERGE", "explain", "refuse_adapter"]
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 """Files of a PEFT adapter."""
 MERGE = "PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(OUT)"
-"""What makes one checkpoint of a model and an adapter."""
+"""Code that merges a model and an adapter into one checkpoint."""
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 """Files that a checkpoint has."""
 
@@ -33,7 +33,7 @@ class Foreign:
     what: str
     """Its name, for people."""
     way: str
-    """What to do."""
+    """Advice to the user, as the end of a sentence."""
 
 
 WITH_TRANSFORMERS = "BertForPreTraining.from_pretrained(DIR, {}=True).save_pretrained(OUT) in transformers 4 with {}"

@@ -44,7 +44,7 @@ class Head:
     """One row: a head that a checkpoint may hold."""
 
     title: str
-    """What it computes, as it is named in the middle of a sentence."""
+    """Name of its task, for the middle of a sentence."""
     summary: str
     """A line about it for the model card."""
     own_class: str | None = None

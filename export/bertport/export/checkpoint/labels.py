@@ -1,4 +1,4 @@
-"""What config.json says of a classifier: its labels, its problem type, and what makes scores of its logits."""
+"""Classifier settings in config.json: labels, problem type, and the activation that turns logits into scores."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class HeadLayout:
     shapes: Shapes
     """By name; a checkpoint that holds some of them must hold all."""
     tied: Shapes
-    """Those that are the matrix of the word embedding unless config.json says that they are not."""
+    """Tensors that are the matrix of the word embedding unless config.json says that they are not."""
     aliases: dict[str, str]
     """The name in `shapes` of each tensor that the class has, and a checkpoint may have, under another name too."""
     rows: tuple[str, ...] = ()

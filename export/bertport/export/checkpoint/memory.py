@@ -32,7 +32,7 @@ HOLDERS = {
     "_orig_mod": "a compiled model: give model._orig_mod",
     "module": "a model in a wrapper: give model.module",
 }
-"""What to do with objects that hold a model, by the package of their class or an attribute."""
+"""Advice on objects that hold a model, by the package of their class or an attribute."""
 MERGE = "merge its adapter with merge_and_unload() of PEFT first"
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, by its config.json and the headers of its weights: its family, its heads, its tensors."""
+"""Content of a checkpoint by its config.json and the headers of its weights: its family, its heads, its tensors."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ __all__ = ["Addition", "Checkpoint", "read_checkpoint"]
 AS_FEATURES = "--as features"
 """The option of the command line that takes the encoder of any class alone."""
 LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
-"""Where the name of a tensor says which layer it is of."""
+"""Pattern of the layer's number in the name of a tensor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint directory holds, its tensors not yet read."""
+    """Content of a checkpoint directory, its tensors not yet read."""
 
     directory: Path
-    """Where its files are."""
+    """Directory of its files."""
     raw_config: dict[str, Any]
     """config.json."""
     family: Family
@@ -60,7 +60,7 @@ class Checkpoint:
     as_features: bool = False
     """Whether its encoder is taken alone, whatever class it is of."""
     modules: Modules | None = None
-    """What sentence-transformers runs on the encoder's states; None for other checkpoints."""
+    """Modules that sentence-transformers runs on the encoder's states; None for other checkpoints."""
     additions: tuple[Addition, ...] = ()
     """Heads of other checkpoints with the same encoder."""
 
@@ -71,7 +71,7 @@ class Checkpoint:
 
     @property
     def entries(self) -> dict[str, HeadEntry]:
-        """What a manifest says of each head present, by its name, in the table's order."""
+        """Manifest entry of each head present, by its name, in the table's order."""
         entries = dict(self.plan.entries)
         if self.modules is not None:
             entries |= {EMBEDDING: replace(entry_of(EMBEDDING, self.raw_config), embedding=self.modules.facts)}
@@ -100,7 +100,7 @@ class Checkpoint:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was left out, and why, in sentences."""
+        """Sentences on what was left out, and why."""
         beside = (note for addition in self.additions for note in addition.checkpoint.plan.notes)
         return (*self.plan.notes, *(self.modules.notes if self.modules else ()), *beside)
 
@@ -154,7 +154,7 @@ class Addition:
     """Heads of a checkpoint that stand beside another one's, on the encoder of that one."""
 
     located: Located
-    """Where the checkpoint is."""
+    """Location of the checkpoint."""
     checkpoint: Checkpoint
     """The checkpoint, its plan of these heads alone, and of the pooler where they are the first to read it."""
 

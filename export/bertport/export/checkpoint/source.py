@@ -1,4 +1,4 @@
-"""Where a checkpoint comes from: a local directory, or a Hub repository in huggingface_hub's cache."""
+"""Location of a checkpoint: a local directory, or a Hub repository in huggingface_hub's cache."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ SMALL_FILES = (
 )
 """Patterns of a checkpoint's files beside its weights."""
 WEIGHT_PATTERNS = (("model*.safetensors", "model.safetensors.index.json"), ("pytorch_model*.bin*",))
-"""What to fetch, in order of preference: the second is asked for only where the first gives nothing."""
+"""Patterns of weight files to fetch, in order of preference: the second is asked for only where the first gives
+nothing."""
 
 LARGEST = 256 * 2**20
 """Bytes of a file that is read whole; the largest tokenizer.json has some 30 MB."""
@@ -58,7 +59,7 @@ class Part:
     type: str
     """Its class, with the package that the class is in."""
     directory: Path
-    """Where its files are."""
+    """Directory of its files."""
 
     @property
     def kind(self) -> str:
@@ -71,7 +72,7 @@ class Located:
     """A checkpoint directory on this machine."""
 
     directory: Path
-    """Where its files are."""
+    """Directory of its files."""
     name: str
     """Hub id, or the name of the local directory."""
     revision: str | None
@@ -79,11 +80,11 @@ class Located:
     origins: tuple[Path, ...] = ()
     """Files that the weights come from, where they are not those of the directory."""
     notes: tuple[str, ...] = ()
-    """What was left out on the way to the directory, in sentences."""
+    """Sentences on what was left out on the way to the directory."""
     title: str | None = None
-    """What the bundle is called where no name is given; None where the name does."""
+    """Name of the bundle where none is given; None where `name` is to be taken."""
     card: Path | None = None
-    """Where the README.md is, where that is another directory."""
+    """Path of the README.md, where it is in another directory."""
     parts: tuple[Part, ...] = ()
     """The modules of a model of sentence-transformers, the encoder first; none for another checkpoint."""
     tokenizer: Any = None

@@ -60,7 +60,7 @@ class Converted:
     tensors: dict[str, NDArray[np.floating]]
     """By transformers' names; matrices of linear layers are transposed, [out, in]."""
     notes: tuple[str, ...]
-    """What was left out, in sentences."""
+    """Sentences on what was left out."""
 
 
 def find_variables(directory: Path) -> Path | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ALONE", "Plan", "check_shapes", "left_out", "plan", "require_heads"]
 
 WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod)\.")
-"""What DistributedDataParallel and compiled modules put into names."""
+"""Prefixes that DistributedDataParallel and compiled modules put into names."""
 OLD_NAMES = (
     # Converted from TensorFlow: its LayerNorm calls them gamma and beta.
     (re.compile(r"(?<=\bLayerNorm\.)gamma$"), "weight"),
@@ -32,9 +32,9 @@ OLD_NAMES = (
 """Names that transformers reads under others."""
 
 NO_PART = "as part of none of encoder and heads"
-"""Why a tensor is left out that nothing here computes with."""
+"""Reason for leaving out a tensor that nothing here computes with."""
 ALONE = "as the encoder alone was asked for"
-"""Why whatever is beside the encoder is left out."""
+"""Reason for leaving out every tensor beside the encoder's."""
 NAMED = 5
 """Tensors that a note names."""
 
@@ -50,13 +50,13 @@ class Plan:
     """Conversion plan: which stored tensors are read, under which names, and the heads that they make."""
 
     entries: dict[str, HeadEntry]
-    """What a manifest says of each head present, by its name, in the table's order."""
+    """Manifest entry of each head present, by its name, in the table's order."""
     renames: dict[str, str]
     """The model's name of each stored tensor to be read."""
     tied: bool
     """Whether a decoder is the word embedding's matrix."""
     notes: tuple[str, ...]
-    """What was left out, and why, in sentences."""
+    """Sentences on what was left out, and why."""
 
     @property
     def heads(self) -> tuple[str, ...]:

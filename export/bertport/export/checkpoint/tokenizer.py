@@ -46,24 +46,24 @@ __all__ = ["SAVED", "VOCABULARY", "TokenizerFiles", "as_sentence_transformers", 
 ROLES = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 """Special tokens of encoders, by transformers' names."""
 READ = ("mask_token", "pad_token")
-"""Those of them that answers depend on."""
+"""Roles of the special tokens that answers depend on."""
 OF_OLD = (*PATHS, "special_tokens_map_file", "added_tokens_file", "fast_tokenizer_files", "name_or_path")
 """Settings that name files or places of the checkpoint, which a bundle does not have."""
 OF_LOADING = ("backend", "is_local", "local_files_only")
 """Settings of the call that loaded the tokenizer, which transformers 5 saves with it."""
 SAVED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-"""What is kept of the files that transformers saves: nothing compares the others, such as a SentencePiece file, with
+"""Files kept of those that transformers saves: nothing compares the others, such as a SentencePiece file, with
 transformers' tokenizer."""
 VOCABULARY = "vocab.txt"
 """The file that is written anew, of a WordPiece."""
 MADE_OF = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 """Files one of which a tokenizer is made of."""
 FLAGS = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
-"""What makes an added token."""
+"""Attributes of an added token."""
 VERY_LARGE = 10**20
 """From here on transformers takes model_max_length for none."""
 OS_ERROR = re.compile(r"\(os error (\d+)\)")
-"""How Rust writes an error of the operating system."""
+"""Pattern of the number in an error of the operating system, as Rust writes it."""
 
 
 def has_tokenizer(directory: Path) -> bool:
@@ -90,7 +90,7 @@ class TokenizerFiles:
     special: dict[str, str]
     """Special tokens by role, for example `mask_token`, as far as it has them."""
     notes: tuple[str, ...]
-    """What was found, in sentences."""
+    """Sentences on what was found."""
     lowered: bool = False
     """Whether lower-casing was added to it, which its class in transformers would take away when it is loaded again."""
 

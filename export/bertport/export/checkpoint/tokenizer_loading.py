@@ -35,7 +35,7 @@ BACKEND = "TokenizersBackend"
 GENERIC = (BACKEND, "PreTrainedTokenizerFast")
 """The class that is whatever tokenizer.json says, by either name."""
 BACKEND_INPUTS = ["input_ids", "attention_mask"]
-"""What that of transformers 5 gives to a model, where its settings are silent; 4's gives segments too."""
+"""Inputs that the generic class of transformers 5 makes where its settings name none; that of 4 makes segments too."""
 PIECES = ("sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model")
 """Names of a SentencePiece file, by the class of transformers."""
 FILES = ("tokenizer.json", "vocab.txt", "vocab.json", *PIECES)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["SentenceEmbedding"]
 
 LEAST_WEIGHT = 1e-9
-"""What the tokens of a text weigh together at least, so that nothing is divided by zero."""
+"""Lower bound of the sum of the weights of a text's tokens, so that nothing is divided by zero."""
 
 
 class Pooling(nn.Module):

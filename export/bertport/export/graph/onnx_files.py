@@ -34,7 +34,7 @@ class Written:
     beside: tuple[str, ...]
     """Names of the files written beside it."""
     locations: dict[str, Location]
-    """Where the bytes of each weight are, by name; small tensors, which the graph itself holds, are left out."""
+    """Location of each weight's bytes, by name, without the small tensors, which the graph itself holds."""
 
 
 def to_proto(model: ir.Model) -> onnx.ModelProto:

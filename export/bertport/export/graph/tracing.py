@@ -38,12 +38,12 @@ DYNAMIC = {False: {0: "batch_size"}, True: {0: "batch_size", 1: "sequence_length
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tracing:
-    """How a model is traced."""
+    """Settings of tracing a model."""
 
     opset: int
     """Version of the standard operator set."""
     tracer: str = "torch"
-    """What traces it: a name of `TRACERS`."""
+    """Tracer: a name of `TRACERS`."""
 
 
 def check_opset(opset: int | None) -> int:
@@ -155,7 +155,7 @@ def _with_optimum(model: EncoderWithHeads, opset: int, path: Path, *, weights: b
 
 
 TRACERS = {"torch": _with_torch, "optimum": _with_optimum}
-"""What traces a model, by its name on the command line."""
+"""Tracers of a model, by their names on the command line."""
 
 
 def _shape(model: EncoderWithHeads) -> dict[str, int]:

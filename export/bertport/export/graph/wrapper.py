@@ -100,7 +100,7 @@ class EncoderWithHeads(nn.Module):
 
     @property
     def segments(self) -> int:
-        """How many segments the encoder tells apart: rows of the token type embedding, and 1 where it has no input."""
+        """Number of segments that the encoder knows: rows of the token type embedding, or 1 without that input."""
         return int(self.config.type_vocab_size) if "token_type_ids" in self.inputs else 1
 
     def _adopt(  # noqa: PLR0913, PLR0917 — the class, and what it is made of

@@ -43,7 +43,7 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
-    """What the lengths of inputs depend on, beside the longest."""
+    """Attention settings that the lengths of inputs depend on, beside the longest input."""
 
     heads: int = 1
     """Attention heads per layer."""
@@ -76,7 +76,7 @@ class Case:
     name: str
     """Its place in the grid, for messages."""
     seed: int
-    """What its ids and lengths were drawn with."""
+    """Seed that its ids and lengths were drawn with."""
     inputs: dict[str, NDArray[np.int64]]
     """`input_ids`, `attention_mask` and `token_type_ids`, [batch, sequence]."""
     positions: tuple[NDArray[np.int64], ...]

@@ -32,17 +32,17 @@ __all__ = ["check_aliases", "notes", "validate", "worst_difference"]
 SMALL_MODEL = 5_000_000
 """Parameters below which PyTorch is run on one thread: a barrier after every operator costs more than it brings."""
 AS_NEAR = 3
-"""How much farther from float64 than PyTorch's float32 a graph may be where both stray by more than the tolerance.
+"""Largest ratio of a graph's distance from float64 to that of PyTorch's float32, where both stray beyond the tolerance.
 
 Each sums the same products in an order of its own, so over many rows their rounding errors are about as large as each
 other's. Not in each value, nor in each row, where one may be lucky: so a column counts, over every batch."""
 SHARE = 0.01
-"""How far PyTorch's float32 may stray from float64 for it to decide, as a share of a column's spread.
+"""Largest distance of PyTorch's float32 from float64 by which it may decide, as a share of a column's spread.
 
 A graph that is `AS_NEAR` times as far then still has 97% of what tells one row from another. Beyond it a fault could
 not be told from rounding; models that were trained stray by some 1e-5 of it."""
 NEIGHBOURS = 2
-"""How many models beside the reference show PyTorch's errors, each with some weights moved to the next float32.
+"""Number of models beside the reference that show PyTorch's errors, each with some weights moved to the next float32.
 
 In a text on which rounding is amplified, all values of a model are off together: by much, or by luck by little."""
 MOVED = 0.125
@@ -50,9 +50,9 @@ MOVED = 0.125
 COMMON = 0.99
 """The share of columns that a worst value must be unusual among, for it not to count for other columns too."""
 PADDING = 100
-"""How many times the tolerance a padded position may differ by.
+"""Factor on the tolerance for padded positions.
 
-Nobody reads it: it is hidden from every other position, and left out of every answer. It still holds the product of
+Nobody reads a padded position: it is hidden from every other position, and left out of every answer. It still holds the product of
 the same weights, so a large difference tells of a fault; rounding errors are larger than elsewhere, as nothing was
 trained to be read there (1.4e-4 where all-MiniLM-L6-v2's real tokens differ by 7e-6)."""
 

@@ -18,7 +18,7 @@ SMALLEST_SHARED = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
-    """Where a tensor's bytes lie."""
+    """Location of a tensor's bytes."""
 
     file: str
     """Name of the file, in the graph's own directory."""
