@@ -52,9 +52,9 @@ COMMON = 0.99
 PADDING = 100
 """Factor on the tolerance for padded positions.
 
-Nobody reads a padded position: it is hidden from every other position, and left out of every answer. It still holds the product of
-the same weights, so a large difference tells of a fault; rounding errors are larger than elsewhere, as nothing was
-trained to be read there (1.4e-4 where all-MiniLM-L6-v2's real tokens differ by 7e-6)."""
+No output depends on a padded position: it is hidden from every other position, and left out of every answer. It still
+holds the product of the same weights, so a large difference shows a fault; rounding errors are larger than elsewhere,
+as nothing was trained to be read there (1.4e-4 where all-MiniLM-L6-v2's real tokens differ by 7e-6)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
