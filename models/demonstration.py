@@ -28,9 +28,10 @@ from subjects.passages import LONGEST, Passage, Split, split_passages, write_lab
 DEFAULT = Path(__file__).parent / "default"
 NAME = "bertport-subjects"
 BUDGET = "top1=0.98,nsp=0.005"
-"""What INT8 may cost the encoder's own heads; what it costs the classifier is measured on labels."""
+"""Budget of INT8 for the encoder's own heads; its cost for the classifier is measured on labels."""
 POSITIONS, PAIRS = 1000, 1000
-"""What INT8 is measured on beside labels: half of what `bertport quantize` takes by itself, for the time."""
+"""Numbers of samples that INT8 is measured on beside labels: half of the defaults of `bertport quantize`, for the
+time."""
 CREDIT = """\
 ## Training text
 

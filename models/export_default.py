@@ -13,9 +13,9 @@ from evaluation.record import TRAINING
 DEFAULT = Path(__file__).parent / "default"
 NAME = "bertport-default"
 FRONT_MATTER = "---\nlanguage:\n  - en\nlicense: apache-2.0\n---\n"
-"""What the bundle's manifest takes from a checkpoint's card: the licence is that of the encoder started from."""
+"""Front matter of the checkpoint's card, for the bundle's manifest: the licence is that of the encoder started from."""
 MOST_BYTES = 75_000_000
-"""What the repository may hold of the default bundle, variants included."""
+"""Largest size of the default bundle that the repository may hold, in bytes, variants included."""
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""What the model answers to the prompts of prompts.json, through bertport's own interface."""
+"""Answers of the model to the prompts of prompts.json, through bertport's own interface."""
 
 import json
 from pathlib import Path

@@ -15,7 +15,7 @@ TEMPLATE = Path(__file__).with_name("card.md")
 CORPUS_TOKENS = 33_000_000
 """Tokens of the training text, about; the corpus's README says so."""
 AIMS = {"mlm_top1": ("masked words, top 1", 0.38), "nsp_accuracy": ("next sentence", 0.75)}
-"""What the recipe was to reach on a CPU, by score."""
+"""Aims of the recipe on a CPU, by score: the title, and the value to be reached."""
 SCORES = {
     "mlm_top1": "MLM top-1",
     "mlm_top5": "MLM top-5",

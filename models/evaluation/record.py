@@ -1,4 +1,4 @@
-"""What is kept of the default model's training and evaluation, beside its bundle."""
+"""Record of the default model's training and evaluation, kept beside its bundle."""
 
 import json
 from dataclasses import dataclass

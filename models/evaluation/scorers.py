@@ -1,4 +1,4 @@
-"""What is scored: a bundle through bertport's runtime, or a checkpoint through PyTorch, behind one call."""
+"""Models to be scored: a bundle through bertport's runtime, or a checkpoint through PyTorch, behind one call."""
 
 from pathlib import Path
 from typing import Protocol

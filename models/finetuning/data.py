@@ -50,7 +50,8 @@ class Encoded:
     """Label (int64) or score (float32), shape (); the tag of each word's first token, shape (tokens,); or the
     answer's first and last token, shape (2,), both 0 where the answer is cut away."""
     offsets: list[NDArray[np.int64]]
-    """Where each token begins and ends in the context, -1 elsewhere; only of questions. Shape of each: (tokens, 2)"""
+    """Characters of each token in the context, [start, end), or -1 elsewhere; only of questions. Shape of each:
+    (tokens, 2)"""
 
     def __len__(self) -> int:
         """Return the number of rows."""

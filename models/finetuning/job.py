@@ -28,7 +28,7 @@ from .training import steps_of, train
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What a run is made of."""
+    """Parameters of a run."""
 
     name: str
     """The task's name."""
@@ -45,9 +45,9 @@ class Job:
     select: bool
     """Whether to choose, on a tenth of train held out."""
     trial_rows: int | None
-    """How many rows a trial is trained on at most."""
+    """Most rows that a trial is trained on; None for all."""
     hardware: Hardware
-    """Where it is trained."""
+    """Device and number format of the training."""
     save_every_s: float
     """Seconds that a kill can lose at most."""
     stopping: Callable[[], bool]

@@ -36,7 +36,7 @@ _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What every run of a task starts from."""
+    """Starting point of every run of a task."""
 
     path: Path
     """The checkpoint's directory."""

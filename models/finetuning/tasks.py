@@ -8,12 +8,12 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What is chosen for a task, beside its data."""
+    """Hyperparameters of a task, beside its data."""
 
     rate: float
     """Highest learning rate, reached after the first tenth of the steps; it then falls linearly to 0."""
     epochs: int
-    """How often each row is trained on."""
+    """Number of times that each row is trained on."""
     batch: int
     """Rows in one optimizer step."""
     dropout: float
@@ -37,11 +37,11 @@ class Task:
     length: int = 128
     """Longest sequence in training, in tokens; longer rows are cut."""
     settings: Settings
-    """What the held-out tenth chose for the default model."""
+    """Hyperparameters that the held-out tenth chose for the default model."""
 
 
 GRID_RATES, GRID_EPOCHS = (2e-5, 3e-5, 5e-5, 1e-4), (2, 3, 4)
-"""What `--select` chooses among by default: the rates and epochs of BERT's paper, and a rate that small models need."""
+"""Grid that `--select` searches by default: the rates and epochs of BERT's paper, and a rate that small models need."""
 
 _TYPES = ("corporation", "creative-work", "group", "location", "person", "product")
 

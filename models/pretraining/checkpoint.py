@@ -1,4 +1,4 @@
-"""What a run keeps on disk: the checkpoint it resumes from, and its log."""
+"""Files that a run keeps on disk: the checkpoint it resumes from, and its log."""
 
 import json
 import pickle
@@ -14,7 +14,7 @@ from .errors import RecipeError
 
 @dataclass(slots=True)
 class Progress:
-    """Where a run stands; stored in every checkpoint."""
+    """Progress of a run; stored in every checkpoint."""
 
     step: int = 0
     """Optimizer steps taken."""

@@ -29,9 +29,10 @@ class Corpus:
     tokens: NDArray[np.int32]
     """All token ids, without special tokens. Shape: (tokens,)"""
     sentence_starts: NDArray[np.int64]
-    """Where each sentence begins in `tokens`, and the total length last. Shape: (sentences + 1,)"""
+    """Index in `tokens` of the first token of each sentence, and the total length last. Shape: (sentences + 1,)"""
     section_starts: NDArray[np.int64]
-    """Where each section begins in `sentence_starts`, and the number of sentences last. Shape: (sections + 1,)"""
+    """Index in `sentence_starts` of the first sentence of each section, and the number of sentences last. Shape:
+    (sections + 1,)"""
     names: NDArray[np.str_]
     """The `id` of each section: its source, and after a # its number there. Shape: (sections,)"""
 

@@ -2,4 +2,4 @@
 
 
 class RecipeError(ValueError):
-    """What was asked of the recipe cannot be done with what was found; the message says what to do."""
+    """A request that the recipe cannot carry out with what was found; the message says what to do."""

@@ -83,7 +83,7 @@ class StopRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """Where and in which number format the model computes; weights and optimizer are float32 on all of them."""
+    """Device and number format that the model computes in; weights and optimizer are float32 on every device."""
 
     device: torch.device
     """The CPU or one CUDA device."""

@@ -59,9 +59,9 @@ class Pair:
     """Two spans of a corpus, as ranges of its tokens."""
 
     a: slice
-    """Where A is in the corpus's tokens."""
+    """Range of A in the corpus's tokens."""
     b: slice
-    """Where B is in the corpus's tokens."""
+    """Range of B in the corpus's tokens."""
     label: int
     """`IS_NEXT` or `IS_RANDOM`."""
     sections: tuple[int, int]

@@ -14,7 +14,7 @@ from .schedule import Schedule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What decides a run's result, beside its schedule: on one device, the same settings give the same weights."""
+    """Settings that decide a run's result, beside its schedule: on one device, the same ones give the same weights."""
 
     start: str
     """Name of the encoder, of the checkpoint directory, or of the configuration file."""

@@ -1,4 +1,4 @@
-"""What is trained for how long, and at which rate: a value without state."""
+"""Training schedule, without state: tokens, sequence lengths and learning rate by step."""
 
 from dataclasses import dataclass
 

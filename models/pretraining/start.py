@@ -1,4 +1,4 @@
-"""Where a run starts: its tokenizer and its model, from an encoder or from nothing."""
+"""Start of a run: its tokenizer and its model, from an encoder or from nothing."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from .model import Start, from_config, from_encoder, weights_file
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What a run starts from."""
+    """Starting point of a run."""
 
     name: str
     """The encoder's name, or the file name of the configuration."""

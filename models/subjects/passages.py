@@ -38,9 +38,9 @@ class Split:
     """Passages in two parts that share no chapter."""
 
     training: tuple[Passage, ...]
-    """Those to train on, in random order."""
+    """Passages to train on, in random order."""
     heldout: tuple[Passage, ...]
-    """Those to measure on, in random order."""
+    """Passages to measure on, in random order."""
 
     @property
     def subjects(self) -> tuple[str, ...]:
