@@ -46,7 +46,7 @@ def edited_json(change):
 
 
 def without_template(value):
-    """What `BertWordPieceTokenizer().train().save()` writes: no special tokens around a text."""
+    """Remove the post-processor, and so the special tokens, as in what `BertWordPieceTokenizer().train().save()` writes."""
     value["post_processor"] = None
 
 

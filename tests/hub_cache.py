@@ -38,7 +38,7 @@ def in_hub_cache(bundle: Path, cache: Path, *, name: str = "acme/tiny", links: b
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """What huggingface_hub asks of the Hub: a repository's files at a revision, and each file."""
+    """Stand-in for the Hub, as far as huggingface_hub asks it: a repository's files at a revision, and each file."""
 
     repositories: ClassVar[dict[str, dict[str, bytes]]] = {}
     asked: ClassVar[list[str]] = []

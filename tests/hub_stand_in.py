@@ -47,13 +47,13 @@ class Repository:
 
     @property
     def files(self):
-        """What the main branch holds."""
+        """Files of the main branch."""
         return self.commits[self.branches["main"]]
 
 
 @dataclass
 class HubStandIn:
-    """What the stand-in holds, and what it was sent."""
+    """State of the stand-in, and the requests that it was sent."""
 
     endpoint: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)

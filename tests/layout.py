@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Module:
-    """What a file of an area imports and offers."""
+    """File of an area, with its imports and the names that it offers."""
 
     path: Path
     names: tuple[tuple[str, str | None], ...]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 ONLINE = {**os.environ, "HF_HUB_OFFLINE": "0"}
 """For a process that asks a server of ours with the Hub's client; `tests/conftest.py` switches it off."""
 HTTP = ("requests", "httpx", "httpx2")
-"""What huggingface_hub asks with, by its major version."""
+"""HTTP clients of huggingface_hub, by its major version."""
 
 
 @contextmanager

@@ -19,7 +19,7 @@ DIMENSION = 12
 """Numbers of the vectors of `whole`."""
 MEAN = (EmbeddingModule(kind="pooling", modes=("mean",)),)
 NORMALIZED_MEAN = (*MEAN, EmbeddingModule(kind="normalize"))
-"""What most models of sentence-transformers have."""
+"""Modules that most models of sentence-transformers have."""
 EVERY_KIND = (
     EmbeddingModule(kind="pooling", modes=("cls", "mean")),
     EmbeddingModule(kind="dense", activation="Tanh"),

@@ -1,4 +1,4 @@
-"""What ONNX Runtime's telemetry leaves in a home directory."""
+"""Traces that ONNX Runtime's telemetry leaves in a home directory."""
 
 from __future__ import annotations
 

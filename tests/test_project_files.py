@@ -40,7 +40,7 @@ def read(path):
 
 
 def faults(text, schema):
-    """What the reader's schema finds in a YAML text."""
+    """Return the faults that the reader's schema finds in a YAML text."""
     found = find_spec("check_jsonschema")  # importing it takes a second
     if not found:
         pytest.skip("check-jsonschema is not installed")

@@ -42,7 +42,7 @@ def painted_bundle(painted_checkpoint, tmp_path_factory):
 
 
 def expected(checkpoint, texts):
-    """What transformers' own BERT and two lines of PyTorch say of texts."""
+    """Return the answers of transformers' own BERT and two lines of PyTorch to texts."""
     import torch
     from safetensors.torch import load_file
     from transformers import AutoTokenizer, BertModel

@@ -184,7 +184,7 @@ def rebuilt(tmp_path_factory):
 
 
 BUILT_OF = ("*.py", "*.toml", "README.md", "LICENSE", "THIRD_PARTY.md", ".gitignore", "models/default", "data")
-"""What the wheel is built of, beside the areas."""
+"""Patterns of the files that the wheel is built of, beside the areas."""
 
 
 def test_it_is_the_same_to_the_byte_when_it_is_built_again(wheel, rebuilt):

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 FAMILIES = ("bert", "roberta", "distilbert")
 HEADS = (SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, QUESTION_ANSWERING, MULTIPLE_CHOICE)
 ATOL = 1e-5
-"""What a probability may differ by: float32 in two libraries, after an export that was compared to 1e-4."""
+"""Tolerance of a probability: float32 in two libraries, after an export that was compared to 1e-4."""
 TEXTS = ["The king went home to Paris.", "doctor and nurse", "What a lovely day in Berlin, said Hello"]
 NLI = ("contradiction", "neutral", "entailment")
 

@@ -79,7 +79,7 @@ def rooms(way: Iterable[str], area: str) -> list[str]:
 
 
 def returns(found: list[str]) -> dict[str, int]:
-    """How often a way comes back to each room that it left."""
+    """Return how often a way comes back to each room that it left."""
     return {room: count - 1 for room, count in Counter(found).items() if count > 1}
 
 

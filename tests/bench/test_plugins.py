@@ -18,7 +18,7 @@ WEBGPU, ENGINES = (
     for name in ("webgpu", "tensorrt-rtx")
 )
 BOUND = 1e-4
-"""What fp32 may differ by from the CPU provider: the export's own tolerance of PyTorch."""
+"""Tolerance of fp32 beside the CPU provider: the export's own tolerance of PyTorch."""
 
 
 def results(data):

@@ -83,7 +83,7 @@ LEAST = {
     "mean": -0.005,
     "mean, low end": -0.01,
 }
-"""What 8 bits are held to on dev, by bar: at least."""
+"""Lower bounds of 8 bits on dev, by bar."""
 MISSED = {("vnni", "int8-static-cpu"): {"agreement mrpc rte"}}
 """The bars that a variant of ours misses on a class of CPU; the page says so."""
 

@@ -30,7 +30,7 @@ def heads_on(factory, family, base, directory, heads, **options):
 
 
 def outputs_of(directory, inputs, run_graph):
-    """What a bundle's portable graph computes, by head."""
+    """Return the outputs of a bundle's portable graph, by head."""
     manifest = Bundle.open(directory).manifest
     outputs = run_graph(directory / "onnx" / "model.onnx", {name: inputs[name] for name in manifest.inputs})
     return {name: outputs[entry.output] for name, entry in manifest.heads.items()}

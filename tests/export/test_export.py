@@ -19,7 +19,7 @@ from bertport.runtime.errors import CheckpointError, MissingHeadError, UnknownNa
 
 OF_4 = transformers.__version__.startswith("4.")
 ATOL = 1e-4
-"""What the export itself holds graphs to."""
+"""Tolerance that the export itself holds graphs to."""
 
 HEADS = {
     "BertForPreTraining": ("mlm", "nsp", "pooler"),

@@ -38,7 +38,7 @@ def made(request, tmp_path_factory):
 
 
 def reference(checkpoint, model_class, inputs):
-    """What transformers' class computes, by the names of our outputs."""
+    """Return the outputs of transformers' class, by the names of ours."""
     import transformers
 
     with quiet():
@@ -73,7 +73,8 @@ def batch(bundle, length, padding):
 
 
 def alone(checkpoint, model_class, inputs):
-    """What transformers' class computes of each text without its padding: of all tokens in a row, and of all texts."""
+    """Return the outputs of transformers' class for each text without its padding: of all tokens in a row, and of all
+    texts."""
     texts = []
     for index, length in enumerate(inputs["attention_mask"].sum(axis=1)):
         text = {name: value[index : index + 1, :length] for name, value in inputs.items()}

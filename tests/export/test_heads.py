@@ -50,7 +50,7 @@ FAST = [
 
 
 def theirs(checkpoint, family, head, inputs):
-    """What transformers' class computes of each text without its padding, as the graph gives it."""
+    """Return the outputs of transformers' class for each text without its padding, as the graph gives them."""
     with quiet():
         model = getattr(transformers, class_of(family, head)).from_pretrained(checkpoint).eval()
     texts = []

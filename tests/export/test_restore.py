@@ -40,7 +40,7 @@ def same_tensors(restored, checkpoint):
 
 
 def opens_whole(directory):
-    """What transformers makes of a checkpoint, by the class that it names; nothing may be missing or left over."""
+    """Return transformers' model of a checkpoint, by the class that it names; nothing may be missing or left over."""
     import transformers
 
     [name] = json.loads((directory / "config.json").read_text())["architectures"]

@@ -277,7 +277,7 @@ def saved_by_the_fast_form(directory):
 
 
 def without_post_processor(directory):
-    """What `BertWordPieceTokenizer().save()` writes after training."""
+    """Make the files that `BertWordPieceTokenizer().save()` writes after training."""
     from tokenizers import BertWordPieceTokenizer
 
     remove(directory, "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
@@ -322,7 +322,7 @@ def other_class(name, *, stated="tokenizer_config.json", alone=False):
 
 
 def of_transformers_5(directory):
-    """What transformers 5 writes: no special_tokens_map.json, no vocab.txt, and the names of its own."""
+    """Make the files that transformers 5 writes: no special_tokens_map.json, no vocab.txt, and the names of its own."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
@@ -377,8 +377,8 @@ FORMS = [
     other_class("MPNetTokenizer", alone=True),
     other_class("PreTrainedTokenizerFast"),
 ]
-"""Those of which AutoTokenizer of transformers 4 makes a tokenizer."""
+"""Forms of which AutoTokenizer of transformers 4 makes a tokenizer."""
 ELSEWHERE = [paths_of_another_machine, of_transformers_5]
-"""Those that AutoTokenizer of transformers 4 cannot read; `PreTrainedTokenizerFast` on tokenizer.json is right."""
+"""Forms that AutoTokenizer of transformers 4 cannot read; `PreTrainedTokenizerFast` on tokenizer.json is right."""
 ROWS = 700
 """Rows of an embedding that all of them fit."""

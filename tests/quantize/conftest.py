@@ -125,7 +125,7 @@ def rewritten_in_float(fused):
 
 
 def gathered(rows):
-    """What `collect` would return of these inputs of a layer, of shape (tokens, inputs), all of them kept."""
+    """Return what `collect` would return for these inputs of a layer, of shape (tokens, inputs), all of them kept."""
     from bertport.quantize.calibration.statistics import Activations
 
     rows = rows.astype(np.float32)

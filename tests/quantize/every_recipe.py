@@ -43,7 +43,7 @@ class Source:
         self.calibrator = None
 
     def graph_source(self, recipe, text):
-        """What the recipe's graph is made from."""
+        """Return the source that the recipe's graph is made from."""
         source = GraphSource(
             plain=self.plain, fused=self.fused, instruction_set=None, weights=WeightCache(saturating=True)
         )

@@ -89,7 +89,7 @@ def test_the_first_answer_comes_without_a_warning_on_every_cpu(on, here, caplog)
 
 
 HERE = ("amx", "avx2")
-"""Where it was measured, and one that differs; the others differ as that one does."""
+"""Instruction set of the measurement, and one that differs; the others differ as that one does."""
 
 
 @pytest.mark.parametrize(

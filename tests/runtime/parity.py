@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 ATOL = 1e-5
-"""What the project promises for scores; both sides compute in fp32 and differ in the order of sums."""
+"""Tolerance of scores that the project promises; both sides compute in fp32 and differ in the order of sums."""
 
 
 def assert_same_fillings(reference, candidate):

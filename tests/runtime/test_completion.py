@@ -23,7 +23,7 @@ SHELLS = {
     "fish": ["fish", "--no-config", "-i"],
 }
 BEFORE = {"bash": "", "zsh": "bindkey -e; autoload -U compinit; compinit -u -D; ", "fish": ""}
-"""What a user's own settings do before the line of the page."""
+"""A user's own settings before the line of the page, by shell."""
 ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[()=>][0-9A-Za-z]?)")
 
 

@@ -12,7 +12,7 @@ from bertport.runtime.heads import MULTIPLE_CHOICE, SEQUENCE_CLASSIFICATION, TOK
 from tests.heads import combinations, head_bundle
 
 ATOL = 1e-5
-"""What the project promises for scores; both sides compute in float32 and differ in the order of sums."""
+"""Tolerance of scores that the project promises; both sides compute in float32 and differ in the order of sums."""
 KINDS = ("bert", "distilbert", "roberta", "xlm-roberta", "deberta-v2")
 """Families that tell pairs by segments and without, and have WordPiece, byte-level BPE and Unigram."""
 SHORT = ["the king went home", "", "don't [SEP] london, l'été 中文 \N{SNOWMAN}"]

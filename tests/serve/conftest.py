@@ -18,7 +18,7 @@ VARIANTS = ("--variant", "fp32", "--variant", "portable")
 """Two graphs of one model, without quantizing any."""
 
 LABELS = ("contradiction", "neutral", "entailment")
-"""Those of the classifier."""
+"""Labels of the classifier."""
 BUNDLES = {
     "classifier": (SEQUENCE_CLASSIFICATION, {"labels": LABELS}),
     "ranker": (SEQUENCE_CLASSIFICATION, {"labels": ("relevance",)}),

@@ -16,7 +16,7 @@ from tests.local_clients import ONLINE
 from tests.serve.running import Running
 
 SCREENSHOTS = os.environ.get("BERTPORT_SCREENSHOTS")
-"""Where to keep the screenshots: docs/images, to renew those of the page."""
+"""Directory for the screenshots: docs/images, to renew those of the page."""
 
 
 def test_the_page_may_load_nothing_from_elsewhere(server):

@@ -46,7 +46,7 @@ def bundles(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(bundles):
-    """What `predict` answers to each text, by variant."""
+    """Answers of `predict` to each text, by variant."""
     return {name: [load(path).fill_mask(text, top_k=1)[0] for text in TEXTS] for name, path in bundles.items()}
 
 
@@ -119,7 +119,7 @@ def until(condition, seconds=240):
 
 
 def running():
-    """How many replicas run."""
+    """Return the number of replicas that run."""
     from ray import serve
 
     return serve.status().applications["bertport"].deployments["bertport"].replica_states.get("RUNNING", 0)

@@ -30,7 +30,7 @@ def evaluated_bundle(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def classifier(evaluated_bundle):
-    """One of three labels."""
+    """Classifier of three labels."""
     return evaluated_bundle(SEQUENCE_CLASSIFICATION)
 
 

@@ -23,9 +23,9 @@ GOLDEN = {
     "base": ROOT / "docs" / "reports" / "base" / "report.json",
 }
 NEW_KEYS = {"recorded", "looks", "id", "shipped", "most_positions", "most_pairs", "patience", "verdicts"}
-"""What reports of 0.1 do not have."""
+"""Keys that reports of 0.1 do not have."""
 CONCLUSIONS = ("findings", "verdicts", "recommendations")
-"""What is concluded anew from the figures of a report that is read."""
+"""Keys of conclusions, which are drawn anew from the figures of a report that is read."""
 
 
 def without_new_keys(value):

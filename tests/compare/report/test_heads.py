@@ -31,9 +31,9 @@ class Topics(HeadFigures):
     agreement: Estimate
     """Share of texts with fp32's topic."""
     score_reference: Estimate
-    """What fp32 scores, of 10."""
+    """Score of fp32, of 10."""
     score_candidate: Estimate
-    """What the variant scores."""
+    """Score of the variant."""
     score_difference: Difference
     """Candidate minus reference."""
 

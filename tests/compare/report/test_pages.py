@@ -17,7 +17,7 @@ from tests import browser
 from tests.compare.conftest import typed
 
 SCREENSHOTS = os.environ.get("BERTPORT_SCREENSHOTS")
-"""Where to keep the screenshots: docs/images, to renew those of the page."""
+"""Directory for the screenshots: docs/images, to renew those of the page."""
 LAYERS = {
     "damage": 0.01,
     "machine": "avx2",

@@ -31,14 +31,14 @@ def read(directory):
 
 
 def computed(directory):
-    """What our model computes of a checkpoint."""
+    """Return the outputs of our model for a checkpoint."""
     model = build(read(directory))
     with torch.inference_mode():
         return model(**{name: INPUTS[name] for name in model.inputs})
 
 
 def theirs(directory, model_class):
-    """What transformers' class computes of a checkpoint."""
+    """Return the outputs of transformers' class for a checkpoint."""
     with quiet():
         model = getattr(transformers, model_class).from_pretrained(directory).eval()
     given = dict(INPUTS)

@@ -34,7 +34,7 @@ def read(directory, *, rows=ROWS):
 
 
 def of_transformers(directory, form):
-    """What transformers itself makes of a directory, without anything of ours."""
+    """Return transformers' own tokenizer of a directory, without anything of ours."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     if form in ELSEWHERE:
@@ -48,7 +48,7 @@ def of_transformers(directory, form):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Made:
-    """What is made of one form."""
+    """Tokenizers and files made of one form."""
 
     expected: Any
     """transformers' tokenizer, of the checkpoint."""
@@ -57,9 +57,9 @@ class Made:
     tokens: Tokens
     """Ours, of what was saved."""
     files: TokenizerFiles
-    """What was read."""
+    """Tokenizer files as they were read."""
     written: Any
-    """Where it was saved."""
+    """Directory that they were saved to."""
 
     def compare(self, text, pair=None):
         encoded = self.expected(text, pair, verbose=False)

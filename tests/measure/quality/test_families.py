@@ -52,7 +52,7 @@ def opened(factory, family, model_class=None):
 
 
 def says(network, sample, output):
-    """What transformers' class says of a sample."""
+    """Return the output of transformers' class for a sample."""
     import torch
 
     inputs = {"input_ids": sample.input_ids, "token_type_ids": sample.token_type_ids}

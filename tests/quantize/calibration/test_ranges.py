@@ -21,7 +21,7 @@ def histogram(array):
 
 
 def rounded(array, scheme, within):
-    """What QuantizeLinear and DequantizeLinear leave, by ONNX's definition."""
+    """Return an array after QuantizeLinear and DequantizeLinear, by ONNX's definition."""
     scale, zero = scheme.parameters(within)
     info = np.iinfo(scheme.dtype)
     integers = np.clip(np.rint(array / scale) + int(zero), info.min, info.max)

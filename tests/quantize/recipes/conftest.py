@@ -1,4 +1,4 @@
-"""What the graphs of every recipe are held against."""
+"""Reference that the graphs of every recipe are compared with."""
 
 from __future__ import annotations
 

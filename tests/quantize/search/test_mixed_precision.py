@@ -27,7 +27,7 @@ class Asked:
 
 
 class World:
-    """What stands in for graphs and texts: KL on held-out text is `harder` times what it is on the other."""
+    """Stand-in for graphs and texts: KL on held-out text is `harder` times what it is on the other."""
 
     def __init__(self, harder, deadline=None):
         self.harder, self.held_out = harder, []

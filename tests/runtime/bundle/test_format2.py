@@ -96,7 +96,7 @@ READ = {
     "tokenizer.json",
     "tokenizer_config.json",
 }
-"""What `load` reads of the small bundle for its variant fp32."""
+"""Files of the small bundle that `load` reads for its variant fp32."""
 
 
 @pytest.mark.slow

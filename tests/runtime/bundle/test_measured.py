@@ -23,7 +23,7 @@ HERE = {"instruction_set": "avx512_vnni", "flags": [*VNNI, "avx512_bf16"]}
 
 
 def record(*ratios, provider="cpu", budget="top1=0.98", machine=HERE, noise=0.05):
-    """What a manifest says of a variant: a ratio for each shape, and intervals of the same width."""
+    """Return a variant's entry in a manifest: a ratio for each shape, and intervals of the same width."""
     shapes = ("1x16", "1x128", "8x128")
     speed = {
         shape: {"speedup": ratio, "low": ratio * (1 - noise), "high": ratio * (1 + noise)}

@@ -404,7 +404,7 @@ def test_no_room_for_a_variant_is_one_sentence(bundle):
 
 
 WITHOUT = "hide()\n"
-"""What Windows and other systems do not have is out of reach of everything that is imported after it."""
+"""Beginning of a program: hides what Windows and other systems lack from everything that is imported after it."""
 
 
 def test_without_locks_of_the_system_and_exchange(tiny_bundle, tmp_path):

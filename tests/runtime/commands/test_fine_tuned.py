@@ -30,7 +30,7 @@ def invoke(*arguments, stdin=None):
 
 
 def printed(*arguments, stdin=None):
-    """What a command prints as JSON."""
+    """Return the JSON that a command prints."""
     done = invoke(*arguments, "--json", stdin=stdin)
     assert (done.exit_code, done.stderr) == (0, "")
     return json.loads(done.stdout)

@@ -19,7 +19,7 @@ from tests.families import MAX_LENGTH
 from tests.heads import head_bundle
 
 ATOL = 1e-5
-"""What the project promises for scores; both sides compute in float32 and differ in the order of sums."""
+"""Tolerance of scores that the project promises; both sides compute in float32 and differ in the order of sums."""
 LABELS = ("contradiction", "neutral", "entailment")
 TEXT, OTHER = "the king went home", "London is a city of books."
 MASKED, TWICE = "the [MASK] went home", "the [MASK] of [MASK]"
@@ -29,7 +29,7 @@ QUESTION, CONTEXT = "who went home?", "The king of Spain went home. The queen di
 
 
 class DataSet:
-    """What data sets of PyTorch have: a length and items, and no error behind the last one."""
+    """A data set as PyTorch's are: with a length and items, and no error behind the last one."""
 
     def __init__(self, items):
         self.items = items

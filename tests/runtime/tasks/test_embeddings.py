@@ -27,7 +27,7 @@ TEXTS = [
     "milk and bread",
 ]
 ATOL, UNIT_ATOL = 1e-4, 1e-5
-"""What a vector may differ by before it is normalized, and what one of length 1 may."""
+"""Tolerances of a vector before it is normalized, and of one of length 1."""
 
 
 @pytest.fixture(scope="module")

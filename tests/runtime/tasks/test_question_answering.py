@@ -89,7 +89,7 @@ def ours(tokens, manifest, question, context, **parameters):
 
 
 def of_pipeline(tokenizer, question, context, *, max_seq_len=None, doc_stride=None, **parameters):
-    """What the pipeline makes of the same logits, without the model."""
+    """Return the pipeline's answer from the same logits, without the model."""
     import torch
     from transformers.pipelines.question_answering import QuestionAnsweringPipeline, SquadExample
 
@@ -169,7 +169,7 @@ def test_answers_are_those_of_the_pipeline(  # noqa: PLR0913, PLR0917 — drawn
 
 
 def answer(tokens, manifest, logits, question="who?", context="the king of spain", **parameters):
-    """What is answered where the tokens of the context, in one window, have such logits."""
+    """Return the answer where the tokens of the context, in one window, have these logits."""
     call = bind("question-answering", parameters, tokens, manifest)
     [prepared] = call.prepare([{"question": question, "context": context}])
     [work] = prepared.works

@@ -69,7 +69,7 @@ def logits_of(ids):
 
 
 def of_pipeline(pipe, text, stride, **parameters):
-    """What the pipeline makes of the same logits; it pads windows, whose padding it reads no further than a model."""
+    """Return the pipeline's answer from the same logits; of padded windows it reads no more than a model does."""
     import torch
 
     windows = {"return_overflowing_tokens": True, "padding": True, "stride": stride}

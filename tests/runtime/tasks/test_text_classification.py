@@ -41,7 +41,7 @@ def pipe(tiny_checkpoint):
 
 
 def of_pipeline(pipe, logits, problem_type, **parameters):
-    """What the pipeline makes of one text's logits."""
+    """Return the pipeline's answer to one text with these logits."""
     import torch
 
     config = pipe.model.config

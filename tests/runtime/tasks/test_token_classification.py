@@ -64,7 +64,7 @@ def manifest(tiny_bundle):
 
 
 def of_pipeline(pipe, text, logits, split=None, **parameters):
-    """What the pipeline makes of one text's logits, which come from a function of their number."""
+    """Return the pipeline's answer to one text, whose logits come from a function of the number of tokens."""
     import torch
 
     [inputs] = pipe.preprocess(text, **(split or {"is_split_into_words": False}))

@@ -40,7 +40,7 @@ def pairs(tmp_path_factory):
 
 
 def starts_of(words, delimiter):
-    """Where each word begins in the text, counted one by one."""
+    """Return the index in the text of the first character of each word, counted one by one."""
     return [len(delimiter.join([*words[:number], ""])) for number in range(len(words))]
 
 

@@ -45,7 +45,7 @@ def read(schema, written):
 
 
 def stated(schema, side):
-    """What a configuration says of its inputs or outputs."""
+    """Return the name, type and shape of a configuration's inputs or outputs."""
     return [(each.name, schema.DataType.Name(each.data_type), list(each.dims)) for each in side]
 
 
