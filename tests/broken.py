@@ -46,7 +46,7 @@ def edited_json(change):
 
 
 def without_template(value):
-    """Remove the post-processor, and so the special tokens, as in what `BertWordPieceTokenizer().train().save()` writes."""
+    """Remove the post-processor, and so the special tokens: so `BertWordPieceTokenizer().train().save()` writes it."""
     value["post_processor"] = None
 
 
