@@ -51,7 +51,7 @@ class ProvenVariant:
     provider: str | None
     """The provider that it ran on; None where it was not run."""
     outputs: dict[str, ProvenOutput]
-    """By the output's name; empty where it was not run."""
+    """Outputs by name; empty where it was not run."""
     not_run: str | None = None
     """Reason why it was not run; None where it was."""
 

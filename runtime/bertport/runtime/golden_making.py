@@ -113,7 +113,7 @@ def write_golden(path: str | os.PathLike[str], *, overwrite: bool = False) -> tu
 
 
 def write_first(directory: Path) -> None:
-    """Give a bundle that is being built, and has its manifest, golden vectors of every variant."""
+    """Write golden vectors of every variant into a bundle that is being built and has its manifest."""
     bundle = Bundle.open(directory)
     golden, _ = golden_of(bundle)
     path = directory / FILE

@@ -61,9 +61,9 @@ takes several runs, and the streams gain nothing."""
 FLOAT = 4
 """Bytes of a float32."""
 COPIES = {"int8-dynamic": (1, 5), "int8": (3, 5), "": (3, 3)}
-"""By the beginning of the recipe, the copies of attention's scores `[rows, heads, length, length]` and logits
-`[positions, vocabulary]` in memory: a fused operator of the first recipe keeps the scores once; products in 8 bits are
-kept as whole numbers, as floating point, and scaled and biased."""
+"""Copies of attention's scores `[rows, heads, length, length]` and logits `[positions, vocabulary]` in memory, by the
+prefix of the recipe: a fused operator of the first recipe keeps the scores once; products in 8 bits are kept as whole
+numbers, as floating point, and scaled and biased."""
 OF_SCORES = {"Softmax": 3, "GatherElements": 1}
 """Copies of attention's scores, in any recipe, for operators of attention that is not fused: its own, and what gathers
 scores by the distance of two tokens (6 x 512 tokens took 493 MB with it and 249 without, of two layers of width 384

@@ -128,7 +128,7 @@ class GoldenVariant:
     made_on: dict[str, str]
     """Environment that computed the values: provider, instruction set, version of ONNX Runtime."""
     outputs: dict[str, GoldenOutput]
-    """By the name of the graph's output."""
+    """Expected values by the name of the graph's output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

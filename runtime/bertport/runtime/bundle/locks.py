@@ -38,7 +38,8 @@ NUMBER = re.compile("[0-9]{1,18}")
 FLAGS = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"))
 """Flags to open the file that is locked: no link is followed, which would lock, or make, another's file."""
 _TOKEN = os.urandom(8).hex()
-"""Tells this process from an earlier one of the same number, as the first ones of a container's runs are."""
+"""Token that distinguishes this process from an earlier one of the same number, as the first ones of a container's runs
+are."""
 
 
 @dataclass(frozen=True, slots=True)

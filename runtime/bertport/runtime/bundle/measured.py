@@ -23,7 +23,7 @@ __all__ = ["MeasuredSpeed", "class_here", "fastest_measured", "speed_here"]
 REFERENCE_PROVIDER = "cpu"
 """Short name of the provider under which fp32 is timed for ratios that compare."""
 FASTEST = 1000.0
-"""From this ratio to fp32 on, a record is no measurement of an encoder."""
+"""Ratio to fp32 from which on a record is no measurement of an encoder."""
 UNBOUNDED = "none"
 """The budget in the record of a variant that was held to none, or broke it."""
 

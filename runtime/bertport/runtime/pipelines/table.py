@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["PIPELINES", "Row", "row_of", "usual_row"]
 
 TRUNCATIONS = {True: True, False: False, "longest_first": True, "do_not_truncate": False}
-"""By transformers' names, whether a text that is too long is cut; of a pair the longer one first, as here."""
+"""Whether a text that is too long is cut, by transformers' names; of a pair the longer one first, as here."""
 NAMES_OF_INPUTS = ("inputs", "sequences", "text_inputs")
 """The keywords by which the inputs are given where they are not the first argument."""
 TOKEN_ROWS = 2

@@ -51,7 +51,7 @@ INSTRUCTION_SETS: dict[str, InstructionSet] = {
         InstructionSet(name="arm64", needs=frozenset({"arm64"}), saturates=False),
     )
 }
-"""By name, best first: a CPU has the first row whose flags it has."""
+"""Instruction sets by name, best first: a CPU has the first row whose flags it has."""
 
 _MACOS_NAMES = {"avx512vnni": "avx512_vnni", "avx512bf16": "avx512_bf16", "avxvnni": "avx_vnni", "avx1.0": "avx"}
 """Flags that macOS spells otherwise than Linux."""

@@ -47,7 +47,7 @@ class Plugin:
     brings: Callable[[], str | None] = lambda: None
     """Returns what it would do on this machine, asked without it; None where it has nothing to run on."""
     capabilities: Mapping[str, str] = field(default_factory=dict)
-    """By precision, the word that a device which computes so has in its metadata."""
+    """Words in the metadata of a device that computes in a precision, by precision."""
     threads: Mapping[str, str] = field(default_factory=dict)
     """Provider options that set its threads, with `%d` for their number; empty where it takes none of the CPU."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -105,8 +105,8 @@ class Provider:
     options: Mapping[str, str] = field(default_factory=dict)
     """Provider options given to ONNX Runtime, unless the user gives others."""
     computes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """By precision, as manifests call it, the provider options that make it compute so, which no user may change;
-    a precision that needs none is left out."""
+    """Provider options that make it compute in a precision, by precision, as manifests name it; no user may change
+    them, and a precision that needs none is left out."""
     allowed: frozenset[str] | None = frozenset()
     """Names of the options that a user may give; None where they are not known."""
     library: str | None = None

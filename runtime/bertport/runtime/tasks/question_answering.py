@@ -36,7 +36,7 @@ MOST_STRIDE = 128
 MOST_ANSWERS = 100
 """Most answers to a question: for each window, twice as many spans are written out and compared with all others."""
 NO_ANSWER = -10_000.0
-"""Stands for the logits of tokens that no answer may have, in transformers too: their probability is 0."""
+"""Stand-in for the logits of tokens that no answer may have, in transformers too: their probability is 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

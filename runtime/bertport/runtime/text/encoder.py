@@ -95,7 +95,7 @@ class Part:
     ids: list[int] = field(default_factory=list)
     """Tokens kept so far."""
     spans: list[tuple[int, int]] = field(default_factory=list)
-    """Their characters."""
+    """Character ranges of these tokens."""
     count: int = 0
     """Tokens read so far."""
     lost_mask: bool = False

@@ -28,7 +28,7 @@ PIECE = 8192
 CHARACTERS = 8
 """Characters of a token and the space before it, amply: English has about five."""
 LETTER = "a"
-"""Stands for each letter of a word that is too long to be looked up."""
+"""Stand-in for each letter of a word that is too long to be looked up."""
 BEGINNINGS = "LNPS"
 """Classes of characters that no normal form drops: what an added token begins with, if a word before it ends there."""
 GAP = re.compile(r"[!-~] [0-9A-Za-z]")
