@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["clopper_pearson", "incomplete_beta", "t_quantile"]
 
 TINY = 1e-300
-"""In place of 0 in the continued fraction."""
+"""Stand-in for 0 in the continued fraction."""
 TERMS = 10_000
 """Most terms of the continued fraction; it needs about the square root of the larger parameter."""
 ACCURATE = 1e-12

@@ -221,7 +221,7 @@ def judge_interval(limit: Limit, bound: float, estimate: Mapping[str, Any], low:
 
 
 def beyond_doubt(limit: Limit, bound: float, judged: Judgement) -> bool:
-    """Tell whether a look before the last decides: by an interval of 99.9%, about, in place of 95%.
+    """Return whether a look before the last decides: by an interval of 99.9%, about, in place of 95%.
 
     Exact intervals of few hits grow by the ratio of the logarithms of the tails, those of normal distributions by less.
     """
@@ -348,7 +348,7 @@ class Budget:
     """Bounds that a variant is held to."""
 
     bounds: dict[str, float]
-    """By name of the limit; empty where no figure of a head is bounded."""
+    """Bounds by name of the limit; empty where no figure of a head is bounded."""
     drops: dict[str, float] = field(default_factory=dict)
     """Bounds on how much a metric may drop on labelled data, by name of the metric (`bertport.measure.drops`)."""
 

@@ -277,7 +277,7 @@ def mcnemar(only_candidate: int, only_reference: int) -> float:
 
 
 def says_no_difference(difference: Difference, confidence: float = CONFIDENCE) -> bool:
-    """Tell whether nothing more may be claimed than "no difference seen": the test does not reject at this level."""
+    """Return whether nothing more may be claimed than "no difference seen": the test does not reject at this level."""
     return not difference.p_value < 1 - confidence
 
 

@@ -48,7 +48,7 @@ MOST_VALUES = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Which column of a file holds what; None takes the columns of that name (a score may also stand in `label`)."""
+    """Columns of a file by content; None takes the columns of that name (a score may also stand in `label`)."""
 
     text: str | None = None
     """The text, or the first of two."""

@@ -51,7 +51,7 @@ TASKS_HELP = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataChoice:
-    """Which labelled data to measure on, and how to read it, as the options say."""
+    """Labelled data to measure on, and the way to read it, as the options say."""
 
     data: str | None
     """The file; None for no labelled data."""

@@ -46,12 +46,12 @@ class Sums:
     """Contribution of each example to the sums, `[examples, sums]`: an array, or a sparse one of scipy where most are
     0."""
     figure: Callable[[Floats], Floats]
-    """From sums `[sums, resamples]` to figures `[resamples]`; NaN where the metric is not defined."""
+    """Returns figures `[resamples]` for sums `[sums, resamples]`; NaN where the metric is not defined."""
     codes: Integers | None = None
     """A number per example, `[examples]`: examples of one number add the same; None where each is its own."""
     weighted: Callable[[Floats], Floats] | None = None
-    """From how often each example is drawn, `[examples, resamples]`, to figures `[resamples]`, where the sums hold for
-    the examples as they are alone: ranks change with every resample. None for all other metrics."""
+    """Returns figures `[resamples]` for the number of times that each example is drawn, `[examples, resamples]`, where
+    the sums hold for the examples as they are alone: ranks change with every resample. None for all other metrics."""
 
     @property
     def totals(self) -> Floats:

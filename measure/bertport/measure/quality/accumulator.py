@@ -32,9 +32,9 @@ class SampleMetrics:
     text: int
     """Number of the text that the sample is from."""
     rows: dict[str, Floats]
-    """By head, those of the heads that were compared. Shape: (positions, columns)"""
+    """Metrics by head, of the heads that were compared. Shape: (positions, columns)"""
     kept: dict[str, NDArray[np.floating]] = field(default_factory=dict)
-    """By head, what is kept for its figures besides; only of heads that keep something."""
+    """Rows kept for a head's figures beside the metrics, by head; only of heads that keep some."""
 
 
 class Accumulator:

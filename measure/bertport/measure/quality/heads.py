@@ -374,7 +374,7 @@ HEADS: dict[str, Head] = {
         ),
     )
 }
-"""By name, in the order in which results list them."""
+"""Rows by name, in the order in which results list them."""
 
 
 def measured_rows(heads: Mapping[str, HeadEntry]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from bertport.runtime.bundle.manifest import HeadEntry
 Value = Estimate | Difference | float
 """One figure of a head."""
 Movement = dict[str, Value | None]
-"""By the names that the table of heads gives; None for a head that the graph lacks."""
+"""Figures by the names that the table of heads gives; None for a head that the graph lacks."""
 
 __all__ = [
     "BatchInvariance",
@@ -190,7 +190,8 @@ class Fidelity:
     confidence: float
     """Confidence level of each interval."""
     heads: dict[str, HeadFigures | None]
-    """By name, in the order of the table of heads; None where a graph lacks the head or no sample asks for it."""
+    """Figures by name of the head, in the order of the table of heads; None where a graph lacks it or no sample asks
+    for it."""
     stability: BatchInvariance | None
     """Batch invariance of the candidate; None when not asked for."""
 

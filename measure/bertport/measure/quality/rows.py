@@ -26,7 +26,7 @@ __all__ = ["Column", "Figure", "Head", "Limit", "Moved", "Test"]
 
 
 def always(_: HeadEntry | None) -> bool:
-    """Tell that a head is measured by a row, whatever the manifest says of it."""
+    """Return that a head is measured by a row, whatever the manifest says of it."""
     return True
 
 
@@ -69,7 +69,7 @@ class Column:
     """Words of the summary after its value, for a variant that is recommended; empty for a figure left out of the
     summary."""
     more_is_better: bool | None = None
-    """Which way a later report is worse; None where reports are not compared by it."""
+    """Whether a larger value is better; None where reports are not compared by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +134,7 @@ class Limit:
     """Its bound in the budget of a bundle that has nothing of what the default budget bounds."""
 
     def holds(self, value: float, bound: float) -> bool:
-        """Tell whether a value keeps to a bound, itself included; what is not a number keeps to none."""
+        """Return whether a value keeps to a bound, itself included; what is not a number keeps to none."""
         return value >= bound if self.at_least else value <= bound
 
     def asked(self, bound: float, form: str | None = None) -> str:
@@ -147,7 +147,7 @@ class Head:
     """One row: how a head's outputs are compared, and what follows from it."""
 
     name: str
-    """As results call it: by the head's key in a manifest, but where a head is measured in one of two ways."""
+    """Name in results: the head's key in a manifest, but where a head is measured in one of two ways."""
     head: str = ""
     """Key of the head in a manifest; empty for the name."""
     applies: Callable[[HeadEntry | None], bool] = always
@@ -161,14 +161,14 @@ class Head:
     unrecorded: frozenset[str] = frozenset()
     """Columns that the sums per text in a report leave out."""
     compare: Callable[[Logits, Logits, Sample, HeadEntry | None], Floats]
-    """From the reference's and the candidate's output for a sample, and what the manifest says of the head, to rows of
-    metrics. Shape of the outputs: (masked, classes) where serving graphs decode positions, or else (1, ...); of the
+    """Returns the rows of metrics for the reference's and the candidate's output for a sample, and the head's manifest
+    entry. Shape of the outputs: (masked, classes) where serving graphs decode positions, or else (1, ...); of the
     result: (rows, columns)."""
     keep: Callable[[Logits, Logits, Sample, HeadEntry | None], NDArray[np.floating]] | None = None
-    """From the same to what is kept of them for `summarize`; None where sums per text tell everything. Shape of the
+    """Returns the rows kept for `summarize`, from the same arguments; None where sums per text are enough. Shape of the
     result: (rows, …), alike for all samples but for the rows."""
     summarize: Callable[[HeadSums, Settings], HeadFigures]
-    """From the sums of the metrics per text, and what was kept, to the figures of the head."""
+    """Returns the figures of the head, from the sums of the metrics per text and the kept rows."""
     results: type[HeadFigures]
     """Class of the figures that `summarize` returns."""
     figures: tuple[Figure, ...]
@@ -194,6 +194,6 @@ class Head:
         return self.head or self.name
 
     def asks(self, sample: Sample) -> bool:
-        """Tell whether the head is measured on a sample."""
+        """Return whether the head is measured on a sample."""
         decoded = decoded_outputs([self.output])
         return sample.kind in self.samples and (not decoded or len(sample.positions) > 0)

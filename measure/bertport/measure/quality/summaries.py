@@ -1,4 +1,4 @@
-"""From sums per text to the figures of a head, with their intervals."""
+"""Figures of a head, with their intervals, from sums per text."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class HeadSums:
         self._highest = np.full(len(self._columns), -np.inf)
 
     def __bool__(self) -> bool:
-        """Tell whether anything was added."""
+        """Return whether anything was added."""
         return bool(self._sums)
 
     def add(self, text: int, rows: Floats) -> None:

@@ -47,7 +47,7 @@ SCORES = "scores"
 
 
 def _gives_scores(head: HeadEntry | None) -> bool:
-    """Tell whether the values of a sequence-classification head are no classes: a regression, or a single value."""
+    """Return whether the values of a sequence-classification head are no classes: a regression, or a single value."""
     return head is not None and (head.problem_type == REGRESSION or len(head.labels or ()) == 1)
 
 
@@ -56,7 +56,7 @@ def _gives_classes(head: HeadEntry | None) -> bool:
 
 
 def _several(head: HeadEntry | None) -> bool:
-    """Tell whether a text may have several labels."""
+    """Return whether a text may have several labels."""
     return head is not None and head.problem_type == MULTI_LABEL
 
 
@@ -456,4 +456,4 @@ TASK_ROWS = (
         ),
     ),
 )
-"""In the order in which results list them."""
+"""Rows of heads that are trained for a task, in the order in which results list them."""

@@ -1,4 +1,4 @@
-"""From sums per text, and what was kept of outputs, to the figures of heads that are trained for a task."""
+"""Figures of heads that are trained for a task, from sums per text and rows kept of outputs."""
 
 from __future__ import annotations
 

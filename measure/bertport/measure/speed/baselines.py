@@ -226,7 +226,7 @@ class Baseline:
     classes: Mapping[str, str]
     """The tasks that it answers, each with the name of the class that does."""
     open: Callable[[str, int | None, str], Loaded]
-    """From a directory, a number of threads and a task to what answers it."""
+    """Returns the open model for a directory, a number of threads and a task."""
 
 
 BASELINES: dict[str, Baseline] = {
@@ -272,7 +272,8 @@ BASELINES: dict[str, Baseline] = {
         ),
     )
 }
-"""By name: transformers on PyTorch, Optimum on ONNX Runtime, both by their pipelines, and sentence-transformers."""
+"""Baselines by name: transformers on PyTorch, Optimum on ONNX Runtime, both by their pipelines, and
+sentence-transformers."""
 
 
 def padded_tokens(lengths: Sequence[int], rows: int = BATCH) -> int:

@@ -35,9 +35,9 @@ class Stopwatch:
     """Seconds in the stages of answering texts."""
 
     tokenize: float = 0.0
-    """Making inputs ready."""
+    """Seconds of making inputs ready."""
     run: float = 0.0
-    """In the graph."""
+    """Seconds in the graph."""
 
     def reset(self) -> None:
         """Begin again at 0."""

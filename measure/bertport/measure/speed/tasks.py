@@ -74,9 +74,9 @@ class TimedTask:
     best_parameters: Mapping[str, Any] = field(default_factory=dict)
     """Further parameters where best answers are compared."""
     ask: Callable[[Drawn], Any]
-    """From a drawn text to the input that is timed."""
+    """Returns the input that is timed, for a drawn text."""
     texts: Callable[[Any], tuple[Text, ...]] = lambda asked: (asked,)
-    """From such an input to the texts, or pairs of texts, that the model reads for it."""
+    """Returns the texts, or pairs of texts, that the model reads for such an input."""
     room: float = 1.0
     """Share of what a model takes that the text may take; less than all where more is read with it."""
     others: int = 0
@@ -84,7 +84,8 @@ class TimedTask:
     decoded: int = 0
     """Positions of each text that are decoded."""
     best: Callable[[Sequence[Any]], list[str]] | None = None
-    """From the answers to all inputs to the best one of each; None where there is nothing to compare by."""
+    """Returns the best answer to each input, from the answers to all inputs; None where there is nothing to compare
+    by."""
     compared: str = ""
     """Name of what `best` takes of an answer; empty without it."""
 
@@ -117,7 +118,7 @@ def _choice(drawn: Drawn) -> dict[str, Any]:
 
 
 def _ranks(head: HeadEntry | None) -> bool:
-    """Tell whether a classifier's one label says how well a document fits a query."""
+    """Return whether a classifier's one label says how well a document fits a query."""
     return bool(head and head.labels and len(head.labels) == 1 and head.problem_type != REGRESSION)
 
 
@@ -230,11 +231,11 @@ TIMED: dict[str, TimedTask] = {
         TimedTask(name=FEATURES, head=None, parameters={"pooling": "mean"}, ask=_whole),
     )
 }
-"""By name; the first that every bundle can do is timed."""
+"""Timed tasks by name; the first that every bundle can do is timed."""
 
 
 def decodes(heads: Collection[str]) -> bool:
-    """Tell whether a bundle with some heads decodes positions."""
+    """Return whether a bundle with some heads decodes positions."""
     return any(HEADS[name].decoded for name in heads if name in HEADS)
 
 
