@@ -42,7 +42,7 @@ CLASSES = {
     "TOKEN_CLS": HEADS[TOKEN_CLASSIFICATION].own_class,
     "QUESTION_ANS": HEADS[QUESTION_ANSWERING].own_class,
 }
-"""By PEFT's task type, the class that an adapter was trained on whatever its base was saved as."""
+"""Class that an adapter was trained on, whatever its base was saved as, by PEFT's task type."""
 INSIDE = "base_model.model."
 """The prefix of an adapter's tensor names."""
 ATOL = 1e-4

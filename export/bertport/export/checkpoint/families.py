@@ -328,7 +328,7 @@ _ROWS = (
     ),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in _ROWS}
-"""By model type, in the order in which people are shown them."""
+"""Families by model type, in the order in which people are shown them."""
 
 
 def family_of(config: Mapping[str, Any]) -> Family | None:

@@ -80,7 +80,7 @@ FOREIGN = (
         way="save them with save_pretrained, or rename a file that holds a state dict to pytorch_model.bin",
     ),
 )
-"""In the order in which they are looked for."""
+"""Foreign forms of checkpoints, in the order in which they are looked for."""
 
 
 def explain(directory: Path, missing: str) -> CheckpointError:

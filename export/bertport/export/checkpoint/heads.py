@@ -193,7 +193,7 @@ HEADS: dict[str, Head] = {
         summary="the pooled `[CLS]` feature",
     ),
 }
-"""By name, in the order of a bundle's heads."""
+"""Heads by name, in the order of a bundle's heads."""
 
 
 def output_names(heads: Collection[str]) -> tuple[str, ...]:

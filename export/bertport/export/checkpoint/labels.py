@@ -18,7 +18,8 @@ __all__ = ["labels_in", "terms_of_texts", "terms_of_tokens", "unnamed", "untrust
 PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL, REGRESSION)
 """Problem types of transformers."""
 ACTIVATIONS = {"Sigmoid": "sigmoid", "Softmax": "softmax", "Identity": "none"}
-"""By the name of PyTorch's module, what a cross-encoder of sentence-transformers makes scores with."""
+"""Activations that turn the logits of a cross-encoder of sentence-transformers into scores, by the name of PyTorch's
+module."""
 TORCH = re.compile(r"torch\.nn\.(?:\w+\.)*(\w+)")
 """The full name of one of PyTorch's modules."""
 UNNAMED = re.compile(r"LABEL_\d+")

@@ -33,7 +33,7 @@ class HeadLayout:
     """The tensors of a head."""
 
     shapes: Shapes
-    """By name; a checkpoint that holds some of them must hold all."""
+    """Shapes by name; a checkpoint that holds some of the tensors must hold all."""
     tied: Shapes
     """Tensors that are the matrix of the word embedding unless config.json says that they are not."""
     aliases: dict[str, str]
@@ -53,7 +53,7 @@ class Layout:
     """The tensors of a family's encoder and of the heads that it can have."""
 
     encoder: Shapes
-    """Of the encoder without a pooler, by the name that a checkpoint with heads has."""
+    """Shapes of the encoder without a pooler, by the names that a checkpoint with heads has."""
     words: str
     """The matrix of the word embedding."""
     parts: frozenset[str]
@@ -61,7 +61,7 @@ class Layout:
     constants: frozenset[str]
     """Buffers that a class does not store, and versions of transformers before it may have."""
     heads: dict[str, HeadLayout]
-    """By head, in the table's order."""
+    """Layouts by head, in the table's order."""
 
     def shapes(self, heads: Iterable[str]) -> Shapes:
         """Return every tensor of an encoder with these heads but for those that need not be stored."""

@@ -58,7 +58,7 @@ class Converted:
     """Variables as transformers' BERT has them."""
 
     tensors: dict[str, NDArray[np.floating]]
-    """By transformers' names; matrices of linear layers are transposed, [out, in]."""
+    """Tensors by transformers' names; matrices of linear layers are transposed, [out, in]."""
     notes: tuple[str, ...]
     """Sentences on what was left out."""
 

@@ -61,7 +61,7 @@ MADE_OF = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 FLAGS = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
 """Attributes of an added token."""
 VERY_LARGE = 10**20
-"""From here on transformers takes model_max_length for none."""
+"""Bound from which on transformers takes model_max_length for none."""
 OS_ERROR = re.compile(r"\(os error (\d+)\)")
 """Pattern of the number in an error of the operating system, as Rust writes it."""
 

@@ -150,7 +150,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "merges.txt": _read_merges,
     **dict.fromkeys(PIECES, _read_pieces),
 }
-"""By name of a file, what reads it alone."""
+"""Readers of a file alone, by its name."""
 
 
 def _short(error: BaseException) -> str:

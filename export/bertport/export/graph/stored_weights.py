@@ -19,7 +19,7 @@ VECTORS = {
     "Gemm": {2: "bias"},
     "LayerNormalization": {1: "weight", 2: "bias"},
 }
-"""By operator and index of an input, the name of that parameter in the module that the operator computes."""
+"""Names of parameters in the module that an operator computes, by operator and index of the input."""
 HALF = ".float16"
 """The suffix that the pass which stores matrices in 16 bits gives to their names."""
 

@@ -32,13 +32,13 @@ class Vocabulary:
     ordinary: Sequence[int]
     """Every id but those of special tokens."""
     cls: int
-    """Begins an input."""
+    """Id of the token that begins an input."""
     sep: int
-    """Ends a segment."""
+    """Id of the token that ends a segment."""
     pad: int
-    """Fills up a batch."""
+    """Id of the padding token."""
     mask: int
-    """Stands for a masked token."""
+    """Id of the mask token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

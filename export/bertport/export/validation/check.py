@@ -68,7 +68,7 @@ class _Run:
     positions: NDArray[np.int64] | None
     """Its input `masked_positions`; None for a graph that has no such input."""
     outputs: dict[str, NDArray[np.float32]]
-    """By name."""
+    """Outputs by name."""
 
     def expected(self, reference: dict[str, Outputs]) -> dict[str, Outputs]:
         """Return PyTorch's outputs at the places where this run has outputs."""

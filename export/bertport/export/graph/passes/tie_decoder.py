@@ -47,7 +47,7 @@ def _matrix(value: ir.Value | None) -> ir.TensorProtocol | None:
 
 
 def _is_transpose(one: ir.Value, other: ir.Value) -> bool:
-    """Tell whether an initialiser is, bit for bit, the transpose of another."""
+    """Return whether an initialiser is, bit for bit, the transpose of another."""
     import numpy as np
 
     turned, tensor = _matrix(one), _matrix(other)
