@@ -148,8 +148,8 @@ class _Suppressed:
     model: onnx.ModelProto
     """The graph, its weights in memory."""
     activations: Mapping[str, Activations]
-    """What goes into its layers on the calibration text, by name."""
+    """Statistics of the inputs of its layers on the calibration text, by name of the activation."""
     count: int
-    """How many of them were shifted and scaled."""
+    """Number of activations that were shifted and scaled."""
     kept_in_float: Mapping[str, NDArray[np.int64]]
     """The channels that are kept in float, by name of the activation."""

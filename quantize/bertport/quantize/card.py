@@ -1,4 +1,4 @@
-"""What a bundle shows of its quantized variants: a section of its card, and tables of layers with their plots."""
+"""Documentation of a bundle's quantized variants: a section of its card, and tables of layers with their plots."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Speed:
     ms: float
     """Median of the variant."""
     speedup: float
-    """How many times faster the variant is, by medians."""
+    """Speed-up: fp32's median time as a multiple of the variant's."""
     low: float
     """Lower end of the ratio's interval."""
     high: float
@@ -75,7 +75,7 @@ class Measurement:
     accuracy: Fidelity
     """Against fp32, per head."""
     text: dict[str, Any]
-    """What accuracy was measured on."""
+    """Description of the held-out text that accuracy was measured on, as `Evaluation.to_json` returns it."""
     speed: dict[str, Speed]
     """Times and their ratio, by shape, such as `1x128`."""
     size: int | None
@@ -85,7 +85,7 @@ class Measurement:
     further: int | None
     """Bytes that it adds to the bundle: 0 where its files are those of fp32; None as above."""
     machine: dict[str, Any]
-    """Where it was measured."""
+    """Description of the machine that it was measured on."""
     not_measured: tuple[str, ...]
     """The bundle's heads of which nothing is known, as people call them."""
 

@@ -69,11 +69,11 @@ class Outcome:
     variant: Variant
     """Its entry in the manifest."""
     measured: Measurement
-    """What it costs and gives."""
+    """Its accuracy, speed and size."""
     default: bool
     """Whether `load` takes it when no variant is asked for."""
     labelled: LabelledAccuracy | None = None
-    """What was measured of it on labelled data; None where there is none."""
+    """Its accuracy on labelled data beside fp32's; None without such data."""
     first: bool = False
     """Whether it is the fastest that was measured on this class of CPU: what `auto` takes."""
 
@@ -85,11 +85,11 @@ class Refused:
     name: str
     """Name of the variant."""
     measured: Measurement
-    """What it costs and gives; without speed and size where accuracy decided."""
+    """Its accuracy, speed and size; no speed and no size where it was refused for its accuracy."""
     reason: str
     """The sentence of the error that follows."""
     labelled: LabelledAccuracy | None = None
-    """What was measured of it on labelled data; None where nothing was."""
+    """Its accuracy on labelled data beside fp32's; None where none was measured."""
 
 
 def _untold(result: Outcome | Refused) -> None:  # noqa: ARG001 — the signature
@@ -102,18 +102,18 @@ def _silent(stage: str, done: int, count: int) -> None:  # noqa: ARG001 — the 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to make and measure variants."""
+    """Options for making and measuring variants."""
 
     isa: str = AUTO
     """The instruction set to make them for, as in `isa.CHOICES`."""
     budget: Budget | None = None
-    """How far from fp32 they may be; None for the default, of which what the bundle has is taken."""
+    """Bounds on the distance from fp32; None for the default budget, limited to the heads that the bundle has."""
     text: str | os.PathLike[str] | None = None
     """Held-out text to measure accuracy on; None for the sample that ships."""
     calibration: str | os.PathLike[str] | None = None
     """Text for the search and for calibration; None for the other sample that ships."""
     calibrating: Calibration = DEFAULT
-    """How activations are calibrated, for recipes that do so."""
+    """Options of calibration, for recipes that calibrate activations."""
     positions: int = POSITIONS
     """Masked positions to measure on, about."""
     pairs: int = PAIRS
@@ -129,7 +129,7 @@ class Options:
     time_limit: float | None = None
     """Seconds from `started` after which the search for a variant within the budget ends with the best it has found."""
     started: float = field(default_factory=time.monotonic)
-    """When the command began, by `time.monotonic`."""
+    """Start of the command, by `time.monotonic`."""
     progress: Progress = _silent
     """Told of the stage, what is done of it, and how much there is."""
     told: Callable[[Outcome | Refused], None] = _untold
@@ -147,13 +147,13 @@ class Job:
     """Graph source and evaluator of the variants of one command."""
 
     options: Options
-    """How to make and measure them."""
+    """Options for making and measuring them."""
     evaluator: Evaluator
     """Measures candidates."""
     budget: Budget
-    """How far from fp32 they may be."""
+    """Bounds on their distance from fp32."""
     source: GraphSource
-    """What their graphs are made from."""
+    """Source of their graphs."""
     calibrator: Calibrator | None
     """Calibrates the graph for recipes that ask for it; None where none does."""
 

@@ -51,7 +51,7 @@ EVERY = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledAccuracy:
-    """What was measured of a variant on labelled data, beside fp32."""
+    """Accuracy of a variant on labelled data, beside fp32's."""
 
     reference: TaskFigures
     """Of fp32."""
@@ -77,7 +77,7 @@ class LabelledAccuracy:
 
     @property
     def verdicts(self) -> dict[str, Judgement]:
-        """What the intervals say of each bound, by name of the limit."""
+        """Verdict of the intervals on each bound, by name of the limit."""
         return judge_drops(self.drops, self.differences)
 
     def verdicts_json(self) -> dict[str, dict[str, Any]]:
@@ -194,9 +194,9 @@ class LabelledJudge:
     material: LabelledMaterial
     """The data and the metrics."""
     predictions: Predictions = field(repr=False)
-    """Those of fp32."""
+    """Predictions of fp32."""
     figures: TaskFigures
-    """Those of fp32."""
+    """Metrics of fp32."""
 
     @classmethod
     def of(cls, bundle: Bundle, material: LabelledMaterial, progress: Progress) -> LabelledJudge:

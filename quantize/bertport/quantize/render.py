@@ -36,7 +36,7 @@ SAMPLES = {
     CHOICES: "choices",
     CANDIDATES: "documents",
 }
-"""What people call the samples of heads that are trained for a task."""
+"""Names for people of the samples of heads that are trained for a task."""
 
 
 def headed(rows: Sequence[Sequence[str]]) -> str:

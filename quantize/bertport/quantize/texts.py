@@ -44,7 +44,7 @@ LEAST_POSITIONS = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What accuracy is measured on."""
+    """Held-out samples that accuracy is measured on, and the text file that they come from."""
 
     samples: tuple[Sample, ...]
     """Masked texts, then pairs, then those of heads that are trained for a task."""

@@ -53,7 +53,7 @@ ENOUGH = 10**9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationText:
-    """What calibration runs on."""
+    """Samples for calibration, and the text file that they come from."""
 
     samples: tuple[Sample, ...]
     """Masked texts, then pairs, then those of heads that are trained for a task."""

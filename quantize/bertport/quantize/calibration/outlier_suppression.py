@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["SUPPRESSED", "ShiftAndScale", "choose_shifts_and_scales", "suppress_outliers", "suppressed", "suppressible"]
 
 SUPPRESSED = ".levelled"
-"""What the name of a shifted and scaled activation ends with; the fingerprints of ranges in manifests hang on it."""
+"""Suffix of the names of shifted and scaled activations; the fingerprints of ranges in manifests depend on it."""
 WORTH = 0.8
 """The share of the squared error that must be left at most: shifting and dividing cost a pass over the activations."""
 STEPS = 254
@@ -53,9 +53,9 @@ QUANTILES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
 POWERS = (0.5, 0.75, 1.0)
 """Powers of the widths by which all channels are divided: 1 makes all equally wide."""
 OF_WEIGHTS = 0.3
-"""What GPTQ leaves of the squared error of the weights, about."""
+"""Share of the squared rounding error of the weights that remains after GPTQ, approximately."""
 KEPT_IN_FLOAT = (4, 8, 16, 32)
-"""How many channels are kept in float."""
+"""Numbers of channels that are tried for keeping in float."""
 LARGEST_SHARE = 0.03
 """The share of the channels that is kept in float at most: a product of more in float32 would cost what 8 bits save."""
 WORTH_KEEPING = 0.8

@@ -84,7 +84,7 @@ SCHEMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """What 8 bits cover; values outside are cut off at its ends."""
+    """Range of values that 8 bits cover; values outside are clipped to its ends."""
 
     low: float
     """Lower end, at most 0."""
@@ -178,10 +178,10 @@ DEFAULT_METHOD = "mse"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """How to calibrate."""
+    """Options of calibration."""
 
     method: str = DEFAULT_METHOD
-    """How a histogram becomes a range: one of `METHODS`."""
+    """Method that turns a histogram into a range: a key of `METHODS`."""
     samples: int = SAMPLES
     """Texts and pairs to run."""
     suppress_outliers: bool = True

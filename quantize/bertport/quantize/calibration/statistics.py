@@ -1,4 +1,4 @@
-"""What goes into each linear layer on real text: as much of it as fitting the weights needs, in bounded memory."""
+"""Statistics of each linear layer's inputs on real text: as much as fitting the weights needs, in bounded memory."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def collect(
 
 
 class _Gathering:
-    """What was gathered at one point, with `share` rows of each text kept."""
+    """Accumulator of one input's statistics, with `share` rows of each text kept."""
 
     def __init__(self, share: int, rng: np.random.Generator) -> None:
         self.share, self.rng = share, rng

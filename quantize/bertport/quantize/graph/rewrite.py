@@ -32,7 +32,7 @@ IDS = "input_ids"
 MASK = "attention_mask"
 """The graph's input that is 0 for padding, of (batch, length)."""
 MASKED = 1e9
-"""What is taken from the score of a masked key, before scaling: the exponential of a millionth of it is 0."""
+"""Value subtracted from the score of a masked key, before scaling: the exponential of a millionth of it is 0."""
 TERMS = frozenset({"Add", "Sub", "Mul", "Div"})
 ROW_BY_ROW = frozenset(
     {
@@ -89,7 +89,7 @@ class Table:
 
 
 class Emitter(Protocol):
-    """What becomes of matrices and tables."""
+    """Writer of a recipe's nodes for the graph's matrices and tables."""
 
     opset: ClassVar[int]
     """The version of the standard operators that it writes best; it takes an older one where other nodes need that."""

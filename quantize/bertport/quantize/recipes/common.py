@@ -1,4 +1,4 @@
-"""What the emitters have in common: biases, products in float32, and embedding tables in 8 bits."""
+"""Shared parts of the emitters: biases, products in float32, and embedding tables in 8 bits."""
 
 from __future__ import annotations
 

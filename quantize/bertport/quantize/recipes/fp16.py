@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["LARGEST_MASK", "convert_to_fp16", "soften"]
 
 LARGEST_MASK = 1e4
-"""What stands for the -3.4e38 that masks add: in float16 that would be -inf, and a row of masks NaN. exp(-1e4) is 0."""
+"""Magnitude that replaces masks' -3.4e38: in float16 that would be -inf, and a row of masks NaN. exp(-1e4) is 0."""
 IN_FLOAT32 = ["LayerNormalization", "Softmax"]
 """Operators kept in float32: their sums of squares and exponentials leave float16's range on outlier channels."""
 ANGLES = frozenset({"Cos", "Sin"})

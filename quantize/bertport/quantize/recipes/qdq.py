@@ -47,9 +47,9 @@ class QdqEmitter:
     weights: WeightCache
     """The weights in 8 bits."""
     ranges: Mapping[str, Range]
-    """What calibration found, by the name of the activation."""
+    """Calibrated range of each activation, by its name."""
     scheme: QuantizationScheme
-    """How activations are rounded."""
+    """Quantization scheme of the activations."""
     high_precision_layers: frozenset[str] = field(default_factory=frozenset)
     """Names of the linear layers in higher precision."""
     float_fallback: bool = False

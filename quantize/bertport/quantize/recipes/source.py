@@ -19,7 +19,7 @@ __all__ = ["GraphSource"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphSource:
-    """What a graph is made from."""
+    """Source of a recipe's graph: the fp32 graphs, cached 8-bit weights, calibrated ranges, and precisions."""
 
     plain: onnx.ModelProto
     """The fp32 serving graph of standard operators, its weights in memory; not to be changed. Where no recipe takes it,
@@ -31,7 +31,7 @@ class GraphSource:
     weights: WeightCache
     """Weights in 8 bits, shared by the graphs of a search."""
     ranges: Mapping[str, Range] = field(default_factory=dict)
-    """What calibration found, by the name of the activation in `plain`; empty for recipes that need none."""
+    """Calibrated range of each activation, by its name in `plain`; empty for recipes that need none."""
     high_precision_layers: frozenset[str] = field(default_factory=frozenset)
     """Linear layers to leave in higher precision."""
     float_fallback: bool = False

@@ -32,13 +32,13 @@ class Recipe:
     name: str
     """Name of the recipe, and of the variant it makes."""
     summary: str
-    """What it does, for people."""
+    """Summary of the recipe in words, for people."""
     file: str
     """Path of the graph inside the bundle; where it writes none, that of fp32."""
     providers: tuple[str, ...]
     """Short names of the providers it is for, best first; those whose rows have its precision."""
     precision: str
-    """How products are computed, as manifests call it."""
+    """Precision of its products, as manifests name it."""
     size: float
     """Share of fp32's size that a BERT-base takes, about; 0 where nothing is added."""
     by_instruction_set: bool
@@ -56,7 +56,7 @@ class Recipe:
     int16_activations: bool = False
     """Whether single layers can get more than 8 bits without going to float32."""
     scheme: QuantizationScheme | None = None
-    """How calibrated activations are rounded; None where nothing is calibrated."""
+    """Quantization scheme of calibrated activations; None where nothing is calibrated."""
     emitter: Callable[[GraphSource], Emitter] | None
     """Writes its linear layers, so that single ones can be timed and left in higher precision to hold a budget; None
     where that cannot be."""

@@ -31,7 +31,7 @@ __all__ = ["Evaluator"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluator:
-    """What candidates of a bundle are measured with."""
+    """Evaluator of a bundle's candidates: measures their accuracy against the fp32 serving graph."""
 
     bundle: Bundle
     """The bundle."""
@@ -48,7 +48,7 @@ class Evaluator:
     provider: str = "cpu"
     """Short name of the provider that candidates run on."""
     deadline: Deadline = field(default_factory=Deadline)
-    """When the search ends."""
+    """Deadline of the search."""
     judge: LabelledJudge | None = None
     """Judges candidates by labelled data as well; None where there is none."""
 

@@ -1,4 +1,4 @@
-"""What the lower precision saves in one linear layer: it is timed alone, in both precisions, taking turns."""
+"""Time that the lower precision saves in each linear layer, timed alone in both precisions by turns."""
 
 from __future__ import annotations
 

@@ -83,17 +83,17 @@ class Solution:
     """A graph that meets the budget."""
 
     source: GraphSource
-    """What it is made from."""
+    """Source that it is made from."""
     accuracy: Fidelity
-    """What was measured of it on the held-out text."""
+    """Its accuracy on the held-out text."""
     evaluation: Evaluation
     """The samples of that text."""
     layers: Layers | None
     """The table of the search; None where the plain recipe met the budget, or the time was up before."""
     search: dict[str, Any] | None = None
-    """What the search did; None where there was none."""
+    """Record of the search; None where there was none."""
     labelled: LabelledAccuracy | None = None
-    """What was measured of it on labelled data; None where there is none."""
+    """Its accuracy on labelled data; None without such data."""
 
 
 def meet_budget(
@@ -193,9 +193,9 @@ class _Search:
         self.on_data = seconds
         """Seconds that measuring a combination on labelled data takes."""
         self.accuracy = plain
-        """What was measured last on held-out text."""
+        """Accuracy on held-out text, as measured last."""
         self.labelled = labelled
-        """What was measured last on labelled data, of a combination that held-out text allows; None without data."""
+        """Accuracy on labelled data of the latest combination that held-out text allows; None without data."""
         self.estimate = (0.0, 0.0)
         """Seconds that the search takes, from and to."""
         self.combinations = 0

@@ -32,7 +32,7 @@ PRUNED = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """What one linear layer costs in 8 bits, and what it saves."""
+    """Sensitivity of one linear layer: the KL that 8 bits cost in it, and the time that they save."""
 
     name: str
     """Name of the layer."""
@@ -61,7 +61,7 @@ class Layers:
     rows: tuple[Layer, ...]
     """The layers, by falling priority."""
     text: dict[str, Any]
-    """What KL was measured on."""
+    """Description of the text that KL was measured on."""
     machine: str
     """The instruction set that times were measured with."""
     head: str | None = None
@@ -94,7 +94,7 @@ class Search:
     held: bool
     """Whether KL came down to what was asked."""
     nearest: Fidelity
-    """What was measured of this combination, or of the nearest one where none held."""
+    """Accuracy of this combination, or of the nearest one where none met the bound."""
 
 
 def kl_increase(accuracy: Fidelity, head: str | None = None) -> float:

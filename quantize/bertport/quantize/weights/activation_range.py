@@ -17,7 +17,7 @@ __all__ = ["AFTER_GELU", "AFTER_GELU_LOW", "MIDDLE", "SYMMETRIC", "ActivationRan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivationRange:
-    """How one token's activations map to unsigned 8 bits: value / maximum * steps + zero."""
+    """Mapping of one token's activations to unsigned 8 bits: value / maximum * steps + zero."""
 
     steps: int
     """Steps between 0 and the token's maximum."""

@@ -43,13 +43,13 @@ WORTH_MORE = 0.85
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 """Quantiles of the channels' largest magnitudes, above which channels are divided."""
 FEWER_THRESHOLDS = (0.8, 0.95)
-"""Those that are tried where the largest channels are gone already."""
+"""Quantiles that are tried where the channels with the largest magnitudes are already kept in float."""
 STRENGTHS = (0.5, 1.0)
 """Powers of how far above: 1 brings a channel down to the threshold."""
 FURTHEST = 1e4
-"""What a channel is divided by at most."""
+"""Largest divisor of a channel."""
 KEPT_IN_FLOAT = (8, 16, 32)
-"""How many channels are kept in float."""
+"""Numbers of channels that are tried for keeping in float."""
 SPARSE = 16
 """Channels of which at most one is kept in float: a product of more in float32 would cost what 8 bits save."""
 COLUMNS = 512
@@ -59,7 +59,7 @@ SKETCH = 128
 are then others than with all rows and columns, in less than half the time that 512 columns take without sums; 256
 columns without them choose otherwise in four."""
 AFTER_GPTQ = 0.4
-"""What GPTQ leaves of the squared error of the weights, about."""
+"""Share of the squared rounding error of the weights that remains after GPTQ, approximately."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class DecompositionPlan:
     """An outlier decomposition plan: what is done to a layer's activations before they are rounded."""
 
     factors: Array
-    """What channels are multiplied by, at most 1; 0 for those that are kept in float. Shape: (inputs,)"""
+    """Factor of each channel, at most 1; 0 for those that are kept in float. Shape: (inputs,)"""
     rounding: int = 0
     """Which of the ways of rounding fits what is left best."""
 
@@ -85,7 +85,7 @@ class DecompositionPlan:
 
     @property
     def inverse(self) -> Array:
-        """What the rows of the weights are multiplied by; 0 for those of the channels that are kept in float."""
+        """Factor of each row of the weights; 0 for the rows of channels that are kept in float; of shape (inputs,)."""
         there = self.factors != 0
         found: Array = np.divide(1, self.factors, out=np.zeros_like(self.factors), where=there)
         return found
