@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
-"""What `json.loads` returns."""
+"""Type of the values that `json.loads` returns."""
 T = TypeVar("T")
 INLINE: Mapping[str, object] = {"inline": True}
 """Metadata of a field that is a dataclass whose keys stand among those of the object around it."""
@@ -62,7 +62,7 @@ LEFT_OUT: Mapping[str, object] = {"left out": True}
 """Metadata of a field whose key is left out where it is None."""
 UNIONS = (Union, types.UnionType)
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-"""What is expected, for people."""
+"""Names of the types in error messages, for people."""
 SCHEMA_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 
 

@@ -36,7 +36,7 @@ class ComparedBundle:
     """A bundle that takes part."""
 
     label: str
-    """What the report calls it; differs from that of every other bundle."""
+    """Name of the bundle in the report; differs from that of every other bundle."""
     bundle: Bundle
     """The bundle."""
 
@@ -60,7 +60,7 @@ class Entry:
     kind: str
     """`variant`, or the name of a baseline."""
     recipe: str
-    """How its weights are stored."""
+    """Recipe by which its weights are stored, such as `int8-dynamic`."""
     size_bytes: int | None
     """Bytes of the graph and the weights it needs; None where that is not known yet."""
     spec: WorkerSpec
@@ -68,7 +68,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """What the report calls it; differs from that of every other row."""
+        """Name of the row in the report; differs from that of every other row."""
         return self.spec.name
 
     @property

@@ -1,4 +1,4 @@
-"""What a comparison measured: frozen values that the runner makes and the report is drawn from.
+"""Measurements of a comparison: frozen values that the runner makes and the report is drawn from.
 
 The classes here that the report holds too are keys of report.json: none may be renamed.
 """
@@ -131,7 +131,7 @@ class QualityStep:
     looks: int | None = None
     """2 where the first samples left a bound undecided and more were taken."""
     failed: Mapping[str, str] = field(default_factory=dict)
-    """Why an entry could not be measured, by its name."""
+    """Reason why an entry could not be measured, by its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ class BiasStep:
     pairs: tuple[PairAnswers, ...] | None = None
     """The answers."""
     why: str | None = None
-    """Why there are none."""
+    """Reason why there are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +151,7 @@ class LabelBiasStep:
     pairs: tuple[LabelScores, ...] | None = None
     """The scores."""
     why: str | None = None
-    """Why there are none."""
+    """Reason why there are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +193,7 @@ class LabelledStep:
     differences: Mapping[str, PairedDifference] = field(default_factory=dict)
     """By metric, how it differs from the reference's; nothing for the reference."""
     why: str | None = None
-    """Why there are none."""
+    """Reason why there are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +203,7 @@ class AnswersStep:
     answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The best answer to each text, by name of the entry."""
     failed: Mapping[str, str] = field(default_factory=dict)
-    """Why an entry could not be asked, by its name."""
+    """Reason why an entry could not be asked, by its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +213,7 @@ class TimingStep:
     runs: tuple[Run, ...]
     """A run for each entry and workload."""
     failed: Mapping[str, str] = field(default_factory=dict)
-    """Why an entry could not be timed, by its name."""
+    """Reason why an entry could not be timed, by its name."""
     rate: float = 0.0
     """For the Server scenario: requests a second."""
     reference: str = ""
@@ -245,7 +245,7 @@ class Measurements:
     left_out: tuple[str, ...]
     """A sentence for each variant that does not take part."""
     preset: Preset
-    """How much was measured."""
+    """Preset: how much was measured."""
     command: str
     """The command line."""
     threads: int | None
@@ -267,7 +267,7 @@ class Measurements:
     text_shipped: bool
     """Whether the texts are the sample that ships."""
     inputs: Inputs
-    """What the scenarios answered."""
+    """Inputs of the timed scenarios."""
     shapes: Mapping[str, Shape]
     """The batches of one length, by name of the workload."""
     probe: Probe
@@ -281,7 +281,7 @@ class Measurements:
     layers: Mapping[str, Mapping[str, LayerTable]]
     """By label of the bundle and by variant."""
     machine: Machine
-    """Where it was measured."""
+    """Machine that it was measured on."""
     recorded: Mapping[str, Recorded]
     """Records of the manifests, by name of the entry."""
     quality: Mapping[str, QualityStep]
@@ -301,11 +301,11 @@ class Measurements:
     server: Mapping[float, TimingStep]
     """The Server scenario, by share of the reference's rate."""
     failed: Mapping[str, str]
-    """Why an entry could not be measured, by its name."""
+    """Reason why an entry could not be measured, by its name."""
     complete: bool
     """Whether nothing interrupted it."""
     seconds: float
-    """How long it took."""
+    """Seconds that it took."""
     steps_resumed: int
     """Steps that an interrupted comparison had left."""
 

@@ -20,7 +20,7 @@ PathLike = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What to compare, and how.
+    """Options of a comparison: what to compare, and how.
 
     Raises:
         UsageError: for a value of the wrong type, or out of range.
@@ -31,9 +31,9 @@ class Options:
     bundles: tuple[PathLike, ...] = ()
     """Directories of bundles; the embedded default where there are none."""
     output: PathLike
-    """Where the report goes."""
+    """Directory of the report."""
     effort: Preset | str = FULL
-    """How much to measure: a row of `bertport.compare.presets.PRESETS`, or its name."""
+    """Preset, or its name: a row of `bertport.compare.presets.PRESETS`, which says how much to measure."""
     text: PathLike | None = None
     """File of texts; None for the sample that ships."""
     templates: PathLike | None = None

@@ -1,4 +1,4 @@
-"""How much is measured: a preset for a look, one for a report, one for a report that others will doubt."""
+"""Presets of how much is measured: one for a look, one for a report, one for a report that others will doubt."""
 
 from __future__ import annotations
 

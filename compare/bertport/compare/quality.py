@@ -56,7 +56,7 @@ ROWS: dict[str, Callable[[Sample], float]] = {
     "questions": lambda sample: 1 / GROUPS.get(sample.kind, 1),
     "queries": lambda sample: 1 / GROUPS.get(sample.kind, 1),
 }
-"""How much a sample adds to what a bound is judged by, by the unit of the bound; of other units one."""
+"""Weight of a sample in what a bound is judged by, by the unit of the bound; 1 for other units."""
 SENTENCE = 4
 """Masked words of a sentence, about: so many positions are as much work as one sentence."""
 SMALL = 2_000_000

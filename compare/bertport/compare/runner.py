@@ -79,9 +79,9 @@ class Step:
     key: str
     """Its name in the journal."""
     label: str
-    """What people are told."""
+    """Description of the step for people."""
     weight: float
-    """How long it takes, up to a factor that all steps share."""
+    """Expected duration, up to a factor that all steps share."""
     run: Callable[[], Machine | LabelledStep | QualityStep | BiasStep | LabelBiasStep | AnswersStep | TimingStep]
     """Measures."""
 

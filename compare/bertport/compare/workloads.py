@@ -51,7 +51,7 @@ COLD_START = "cold start"
 
 
 class Encoding(Protocol):
-    """What is read of an encoding of the package tokenizers, which ships no types."""
+    """Encoding of the package tokenizers, which ships no types: the properties that are read of it."""
 
     @property
     def word_ids(self) -> list[int | None]:
@@ -59,7 +59,7 @@ class Encoding(Protocol):
 
     @property
     def offsets(self) -> list[tuple[int, int]]:
-        """Where each token begins and ends in the text."""
+        """Start and end of each token in the text, in characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class InputsSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What the scenarios answer."""
+    """Inputs of the timed scenarios."""
 
     task: str
     """The task that is timed: a row of `bertport.measure.speed.tasks.TIMED`."""
@@ -107,7 +107,7 @@ class Inputs:
     lengths: tuple[int, ...]
     """Tokens that the model reads for each, with special ones, by the first bundle's tokenizer."""
     cut: int
-    """How many were cut because they were longer than a model takes."""
+    """Number of texts that were cut because they were longer than a model takes."""
     all_lengths: tuple[int, ...]
     """Tokens of every text given, uncut."""
 

@@ -55,7 +55,7 @@ FIGURES_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What to evaluate, and how, as the command's options say."""
+    """Options of an evaluation, as given on the command line."""
 
     bundle: str
     """Directory of the bundle."""
@@ -189,7 +189,7 @@ def _obstacle(manifest: Manifest, name: str, reference: str, provider: str, rows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answered:
-    """What a variant answers to the data."""
+    """Predictions of one variant on the data."""
 
     variant: str
     """The variant."""

@@ -10,7 +10,7 @@ from bertport.compare.evaluate.document import SCHEMA_VERSION, Evaluation
 __all__ = ["SCHEMA_FILE", "evaluation_schema", "main"]
 
 SCHEMA_FILE = Path(__file__).parent / "resources" / "evaluation.schema.json"
-"""Where the schema is kept, for readers without bertport."""
+"""File of the schema, for readers without bertport."""
 
 
 def evaluation_schema() -> dict[str, JSON]:

@@ -27,7 +27,7 @@ POWER = 0.8
 LARGE = 1e6
 """Degrees of freedom at which Student's t is the normal distribution."""
 RULE_OF_THREE = 3.0
-"""Where none of n examples differs, the upper 95% bound on the share that do is 3 / n (Hanley 1983)."""
+"""Rule of three: if none of n examples differs, the upper 95% bound on the share that do is 3 / n (Hanley 1983)."""
 
 
 def difference_sentence(variant: str, reference: str, paired: PairedDifference, examples: int) -> str:

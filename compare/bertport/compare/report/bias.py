@@ -29,7 +29,7 @@ SCORES = {
     "sigmoid": "A score is the probability of one label, whatever the others are.",
     "none": "A score is the value that the model gives, which is no probability.",
 }
-"""What scores are, by what makes them of logits."""
+"""Explanations of scores, by the function that makes them from logits."""
 
 
 def bias_paragraphs(report: Report) -> tuple[str, ...]:

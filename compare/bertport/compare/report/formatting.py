@@ -1,4 +1,4 @@
-"""How the report writes numbers: one function for each kind of figure, whatever shows it."""
+"""Formatting of the report's numbers: one function for each kind of figure, whatever shows it."""
 
 from __future__ import annotations
 

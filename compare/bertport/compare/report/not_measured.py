@@ -1,4 +1,4 @@
-"""What a reader might take for measured and was not."""
+"""Sentences on what was not measured although a reader might take it for measured."""
 
 from __future__ import annotations
 

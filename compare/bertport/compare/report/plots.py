@@ -34,7 +34,7 @@ INK = "#010203"
 COLOURS = ("#2f7fc1", "#c8590f", "#12946f", "#b04f9e", "#94800f", "#cf4258", "#6f7bd6", "#4f8f92")
 """Each has a contrast of at least 3 to 1 with white and with the page's dark background (WCAG 2.2, 1.4.11)."""
 ABOVE_ONE = 1.0001
-"""What no share comes to, however it is rounded."""
+"""Limit above every share, however it is rounded: ticks from it on get no label."""
 LONGEST = 40
 """Characters of a file's name in a plot."""
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
@@ -67,9 +67,9 @@ class Plot:
     title: str
     """Its heading."""
     caption: str
-    """How it is to be read."""
+    """Sentences on how to read it."""
     description: str
-    """What it shows, for readers who do not see it."""
+    """Description of what it shows, for readers who do not see it."""
     svg: str
     """An `<svg>` element."""
     below: bool = False
@@ -99,7 +99,7 @@ class Plotted:
     name: str
     """Name for people."""
     caption: str
-    """How the plot is to be read."""
+    """Sentences on how to read the plot."""
     read: Callable[[Row], Estimate | None]
     """Takes it out of a row; None where it was not measured."""
     write: Callable[[float], str]
@@ -107,7 +107,7 @@ class Plotted:
     tick: Callable[[float, float], str]
     """Returns a value at its axis."""
     axis: str = ""
-    """What stands at its axis; empty for the name."""
+    """Label of its axis; empty for the name."""
     exact: bool = False
     """Whether the reference's is no estimate: it agrees with itself."""
     bound: float | None = None
@@ -156,7 +156,7 @@ def _written(form: str, value: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """How a row is drawn, the same in every plot."""
+    """Colour and marker of a row, the same in every plot."""
 
     colour: str
     """Colour of its marks and lines."""

@@ -28,7 +28,7 @@ __all__ = ["GOALS", "Goal", "recommend", "verdicts"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a goal reads from a row."""
+    """Figure of a row that a goal is judged by."""
 
     value: float
     """The smallest is best."""
@@ -43,7 +43,7 @@ class Goal:
     name: str
     """For people."""
     better: str
-    """What a variant would have to be to be chosen instead."""
+    """Comparative for a variant that would be chosen instead, such as `faster`."""
     read: Callable[[Row], Reading | None]
     """Takes it out of a row; None where it was not measured."""
     workload: str | None

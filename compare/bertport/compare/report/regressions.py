@@ -1,4 +1,4 @@
-"""What changed between two reports beyond noise, and whether it is a regression: for use in CI."""
+"""Changes between two reports beyond noise, each judged a regression or not: for use in CI."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["KINDS", "differences", "figures", "parse_tolerance"]
 
 Kind = Literal["speed", "quality", "size", "memory", "labelled"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""What a tolerance can be given for."""
+"""Kinds of figures that a tolerance can be given for."""
 DEFAULT = 0.05
 LABELLED: Kind = "labelled"
 """Metrics on labelled data: their tolerance is in their own unit, 0.01 for a point, and no share of the old figure."""
@@ -39,7 +39,7 @@ class Figure:
     name: str
     """For people."""
     kind: Kind
-    """What tolerance it has."""
+    """Kind of figure that its tolerance is given for."""
     read: Callable[[Row], Estimate | float | None]
     """Takes it out of a row; None where it was not measured."""
     up: bool

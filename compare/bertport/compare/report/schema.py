@@ -10,7 +10,7 @@ from bertport.compare.report.document import SCHEMA_VERSION, Report
 __all__ = ["SCHEMA_FILE", "main", "report_schema"]
 
 SCHEMA_FILE = Path(__file__).parent / "resources" / "comparison.schema.json"
-"""Where the schema is kept, for readers without bertport."""
+"""File of the schema, for readers without bertport."""
 
 
 def report_schema() -> dict[str, JSON]:

@@ -33,7 +33,7 @@ TESTS = {"bootstrap": "paired bootstrap over texts", "mcnemar": "McNemar's exact
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What is recommended for one goal."""
+    """Recommendation for one goal."""
 
     goal: str
     """For people."""

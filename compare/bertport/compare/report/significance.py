@@ -21,7 +21,7 @@ __all__ = ["LABELLED", "findings"]
 
 
 LABELLED = "labelled."
-"""What the ids of tests on labelled data begin with."""
+"""Prefix of the ids of tests on labelled data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Tested:
     difference: Difference
     """Variant minus reference."""
     form: str
-    """How it is printed."""
+    """Format specification of the difference."""
     more_is_better: bool
     """Whether the variant is better where it is above 0."""
     unit: str

@@ -43,7 +43,7 @@ class Table:
     title: str
     """Its heading."""
     caption: str
-    """How it is to be read."""
+    """Sentences on how to read it."""
     head: tuple[str, ...]
     """Headings of the columns; the first names rows."""
     rows: tuple[tuple[str, ...], ...]
@@ -269,7 +269,7 @@ class _Shown:
     unit: str
     """Its unit; empty without one."""
     form: str
-    """How it is printed."""
+    """Format specification of its values."""
 
 
 def _shown_movement(report: Report, head: Head) -> list[_Shown]:
