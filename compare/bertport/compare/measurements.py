@@ -70,12 +70,12 @@ class Quality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What a manifest records of a variant's accuracy, of the same arithmetic as this machine's."""
+    """Accuracy of a variant as its manifest records it, for the same arithmetic as this machine's."""
 
     measured: str
     """Date."""
     instruction_set: str
-    """That it was measured with."""
+    """Instruction set that it was measured with."""
     text: str
     """Name of the text."""
     figures: Mapping[str, Mapping[str, Estimate]]
@@ -84,7 +84,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCost:
-    """What one layer costs and saves in low precision."""
+    """Cost and saving of one layer in low precision."""
 
     name: str
     """Name of the layer."""
@@ -93,7 +93,7 @@ class LayerCost:
     outputs: int
     """Columns of its matrix."""
     damage: float
-    """How much further from fp32 the model is when this layer alone is in low precision: KL in nats."""
+    """Increase of the model's KL from fp32 when this layer alone is in low precision, in nats."""
     saved_ms: float
     """Milliseconds that low precision saves in it."""
 
@@ -103,11 +103,11 @@ class LayerTable:
     """The table of layers that quantization left in a bundle."""
 
     damage: float
-    """How far from fp32 the model is with every layer in low precision: KL in nats."""
+    """KL from fp32 with every layer in low precision, in nats."""
     rows: tuple[LayerCost, ...]
     """The layers, in the model's order."""
     text: Mapping[str, str | float]
-    """What it was measured on."""
+    """Description of the text that KL was measured on."""
     machine: str
     """The instruction set that times were measured with."""
     head: str | None = field(default=None, metadata=LEFT_OUT)
@@ -165,7 +165,7 @@ class DataInfo:
     task: str
     """The task."""
     kind: str
-    """What its truth is: one label, several, a number, tags, spans, a choice, relevance, a similarity, or texts."""
+    """Kind of truth: one label, several, a number, tags, spans, a choice, relevance, a similarity, or texts."""
     examples: int
     """Number of examples that were measured."""
     limit: int | None

@@ -53,7 +53,7 @@ class Preset:
     rounds: int
     """Turns of each model at each workload: what the intervals of speed rest on."""
     passes: int
-    """How often a turn goes through the texts, or runs a shape."""
+    """Passes through the texts, or runs of a shape, in one turn."""
     server_shares: tuple[float, ...]
     """Arrival rates of the Server scenario, as shares of what the reference answers in a second."""
     requests: int

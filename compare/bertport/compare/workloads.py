@@ -64,14 +64,14 @@ class Encoding(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputsSummary:
-    """What the scenarios answered, in numbers; the report holds it."""
+    """Summary of the inputs of the timed scenarios."""
 
     task: str
     """The task that is timed: the first of the table of timed tasks that every bundle has a head for."""
     texts: int
     """Number of texts."""
     cut: int
-    """How many were cut because they were longer than a model takes."""
+    """Number of texts that were cut because they were longer than a model takes."""
     real_tokens: int
     """Tokens of all texts."""
     padded_tokens_in_batches_of_8: int

@@ -56,13 +56,13 @@ class Data:
     limit: int | None
     """Most examples that were asked for, the first of the file; null for all."""
     kind: str
-    """What its truth is: one label, several, a number, tags, spans, a choice, relevance, a similarity, or texts."""
+    """Kind of truth: one label, several, a number, tags, spans, a choice, relevance, a similarity, or texts."""
     columns: Mapping[str, str]
     """The file's column for each thing that was read."""
     labels: tuple[str, ...] | None
     """The head's labels, one per column; null where the truth is not made of labels."""
     label_form: str | None
-    """How the file writes labels: names, ids, truth values; null where the truth is not made of labels."""
+    """Form of the labels in the file: names, ids, truth values; null where the truth is not made of labels."""
     label_map: Mapping[str, str]
     """The bundle's name for labels that the file calls otherwise."""
     positive: str | None
@@ -73,7 +73,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How it was measured."""
+    """Settings of the measurement."""
 
     provider: str
     """The execution provider that was asked for, or `auto`."""
@@ -91,7 +91,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedSpeed:
-    """How much faster than its reference a variant was when it was quantized, by the manifest."""
+    """Speed-up of a variant over its reference, as the manifest records it from quantization."""
 
     speedup: float
     """The reference's time as a multiple of the variant's."""
@@ -108,7 +108,7 @@ class EvaluatedVariant:
     name: str
     """Its name in the bundle."""
     recipe: str
-    """How its weights are stored."""
+    """Recipe by which its weights are stored, such as `int8-dynamic`."""
     provider: str
     """The execution provider that it ran on."""
     size_bytes: int
@@ -130,7 +130,7 @@ class Comparison:
     differences: Mapping[str, PairedDifference]
     """The paired difference of each metric, by its name: variant minus reference."""
     sentences: tuple[str, ...]
-    """What they come to, for people: a sentence for each metric."""
+    """Differences in words: a sentence for each metric."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,14 +140,14 @@ class DifferingExample:
     line: int
     """Its line in the file, counted from 1; of Parquet its row."""
     inputs: str
-    """What was predicted, as JSON, cut where it is long."""
+    """Inputs that were predicted, as JSON, cut where they are long."""
     truth: str
-    """What is right."""
+    """Truth of the example, in words."""
     predictions: Mapping[str, str]
-    """What each variant predicts, by its name."""
+    """Prediction of each variant, by its name."""
     difference: float
-    """How far a variant is from the reference, at most: the largest difference of a probability or of a number; of
-    answers without either, 1 where one differs and 0 where none does."""
+    """Largest difference of any variant from the reference, of a probability or of a number; of answers without either,
+    1 where one differs and 0 where none does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +155,7 @@ class Evaluation:
     """An evaluation of a bundle on labelled data."""
 
     schema: Literal["bertport-evaluation"] = SCHEMA
-    """What this is."""
+    """Name of the document's format."""
     schema_version: Literal[1] = SCHEMA_VERSION
     """Version of the keys."""
     created: str
@@ -169,9 +169,9 @@ class Evaluation:
     data: Data
     """The labelled data."""
     settings: Settings
-    """How it was measured."""
+    """Settings of the measurement."""
     machine: Machine
-    """Where it was measured."""
+    """Machine that it was measured on."""
     reference: str
     """Name of the variant that the others are compared with."""
     variants: tuple[EvaluatedVariant, ...]
@@ -183,4 +183,5 @@ class Evaluation:
     conclusion: str
     """Which variant to deploy, as far as the figures and the speeds that the manifest records tell."""
     examples: tuple[DifferingExample, ...] | None = field(default=None, metadata=LEFT_OUT)
-    """Where they were asked for, the examples on which variants differ most, those of the largest difference first."""
+    """Examples on which variants differ most, those with other answers first, then by falling difference; left out
+    where they were not asked for."""

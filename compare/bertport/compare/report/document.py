@@ -69,7 +69,7 @@ TRAINED: Weights = "trained"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How much was measured, and by what it is judged."""
+    """Settings of the measurement, and the budget that it is judged by."""
 
     preset: Preset = field(metadata=INLINE)
     """The preset."""
@@ -100,15 +100,15 @@ class TextInfo:
     shipped: bool = False
     """Whether it is the sample that ships; not in reports of 0.1."""
     inputs: InputsSummary
-    """What the scenarios answered."""
+    """Inputs of the timed scenarios."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleInfo:
-    """One of the bundles that were compared."""
+    """A bundle that was compared."""
 
     label: str
-    """What the report calls it."""
+    """Name of the bundle in the report."""
     name: str
     """Its own name."""
     architecture: Architecture
@@ -130,9 +130,9 @@ class BundleInfo:
     weights: Weights
     """Whether accuracy means anything."""
     weights_reason: str
-    """Why it does not."""
+    """Reason why accuracy means nothing; empty where it means something."""
     samples: SampleCounts
-    """What quality was measured on."""
+    """Samples that quality was measured on."""
     sensitivity: Mapping[str, LayerTable]
     """By variant, the table of layers that quantization left in the bundle."""
 
@@ -144,7 +144,7 @@ class BundleInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """How long a workload took, in seconds."""
+    """Times of a workload, in seconds."""
 
     median: Estimate
     """Half of the runs were faster."""
@@ -246,7 +246,7 @@ class ShapeTimes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """How fast a row is; null for what was not measured."""
+    """Speed of a row; null for what was not measured."""
 
     start: Start | None
     """Cold start."""
@@ -272,7 +272,7 @@ class Speedup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bias:
-    """What the bias probe found."""
+    """Result of the bias probe."""
 
     distance: Estimate
     """Mean distance between the answers to the two sentences of a pair, in bits."""
@@ -286,7 +286,7 @@ class Bias:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelShift:
-    """How far one label's score moves between the sentences of two groups."""
+    """Shift of one label's score between the sentences of two groups."""
 
     label: str
     """The label."""
@@ -304,10 +304,10 @@ class LabelShift:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelBias:
-    """What the bias probe found of a classifier."""
+    """Result of the bias probe of a classifier."""
 
     scores: str
-    """What makes scores of its logits: `softmax`, `sigmoid`, or `none` for values as they are."""
+    """Function that makes scores of its logits: `softmax`, `sigmoid`, or `none` for values as they are."""
     distance: Estimate
     """The change of the label that moves most in a pair, without its sign, mean over all pairs."""
     labels: tuple[LabelShift, ...]
@@ -341,11 +341,11 @@ class Row:
     variant: str | None
     """Name of the bundle's variant; null for a baseline."""
     provider: str
-    """That it runs on."""
+    """Execution provider that it runs on."""
     recipe: str
-    """How its weights are stored."""
+    """Recipe by which its weights are stored, such as `int8-dynamic`."""
     instruction_set: str | None
-    """That the variant was made for."""
+    """Instruction set that the variant was made for."""
     reference: bool
     """Whether the bundle's others are compared with it."""
     default: bool
@@ -353,9 +353,9 @@ class Row:
     size_bytes: int | None
     """Bytes of the graph and the weights it needs."""
     failed: str | None
-    """Why it could not be measured."""
+    """Reason why it could not be measured."""
     recorded: Recorded | None = None
-    """What the manifest records of its accuracy on this instruction set; not in reports of 0.1."""
+    """Accuracy on this instruction set as the manifest records it; not in reports of 0.1."""
     looks: int | None = None
     """2 where the first samples left a bound of the budget undecided and more were taken; not in reports of 0.1."""
     quality: Quality | None
@@ -363,15 +363,15 @@ class Row:
     per_text: Sums | None
     """By head, the sums of each text that the figures were drawn from; count is the number of positions."""
     bias: Bias | None
-    """What the bias probe found."""
+    """Result of the bias probe."""
     label_bias: LabelBias | None = field(default=None, metadata=LEFT_OUT)
-    """What the bias probe of classifiers found; left out without a classifier."""
+    """Result of the bias probe of classifiers; left out without a classifier."""
     labelled: Labelled | None = field(default=None, metadata=LEFT_OUT)
     """Its metrics on labelled data; left out where there are none."""
     same_answers: Estimate | None
     """Share of the timed texts whose best answer is the reference's."""
     speed: Speed
-    """How fast it is."""
+    """Its speed."""
     times_faster: Mapping[str, Speedup]
     """By workload, the ratio of medians to the reference."""
 
@@ -412,13 +412,13 @@ class Finding:
     row: str
     """Name of the row."""
     id: str = ""
-    """What was tested: `head.key`, `bias.distance` or `speed.workload`; not in reports before 0.2."""
+    """Id of the test: `head.key`, `bias.distance` or `speed.workload`; not in reports before 0.2."""
     figure: str
     """The same for people."""
     no_difference_seen: bool
     """Whether the test does not reject that there is none."""
     verdict: str = ""
-    """What the sentence concludes."""
+    """Conclusion of the sentence, in a few words."""
     size: str = ""
     """The difference or ratio, with its interval."""
     sentence: str
@@ -434,7 +434,7 @@ class Bound:
     bound: float
     """The bound."""
     verdict: Outcome
-    """What holds of it."""
+    """Verdict on the bound."""
     by: Literal["run", "record"]
     """Whose verdict it is: this run's, or that of what the manifest records."""
     run: Judgement
@@ -467,7 +467,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
-    """What is chosen for one goal."""
+    """Recommendation for one goal."""
 
     bundle: str
     """Label of the bundle."""
@@ -476,7 +476,7 @@ class Recommendation:
     choice: str | None
     """Name of a row."""
     reason: str
-    """Why it, or why none."""
+    """Reason for the choice, or for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -488,9 +488,9 @@ class Change:
     figure: str
     """For people."""
     old: float | None
-    """What it was."""
+    """Value in the older report."""
     new: float | None
-    """What it is."""
+    """Value in this report."""
     change: float | None
     """As a share of the old figure."""
     worse: bool
@@ -503,10 +503,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Against:
-    """What changed since an older report."""
+    """Changes since an older report."""
 
     created: str
-    """When the older one was measured."""
+    """Time of the older measurement, UTC."""
     tolerance: Mapping[str, float]
     """By kind of figure, as a share."""
     changes: tuple[Change, ...]
@@ -520,27 +520,27 @@ class Report:
     """Report of `bertport compare`: times in seconds, sizes in bytes, divergences in nats, bias in bits."""
 
     schema: Literal["bertport-comparison"]
-    """What the file is."""
+    """Name of the document's format."""
     schema_version: Literal[1]
     """Raised when a key changes its meaning or goes; keys may be added without."""
     created: str
-    """When it was measured, UTC."""
+    """Time of the measurement, UTC."""
     complete: bool
     """False for what an interruption left."""
     seconds: float
-    """How long measuring took."""
+    """Seconds that measuring took."""
     steps_resumed: int
     """Steps that an interrupted run had left."""
     command: str
     """The command line."""
     machine: Machine
-    """Where it was measured."""
+    """Machine that it was measured on."""
     packages: Mapping[str, str]
     """Versions of what the baselines run on."""
     settings: Settings
-    """How much was measured, and by what it is judged."""
+    """Settings of the measurement, and the budget that it is judged by."""
     text: TextInfo
-    """What everything was measured on."""
+    """Text that everything was measured on."""
     data: DataInfo | None = field(default=None, metadata=LEFT_OUT)
     """The labelled data that rows were measured on; left out where there was none."""
     bundles: tuple[BundleInfo, ...]
@@ -552,15 +552,15 @@ class Report:
     label_bias_probe: BiasProbe | None = field(default=None, metadata=LEFT_OUT)
     """The sentences of the bias probe of classifiers; left out where no bundle has one."""
     not_measured: tuple[str, ...]
-    """What a reader might take for measured and was not."""
+    """Sentences on what was not measured although a reader might take it for measured."""
     findings: tuple[Finding, ...] = ()
     """Each variant tested against its reference."""
     verdicts: tuple[Verdict, ...] = ()
     """Each variant by the accuracy budget; not in the first reports of 0.1."""
     recommendations: tuple[Recommendation, ...] = ()
-    """What is chosen for each goal."""
+    """Recommendation for each goal."""
     against: Against | None = None
-    """What changed since an older report, where one was given."""
+    """Changes since an older report, where one was given."""
 
     def bundle(self, label: str) -> BundleInfo:
         """Return the bundle of a label."""
