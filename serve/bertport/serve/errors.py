@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 LOADING_SECONDS = 2.0
-"""What a client is told to wait while bundles are loaded: most are there by then, and asking again costs nothing."""
+"""Seconds that clients are told to wait while bundles are loaded: most are there by then, and asking again is free."""
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -74,7 +74,7 @@ class Unauthorized(Problem):
 
 
 class Forbidden(Problem):
-    """What the server was not told to allow."""
+    """Error for a request that the server was not told to allow."""
 
     status = 403
     reason = "forbidden"
@@ -95,7 +95,7 @@ class BodyTimeout(Problem):
 
 
 class Conflict(Problem):
-    """What cannot be done in the present state."""
+    """Error for a request that cannot be met in the present state."""
 
     status = 409
     reason = "conflict"

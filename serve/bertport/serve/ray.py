@@ -49,7 +49,7 @@ TRIES = 3
 LAST_SECONDS = 5.0
 """Beyond the time per request, for the requests of a replica that is stopped."""
 SECONDS = 600.0
-"""How long `deploy` waits unless it is told otherwise."""
+"""Default of the seconds that `deploy` waits."""
 SAID = re.compile(r"^(?:\w+\.)*(?:\w*Error|RayActorError\b.*): (?P<sentence>.+)$", re.MULTILINE)
 """The last line of a traceback."""
 USAGE = "RAY_USAGE_STATS_ENABLED"

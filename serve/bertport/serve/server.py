@@ -37,8 +37,8 @@ BACKLOG = 2048
 SPARE_FILES = 64
 """Files beside connections: the bundles', the event loop's, and connections that are refused and still closing."""
 LINGER_SECONDS = 0.5
-"""How long a stopping server waits for requests on connections that are open: a client that has just had an answer
-may have sent the next one."""
+"""Seconds that a stopping server waits for requests on open connections: a client that has just had an answer may have
+sent the next one."""
 LAST_SECONDS = 5.0
 """Beyond the time per request, for answers to be read by their clients when the server stops."""
 

@@ -22,13 +22,13 @@ class Limit:
     name: str
     """Field of `Limits`; the flag and the environment variable are made of it."""
     default: float
-    """What holds when nothing is said."""
+    """Value where none is given."""
     kind: type[int | float]
     """Whether it counts or measures."""
     least: float
     """Smallest value that makes sense."""
     help: str
-    """What it bounds, for `--help`."""
+    """Description of what it bounds, for `--help`."""
 
     @property
     def flag(self) -> str:
@@ -221,7 +221,7 @@ class Settings:
     port: int = 8080
     """Port to listen on; 0 for any that is free."""
     api_key: str | None = field(default=None, repr=False)
-    """What clients have to send as a bearer token; None for no check."""
+    """Bearer token that clients have to send; None for no check."""
     cors_origins: tuple[str, ...] = ()
     """Origins of pages that may call the server from a browser; none by default."""
     warm_up: bool = True
@@ -233,7 +233,7 @@ class Settings:
     keep_going: bool = False
     """Whether the bundles that can be loaded are served where others cannot."""
     drain_seconds: float = 0.0
-    """How long the server goes on accepting connections after SIGTERM, while it says that it is not ready."""
+    """Seconds in which the server still accepts connections after SIGTERM, while it says that it is not ready."""
     limits: Limits = field(default_factory=Limits)
     """The limits."""
     allowed_hosts: tuple[str, ...] = ()

@@ -35,7 +35,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.failure: str | None = None
-        """Why the process cannot go on; None while it can."""
+        """Reason why the process cannot go on; None while it can."""
         self.admission = Admission(settings.limits)
         self.metrics = Metrics(self._workers, lambda: self.admission.active)
         self.registry = Registry(settings, self.metrics.ran, self._introduce, self.die)

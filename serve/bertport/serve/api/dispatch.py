@@ -50,7 +50,7 @@ INLINE_CHARACTERS = 4000
 """Texts up to this size are tokenized in the event loop, in about a millisecond at most: handing them to another
 thread costs as much. Longer ones would delay every other request."""
 TEXT_WEIGHT = 64
-"""What a text costs beside its characters, in characters; a target that is in no vocabulary as much."""
+"""Weight of a text beside its characters, in characters; a target that is in no vocabulary weighs as much."""
 WORD_BYTES = 160
 """Bytes of a word in an answer of fill-mask, beside the text that it stands in."""
 WORD_TOKENS = 64

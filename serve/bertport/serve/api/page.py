@@ -29,7 +29,7 @@ FILES = {
 """By path: the file, and its type."""
 
 OPEN_PAGES = frozenset({*FILES, "/docs", "/openapi.json"})
-"""What a browser may GET without an API key: it says nothing of the bundles, and asks for the key itself."""
+"""Paths that a browser may GET without an API key: they say nothing of the bundles, and the page asks for the key."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "

@@ -36,7 +36,7 @@ class Payload:
     at_root: frozenset[str]
     """Names of the parameters written at the root."""
     pair: str = '{"inputs": {"text": "A", "text_pair": "B"}}, or a list of such pairs'
-    """How a pair of texts is sent to the address that was asked."""
+    """Form of a pair of texts at the address that was asked, for error messages."""
 
     @classmethod
     def of(cls, inputs: list[Any], parameters: Mapping[str, Any], *, pair: str | None = None) -> Payload:

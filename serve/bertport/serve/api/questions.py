@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 MEANS = "the bundle was not trained to make vectors of texts: each is the mean over the hidden states of its tokens"
-"""What clients of embeddings are told where a bundle has no head for them."""
+"""Note to clients of embeddings where a bundle has no head for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 __all__ = ["TASK", "Part", "Raw", "inputs_of", "join", "outputs_of", "read", "split"]
 
 TASK = "tensors"
-"""What such requests are called in the metrics and the log."""
+"""Name of requests for raw tensors in the metrics and the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Raw:
-    """What is asked for."""
+    """Request for raw tensors."""
 
     feeds: Mapping[str, NDArray[np.int64]]
     """The graph's inputs `[rows, tokens]`."""
@@ -61,9 +61,9 @@ class Part:
     """Some rows of it."""
 
     work: RawWork
-    """What runs them."""
+    """Work item that runs these rows."""
     places: NDArray[np.intp] | None
-    """Where the logits of its positions stand among all that were asked for; None for all positions."""
+    """Indices of the logits of its positions among all that were asked for; None for all positions."""
 
 
 def inputs_of(model: Model) -> dict[str, list[int]]:

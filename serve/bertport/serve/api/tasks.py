@@ -63,7 +63,7 @@ IGNORED_LABELS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """One of several ways to answer a task."""
+    """Way to answer a wire task: a task of the runtime, and the question for it."""
 
     runtime: str
     """The runtime's task."""
@@ -78,13 +78,13 @@ class WireTask:
     name: str
     """The Hub's name, or the runtime's own."""
     summary: str
-    """What it answers."""
+    """Summary of what it answers, for the documentation."""
     ask: Callable[[Payload], Question]
     """From a body to the question; raises Problem."""
     runtime: str
     """The runtime's task behind it."""
     instead: tuple[Way, ...] = ()
-    """What answers where a bundle lacks the head of `runtime`: the first of these whose head it has."""
+    """Alternatives for a bundle without the head of `runtime`: the first of them whose head it has answers."""
     example: Any
     """A body, for the documentation."""
     parameters: Mapping[str, Mapping[str, Any]]

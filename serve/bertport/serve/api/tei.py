@@ -36,7 +36,7 @@ EMBED: dict[str, dict[str, Any]] = {
 """JSON schema of each field of `/embed`."""
 
 SENT_PAIR = '{"inputs": ["A", "B"]}, or {"inputs": [["A", "B"], ["C", "D"]]} for several'
-"""How a pair of texts is sent here."""
+"""Form of a pair of texts here, for error messages."""
 PAIRED = TEXTS | {"maxItems": 2}
 PREDICT: dict[str, dict[str, Any]] = {
     "inputs": {

@@ -28,7 +28,7 @@ millisecond where runs cost so much that any padding pays."""
 
 
 class Item(Protocol):
-    """What can wait."""
+    """Item that can wait in the queue."""
 
     @property
     def length(self) -> int | None:
@@ -43,7 +43,7 @@ T = TypeVar("T", bound=Item)
 
 
 class _Request:
-    """How many items of a request wait."""
+    """Counter of a request's items that wait."""
 
     __slots__ = ("waiting",)
 
@@ -99,7 +99,7 @@ class FairBatchQueue(Generic[T]):
 
     @property
     def requests(self) -> int:
-        """How many requests have items that wait."""
+        """Number of requests with items that wait."""
         return self._requests
 
     def clear(self) -> list[T]:

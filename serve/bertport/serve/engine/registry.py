@@ -33,7 +33,7 @@ __all__ = ["ALL", "Registry", "ServedModel", "find_bundles"]
 _LOG = logging.getLogger(__name__)
 
 EMBEDDED = "the embedded bundle"
-"""What it is called where it cannot be opened."""
+"""Name of the embedded bundle in the message that it cannot be opened."""
 ALL = "all"
 """In place of a variant's name: every variant that runs here."""
 
@@ -62,7 +62,7 @@ class ServedModel:
 
     @property
     def _embedding(self) -> dict[str, Any] | None:
-        """What clients need to know of the vectors of texts; None where the bundle was not trained to make any."""
+        """Facts on the vectors of texts for clients; None where the bundle was not trained to make any."""
         facts = next((head.embedding for head in self.manifest.heads.values() if head.embedding), None)
         if facts is None:
             return None
@@ -185,7 +185,7 @@ class Registry:
 
     @property
     def failure(self) -> str | None:
-        """Why a variant that was loaded can answer no more; None while all can."""
+        """Reason why a variant that was loaded can answer no more; None while all can."""
         return next((worker.failure for _, worker in self.workers() if worker.failure is not None), None)
 
     def workers(self) -> Iterator[tuple[str, ModelWorker]]:

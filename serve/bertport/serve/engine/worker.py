@@ -65,9 +65,9 @@ class Job:
     future: asyncio.Future[list[Any]]
     """The answers, in order."""
     answers: list[Any]
-    """Those that are there."""
+    """Answers by index of the item; None where one is not there yet."""
     missing: int
-    """How many are not."""
+    """Number of answers that are not there yet."""
     tokens: int
     """Tokens of all its items."""
     queued_items: int
@@ -75,11 +75,11 @@ class Job:
     queued_tokens: int
     """Their tokens."""
     added: float
-    """When it came, by the monotonic clock."""
+    """Time of arrival, by the monotonic clock."""
     started: float = 0.0
-    """When the first of its batches that are done began; 0 before."""
+    """Time at which the first of its finished batches began; 0 before."""
     ended: float = 0.0
-    """When the latest of them that is done was; 0 before."""
+    """Time at which the latest of them ended; 0 before."""
     run_seconds: float = 0.0
     """Time in which any of them ran."""
     gone: bool = False
@@ -104,7 +104,7 @@ class Item:
     index: int
     """Its place in the answers."""
     work: Work | RawWork
-    """What is run."""
+    """Work to run: one row, or raw tensors."""
     length: int | None
     """Tokens of its row; None for raw tensors, which run alone."""
     tokens: int
@@ -115,7 +115,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What one run was, for the metrics."""
+    """Figures of one run, for the metrics."""
 
     items: int
     """Rows."""

@@ -18,7 +18,7 @@ __all__ = ["ALL", "AllowedHosts", "split_hosts"]
 ALL = "*"
 """Every host."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-"""What is accepted when listening there, beside the address itself."""
+"""Hosts that are accepted when listening on loopback, beside the address itself."""
 
 NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 """Name of a host, as RFC 3986 and the internet write it, lower case; an IPv4 address looks the same."""

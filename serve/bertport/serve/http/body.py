@@ -21,7 +21,7 @@ MAX_VALUES = 400_000
 NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
-"""What zlib calls the encodings that are taken."""
+"""Window bits by which zlib knows the content encodings that are taken."""
 
 
 def unpack(body: bytes, encoding: str, limit: int) -> bytes:

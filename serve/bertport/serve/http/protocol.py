@@ -39,7 +39,7 @@ HEAD_SECONDS = 10.0
 MAX_AHEAD_BYTES = 32 << 20
 """Most bytes sent ahead on all connections together; beyond it, those with more than `AHEAD_BYTES` are closed."""
 AHEAD_BYTES = 16 << 10
-"""What a connection may always send ahead."""
+"""Bytes that each connection may always send ahead."""
 WRITE_SECONDS = 60.0
 """Time for a client to read an answer, once all of it is written."""
 LINGER_SECONDS = 5.0
@@ -53,7 +53,7 @@ ABSOLUTE = re.compile(rb"https?://([^/?#@]+)((?:[/?][^#]*)?)(?:#.*)?", re.IGNORE
 
 
 class Stage(Enum):
-    """What comes next of a connection's bytes."""
+    """Stage of a connection: what comes next of its bytes."""
 
     BETWEEN = auto()
     """A request, or nothing."""

@@ -26,7 +26,7 @@ class RequestContext:
     client: str
     """Address of the client."""
     began: float = field(default_factory=perf_counter)
-    """When its head was read."""
+    """Time at which its head was read, by `perf_counter`."""
     served: ServedModel | None = None
     """The bundle that was asked."""
     worker: ModelWorker | None = None
@@ -42,11 +42,11 @@ class RequestContext:
     run: float | None = None
     """Seconds of the batches it was in."""
     phase: str = "body"
-    """What it waits for: its `body`, to be tokenized (`prepare`), the `queue`, the `run`."""
+    """Phase that it waits for: its `body`, to be tokenized (`prepare`), the `queue`, the `run`."""
     reason: str | None = None
-    """Why there is no result."""
+    """Reason why there is no result."""
     said: str | None = None
-    """What the client is told of its parameters, beside the answer."""
+    """Note to the client on its parameters, beside the answer."""
     trace: str | None = None
     """OpenTelemetry's id of its trace."""
 

@@ -30,7 +30,7 @@ LARGEST = 2**28
 """Bytes of one of its files, at most: the largest has 28 million."""
 CHUNK = 2**16
 SECONDS = 60
-"""How long the registry may be silent."""
+"""Timeout of the connection to the registry, in seconds without a byte."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Package:
     version: str
     """Its version."""
     address: str
-    """Where it is."""
+    """URL of its tarball."""
     size: int
     """Bytes of the tarball."""
     sha512: str

@@ -30,12 +30,12 @@ __all__ = ["LISTING", "chosen", "needs_gpu", "obstacle", "refuse_output", "write
 LISTING = "site.json"
 WORKER = "service-worker.js"
 SHARED = ("page.css", "tasks.js", "views.js")
-"""What this page has in common with the server's."""
+"""Files that the site shares with the server's page."""
 SITE = Kind(name="a site", marks=(LISTING, WORKER))
 UNLISTED = frozenset({LISTING, WORKER, "_headers"})
 DOMAINS = frozenset({"ai.onnx", "com.microsoft"})
 PRECISIONS = frozenset({"fp32", "int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"})
-"""What onnxruntime-web computes on a CPU, as js/src/graph.ts says."""
+"""Precisions that onnxruntime-web computes on a CPU, as js/src/graph.ts says."""
 ANYWHERE = frozenset({None, "avx2", "avx512"})
 """Instruction sets whose INT8 weights are right on every CPU, as js/src/model.ts says."""
 SIMILARITY = "sentence-similarity"

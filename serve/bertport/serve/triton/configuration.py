@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["DEVICES", "OPTIMIZATIONS", "Configuration"]
 
 DEVICES = {"cpu": "KIND_CPU", "gpu": "KIND_GPU"}
-"""Where instances run, by the names of the command line."""
+"""Kinds of device that instances run on, as Triton names them, by the names of the command line."""
 OPTIMIZATIONS = {"all": None, "extended": 1, "basic": -1, "none": 2}
 """Levels of graph optimization as Triton's ONNX Runtime backend numbers them; None for its default."""
 TYPES = {
@@ -35,11 +35,11 @@ class Configuration:
     """Triton's configuration of one model."""
 
     name: str
-    """What clients call it, and the name of its directory."""
+    """Name of the model for clients, and of its directory."""
     file: str
     """The graph's file in the directory of a version."""
     signature: Signature
-    """What the graph takes and gives."""
+    """Inputs and outputs of the graph."""
     max_batch_size: int
     """Rows that Triton may put into one run; 0 for a graph that is run with each request as it is."""
     max_queue_delay: int

@@ -51,7 +51,7 @@ class Written:
     digest: str
     """Of the bundle."""
     note: str | None
-    """Why the variant is not the bundle's default one; None where it is, or was asked for."""
+    """Reason why the variant is not the bundle's default one; None where it is, or was asked for."""
 
 
 def write_repository(  # noqa: PLR0913 — what can be said of a model, each with a default
