@@ -18,7 +18,7 @@ from bertport.runtime.providers.table import AUTO
 __all__ = ["batch"]
 
 DEFAULT = "default"
-"""What stands for the embedded bundle."""
+"""Argument that stands for the embedded bundle."""
 
 
 @click.command()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["ERROR", "FAIL", "HUB", "ON_ERROR", "OTHER", "Carriers", "Job", "Part", "Runs", "Source", "Span"]
 
 ON_ERROR = ("fail", "keep", "drop")
-"""What happens to a row that has no answer: the run ends, the row is written with its error, or it is left out."""
+"""Treatments of a row that has no answer: the run ends, the row is written with its error, or it is left out."""
 FAIL = "fail"
 ERROR = "error"
 """The column of errors; null for a row with an answer."""
@@ -70,7 +70,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """How the rows of the input are read."""
+    """Format and columns of the input's rows."""
 
     format: str
     """`json` or `parquet`."""
@@ -88,7 +88,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runs:
-    """How a bundle is loaded, on each machine that answers."""
+    """Settings for loading a bundle, on each machine that answers."""
 
     bundle: str | None
     """Its directory, which every machine sees, or `hf://OWNER/NAME[@REVISION]`; None for the embedded default."""
@@ -107,7 +107,7 @@ class Runs:
     streams: int | None = None
     """Batches at once of a worker; None for `load`'s own choice."""
     memory: str | None = None
-    """What a worker may hold; None for no bound."""
+    """Bound on a worker's memory; None for no bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,15 +121,15 @@ class Job:
     parameters: Mapping[str, Any]
     """Its parameters."""
     runs: Runs
-    """How the bundle is loaded."""
+    """Settings for loading the bundle."""
     source: Source
-    """How rows are read."""
+    """Format and columns of the input's rows."""
     output: str
     """The folder of the parts: a path that every machine sees, or a URL."""
     on_error: str
-    """One of `ON_ERROR`."""
+    """Treatment of a row that has no answer: one of `ON_ERROR`."""
     prefix: str = ""
-    """What the names of the answers' columns begin with, `error` too."""
+    """Prefix of the names of the answers' columns, of `error` too."""
 
     @property
     def shape(self) -> Shape:
@@ -139,7 +139,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carriers:
-    """What is asked of an engine."""
+    """Options of an engine: the cluster, its workers, and how the bundle reaches them."""
 
     address: str = "auto"
     """Ray's cluster: `auto` for the one that runs here, `HOST:PORT`, or `local` for one that is started here."""

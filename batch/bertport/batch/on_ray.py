@@ -42,8 +42,8 @@ PATIENCE = 5.0
 DEATHS = 2
 """Actors in a row that may die before they begin: where each does, a machine lacks something."""
 RETRIES = 20
-"""How often a part is begun anew after its actor died: a machine that is taken away is no fault of the part, and a part
-that kills each actor must not go on for ever."""
+"""Retries of a part after its actor died: a machine that is taken away is no fault of the part, and a part that kills
+each actor must not go on for ever."""
 
 
 class Answering:

@@ -35,7 +35,7 @@ class File:
     size: int
     """Bytes."""
     stamp: str
-    """What changes when the file does: the store's ETag, or else the time of its last change."""
+    """Stamp of its version, which changes when the file does: the store's ETag, or else the time of its last change."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class Record:
     parts: list[Part]
     """The parts that there are to be, in order."""
     done: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """What was counted, by the number of each part that is done."""
+    """Counts of each part that is done, by its number."""
     resumed: int = 0
     """Parts that were done when this run of the command began."""
     _written: float = 0.0

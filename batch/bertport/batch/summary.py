@@ -61,7 +61,7 @@ def summarized(record: Record, *, seconds: float, driver_cpu: float, engine: str
 
 
 class Pace:
-    """How fast a run is, since it began or went on.
+    """Progress and rate of a run, since it began or went on.
 
     Args:
         record: the run.

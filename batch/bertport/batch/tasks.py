@@ -36,7 +36,7 @@ class Form:
     may: tuple[str, ...] = ()
     """Columns that are read where they are there; a row may have null."""
     lists: tuple[str, ...] = ()
-    """Those of both that hold a list of texts; the others hold a text."""
+    """Columns among these that hold a list of texts; the others hold a text."""
     pair: bool = False
     """Whether the two columns are given to the model as a pair, without names."""
 
@@ -55,9 +55,9 @@ class Column:
     name: str
     """The column, and the field of the answer."""
     type: str
-    """One of `TYPES`."""
+    """Type of its values: one of `TYPES`."""
     text: str
-    """What it holds."""
+    """Description of what it holds, for the documentation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

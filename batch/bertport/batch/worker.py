@@ -49,7 +49,7 @@ REASONS = 20
 
 @dataclass(slots=True)
 class Counts:
-    """What is counted while a part is made."""
+    """Counts of a part while it is made: rows, tokens, errors and CPU time."""
 
     rows: int = 0
     """Rows of the input."""
