@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESTORE = ("bertport.runtime", "restore")
 """The command that writes a bundle's weights as a transformers checkpoint: `python -m … BUNDLE OUT`."""
 MEASURED = "measured"
-"""What the marks of a page's section are called, unless it has several."""
+"""Name in the marks of a page's section, unless it has several."""
 
 
 def commit() -> str:

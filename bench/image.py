@@ -39,7 +39,7 @@ TEXT = "He poured her a cup of [MASK]."
 BAR_MB = 150
 """Compressed megabytes (10^6 bytes) over the base, at most."""
 SECONDS = 180
-"""How long the server may take to be ready on a busy machine."""
+"""Seconds in which the server has to be ready on a busy machine."""
 NAME = "bertport-bench-image"
 
 

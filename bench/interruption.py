@@ -44,13 +44,13 @@ if TYPE_CHECKING:
 STEPS = frozenset(
     {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "fcntl.flock", "ctypes.dlsym"}
 )
-"""What Python tells audit hooks before it does it."""
+"""Audit events at which a command may be killed: Python reports each to its hooks before it acts."""
 VARIANT = "int8-dynamic"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """What the commands are run on."""
+    """Inputs of the commands."""
 
     checkpoint: Path
     """Checkpoint of the tiny model."""

@@ -1,4 +1,4 @@
-"""How fast labelled data is predicted, beside `Model.predict` on the same texts, and in how much memory.
+"""Rate of predicting labelled data, beside `Model.predict` on the same texts, and the memory that it takes.
 
     python -m bench.labelled_rate    [--texts 10000] [--rounds 5] [--quick]
 
@@ -42,7 +42,7 @@ BAR = 0.9
 MOST_WORDS = 30
 """Words of a text, at most; the least is 3. Sentences have as many."""
 GROWTH = 4
-"""How many times longer the longer file is of which memory is measured."""
+"""Factor by which the longer of the two files whose memory is measured is longer."""
 
 CHILD = """
 import json, resource, sys

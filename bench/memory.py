@@ -1,4 +1,4 @@
-"""What memory is made of, and whether a bound holds: each choice under a bound against the worst that inputs can do.
+"""Parts that memory is made of, and whether a bound holds: each choice under a bound against the worst inputs.
 
     python -m bench.memory [--bundle DIR] [--variant NAME]... [--memory SIZE]...
 

@@ -28,7 +28,7 @@ CIRCUMSTANCES = (
     ("a", 0o022, {"TZ": "UTC", "LC_ALL": "C", "PYTHONHASHSEED": "1"}),
     ("a/much/longer/path with a space", 0o077, {"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "2"}),
 )
-"""Where a clone lies, its umask, and what else is set."""
+"""Circumstances of each build: the clone's place, its umask, and further environment variables."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What runs on the arm64 CPU: golden vectors of a bundle, told as a line of JSON a variant.
+"""Program for the arm64 CPU: golden vectors of a bundle, reported as a line of JSON a variant.
 
     python inside.py BUNDLE VARIANT...
 

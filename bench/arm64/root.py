@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["environment", "guest", "prepare"]
 
 PLACE = ROOT / "out" / "bench" / "arm64"
-"""What these programs download and unpack."""
+"""Directory of what these programs download and unpack."""
 RELEASE = "trixie"
 """Debian's release: the emulator of the one before it, 7.2, crashes."""
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 PYTHON = "3.13"
 """The release's own Python."""
 WHEELS = ("numpy", "tokenizers", "click")
-"""What the runtime needs beside ONNX Runtime, which is taken in the version that is installed here."""
+"""Packages that the runtime needs beside ONNX Runtime, which is taken in the version that is installed here."""
 GLIBC = ("2_17", "2_27", "2_28", "2_34")
 """Platforms of wheels that go with the release's glibc, 2.41."""
 

@@ -1,1 +1,1 @@
-"""How a batch scales on nodes of this machine, what it does in little memory, and what it survives."""
+"""Scaling of a batch over nodes of this machine, its work in little memory, and the failures that it survives."""

@@ -36,15 +36,16 @@ TINY = ROOT / "tests" / "data" / "bundle-0.1.0"
 TASK = "fill-mask"
 PARAMETERS: dict[str, Any] = {"top_k": 1}
 VECTORS: dict[str, Any] = {"task": "features", "parameters": {"pooling": "cls", "truncation": True}}
-"""What is asked of the tiny model."""
+"""Task and parameters for the tiny model."""
 MANY_WORDS = 4
 """Words of a row where very many are asked: rows are what is looked at, not tokens."""
 BAR = 0.85
-"""What two one-core workers of Ray must reach of one process on both cores."""
+"""Least rate of two one-core workers of Ray, as a share of that of one process on both cores."""
 MOST_DRIVER = 1 << 30
 """Bytes of the driver's resident set, at most."""
 SCORES = 1e-5
-"""How far a score of fp32 may be from predict's, whose batches are others: float32's rounding over padded widths."""
+"""Largest difference of an fp32 score from predict's, whose batches are others: float32's rounding over padded
+widths."""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -23,13 +23,13 @@ __all__ = ["LONGEST_PAUSE", "QUIET", "STORE", "killed_again_and_again", "nodes",
 STORE = 200 << 20
 """Bytes of a node's object store."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
-"""What Ray and its processes find in their environment."""
+"""Environment variables of Ray and its processes."""
 WORDS = range(5, 60)
 """Words of a sentence."""
 LONGEST_PAUSE = 0.8
 """Seconds between a worker's start and its death, at most."""
 TRIES = 4
-"""How often a node is started."""
+"""Attempts to start a node."""
 START = 120.0
 """Seconds in which a worker has to start."""
 

@@ -80,7 +80,7 @@ class Run:
     peak_bytes: int
     """Largest resident set."""
     answer: Any
-    """What the line said, as JSON."""
+    """Value of the line that it printed, read as JSON."""
 
 
 def run(command: list[str], environment: Mapping[str, str]) -> Run:

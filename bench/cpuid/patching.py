@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["PLACE", "handled", "prepare"]
 
 PLACE = ROOT / "out" / "cpuid"
-"""Where the copies and the handler are kept."""
+"""Directory of the copies and the handler."""
 CPUID, UD2 = b"\x0f\xa2", b"\x0f\x0b"
 
 

@@ -39,7 +39,7 @@ WHEELS = (
     "tokenizers>=0.21",
     "click>=8.1",
 )
-"""What the tests and peers need there; torch's own build carries CUDA 13."""
+"""Packages that the tests and peers need there; torch's own build carries CUDA 13."""
 RECIPES = ("fp16", "int8-static")
 FP16_ROWS = (
     ("fp32", "cuda"),

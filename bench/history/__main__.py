@@ -32,11 +32,11 @@ from bench.performance.inputs import inputs_of
 from bertport.measure.machine import describe_machine
 
 VARIANT, REFERENCE = "int8-dynamic", "fp32"
-"""What is measured, and what of the same bundle it is compared with."""
+"""Variant that is measured, and the variant of the same bundle that it is compared with."""
 SINGLE = 0.5
 """Share of the texts that are answered one at a time."""
 GUARD = {"texts": 16, "rounds": 5}
-"""What CI can wait for."""
+"""Amount of measuring that CI can wait for."""
 
 
 def say(text: str) -> None:

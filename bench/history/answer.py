@@ -1,4 +1,4 @@
-"""What one checkout's runtime answers, and how fast: `python -P answer.py BUNDLE VARIANT`, its areas in PYTHONPATH.
+"""Answers and speed of one checkout's runtime: `python -P answer.py BUNDLE VARIANT`, its areas in PYTHONPATH.
 
 It uses what bertport.runtime has had since 0.1.0 alone, since the checkout of a release runs it too. Each line of stdin
 is `{"texts": [...], "at_once": 8}`; each line of stdout is `{"seconds": 0.1, "words": [...]}`.

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["collect", "entry_of", "sources_commit"]
 
 DATA = ("docs/data/performance.json", "docs/data/performance-avx2.json", "docs/data/performance-vnni.json")
-"""Where the figures are, or were."""
+"""Files in which the figures are, or were."""
 PEERS = {"fp32": "bertport fp32", "transformers": "transformers", "Optimum INT8": "optimum int8"}
-"""What INT8 is compared with, by name: a group of bench.performance."""
+"""Peers that INT8 is compared with, by name: for each a group of bench.performance."""
 KEPT = ("cpu", "instruction_set", "usable_cores", "busy", "versions")
-"""What an entry keeps of a machine."""
+"""Keys of a machine's description that an entry keeps."""
 
 
 def sources_commit(commit: str = "HEAD") -> str:

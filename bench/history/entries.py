@@ -55,16 +55,16 @@ Reader = Callable[[str], bytes | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """How many times as fast one row is as another that took turns with it."""
+    """Ratio of speeds of two rows that took turns."""
 
     ours: str
     """The row."""
     than: str
     """The other one."""
     workload: str
-    """What both answered."""
+    """Workload that both answered."""
     value: float
-    """How many times as fast."""
+    """Ratio: how many times as fast the row is as the other one."""
     low: float
     """Lower end of its interval (95%)."""
     high: float

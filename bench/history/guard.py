@@ -1,4 +1,4 @@
-"""What a change may not make worse, against the last entry and the last release: never a time in seconds."""
+"""Limits on what a change may make worse, against the last entry and the last release: never a time in seconds."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 __all__ = ["bundle_complaints", "speed_complaints"]
 
 LESS_AGREEMENT, MORE_KL, MORE_FLIPS = 0.002, 1.1, 0.002
-"""How much worse fidelity may be: a share lost, a factor of the KL, a share more. On the 10,010 positions and 2,000
-pairs of the record, intervals are wider: a change of fidelity that is no more than this is none."""
+"""Largest losses of fidelity that are accepted: a share lost, a factor of the KL, a share more. On the 10,010 positions
+and 2,000 pairs of the record, intervals are wider: a change of fidelity that is no more than this is none."""
 MORE_BYTES = 1.02
-"""How many times as large a file may be: names and attributes change a little when a graph is written anew."""
+"""Largest growth of a file, as a factor: names and attributes change a little when a graph is written anew."""
 SLOWER = 0.9
 """Slower than the release is a ratio whose whole interval lies below: machines that others share move medians of few
 rounds by a few per cent."""

@@ -24,10 +24,10 @@ SERIES = (
     ("transformers", "transformers"),
     ("Optimum INT8", "Optimum INT8"),
 )
-"""What INT8 is compared with: the name in an entry, and on the page."""
+"""References that INT8 is compared with: the name in an entry, and on the page."""
 AGREEMENT = "mlm top1_agreement"
 FILES = "onnx/model_int8_dynamic.onnx"
-"""How the names of the INT8 graph's files begin."""
+"""Prefix of the names of the INT8 graph's files."""
 
 HEAD = """# Speed over time
 

@@ -47,7 +47,7 @@ class Series:
     """One line of a panel."""
 
     name: str
-    """What stands at its end."""
+    """Label at its end."""
     points: tuple[Point, ...]
     """Its figures; entries without one have no point."""
 
@@ -57,13 +57,13 @@ class Panel:
     """One figure over the entries."""
 
     title: str
-    """What is drawn, with its unit."""
+    """Name of the figure, with its unit."""
     series: tuple[Series, ...]
     """Its lines, each with a figure at least."""
     height: int = 110
     """Pixels."""
     form: str = "{:g}"
-    """How a number of its axis is written."""
+    """Format of the numbers at its axis."""
 
 
 def draw(title: str, ticks: Sequence[str], panels: Sequence[Panel]) -> str:

@@ -31,7 +31,7 @@ class Release:
 
     @property
     def name(self) -> str:
-        """What a page calls it."""
+        """Name of the release on a page."""
         return f"release {self.version}"
 
 

@@ -29,7 +29,7 @@ class Row:
     """One variant of one checkout's bundle, answered by that checkout's runtime."""
 
     name: str
-    """What it is called."""
+    """Name of the row."""
     tree: Path
     """Root directory of the checkout."""
     variant: str
@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """What a row took, and said."""
+    """Times and answers of a row."""
 
     rounds: tuple[float, ...]
     """Seconds of each round."""

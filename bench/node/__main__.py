@@ -41,7 +41,7 @@ TEXTS = 200
 """Held-out texts with a mask, and pairs of texts."""
 UNICODE_TEXTS = 3000
 BETWEEN = ("", "", "", " ", "a", "B")
-"""What stands behind a character of such a text."""
+"""Strings of which one follows each character of such a text."""
 WORDS = range(6, 61)
 """Words of a held-out text."""
 TIE = 1e-4

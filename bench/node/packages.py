@@ -19,9 +19,9 @@ __all__ = ["built", "installed", "locked", "missing", "run", "site"]
 
 SOURCES = ROOT / "js"
 SILENT = ("--ignore-scripts", "--no-audit", "--no-fund")
-"""What npm is told: no script of a package runs, and nothing is asked of the registry but the packages."""
+"""Options of npm: no script of a package runs, and nothing is asked of the registry but the packages."""
 PARTS = ("src", "site", "test", "pack-site.mjs", "tsconfig.json", "biome.json", "README.md", "LICENSE")
-"""What the package is made of, beside package.json and its lock file."""
+"""Files and folders of which the package is made, beside package.json and its lock file."""
 
 
 def missing() -> str | None:

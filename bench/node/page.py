@@ -1,4 +1,4 @@
-"""What docs/reference/javascript.md says was compared, from the data."""
+"""Section of docs/reference/javascript.md on what was compared, from the data."""
 
 from __future__ import annotations
 

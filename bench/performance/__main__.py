@@ -1,4 +1,4 @@
-"""How fast bertport answers, beside what people use today: the same weights, texts and machine, taking turns.
+"""Speed of bertport beside what people use today: the same weights, texts and machine, taking turns.
 
     python -m bench.performance [--quick] [--rounds 5] [--texts 60] [--models default,base] [--tasks fill-mask,...]
         [--without streams,shapes,settings,profile,sessions] [--threads N] [--output DIRECTORY]
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
 SHAPES = ((1, 16), (1, 128), (8, 128), (1, 512))
 PARTS = ("streams", "shapes", "settings", "profile", "sessions")
-"""What is measured beside the tasks, and can be left out."""
+"""Parts that are measured beside the tasks, and can be left out."""
 LEAST_ROUNDS = 3
 
 

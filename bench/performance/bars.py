@@ -30,7 +30,7 @@ OPENVINO = (
 INT8 = ("bertport int8", "bertport int8-static-cpu", "bertport int8-dynamic")
 """Its 8-bit variants: the one that `load` takes on the CPU provider, and others."""
 OURS = (*INT8, "bertport bf16", "bertport int8 streams")
-"""What `load` may take within the budget, with one stream or several."""
+"""Groups of variants that `load` may take within the budget, with one stream or several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +44,11 @@ class Bar:
     than: tuple[str, ...]
     """Groups of other rows, of which the fastest row counts."""
     called: str
-    """What the page calls the two."""
+    """Name of the comparison on the page."""
     least: float
-    """How many times as fast, at least."""
+    """Least ratio of speeds that meets the bar."""
     aim: float | None = None
-    """What is aimed at, where that is more."""
+    """Ratio that is aimed at, where that is more."""
     classes: tuple[str, ...] = tuple(CLASSES)
     """The classes of CPU that it is for."""
 
@@ -87,7 +87,7 @@ BARS = (
         for model in ("base", "default")
     ),
 )
-"""Those of fill-mask; the best size of batch of each peer counts."""
+"""Bars of fill-mask; the best size of batch of each peer counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ class ShapeBar:
     shape: tuple[int, int]
     """Rows and tokens."""
     least: float
-    """How many times as fast, at least."""
+    """Least ratio of speeds that meets the bar."""
     classes: tuple[str, ...]
     """The classes of CPU that it is for."""
 
@@ -116,7 +116,7 @@ SHAPE_BARS = tuple(
     )
     for shape, least in wanted.items()
 )
-"""Those of fixed shapes."""
+"""Bars of fixed shapes."""
 
 
 def bars(result: dict[str, Any], figures: dict[str, Any]) -> list[dict[str, Any]]:

@@ -14,11 +14,11 @@ class CpuClass:
     name: str
     """Name of the class, which its page and its figures have."""
     title: str
-    """What a page calls such a CPU."""
+    """Name of such CPUs on a page."""
     instruction_sets: tuple[str, ...]
     """Rows of the runtime's table of instruction sets that belong to it."""
     command: str = "python -m bench.performance"
-    """What measures it."""
+    """Command that measures it."""
 
     @property
     def stem(self) -> str:

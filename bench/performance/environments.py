@@ -37,11 +37,11 @@ class Environment:
     name: str
     """Name of its directory in `.tools`."""
     requirements: tuple[str, ...]
-    """What pip installs."""
+    """Requirements that pip installs."""
     torch: bool = False
     """Whether the CPU build of PyTorch is installed first."""
     removed: tuple[str, ...] = ()
-    """What is taken out again, since it does not fit that build and no row uses it."""
+    """Packages that are removed again, since they do not fit that build and no row uses them."""
     patched: tuple[str, ...] = ()
     """Packages from which bench.avx2 hides AVX-512 as well: it does so from ONNX Runtime and PyTorch by itself."""
     shown: tuple[str, ...]

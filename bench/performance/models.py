@@ -30,7 +30,7 @@ KEPT = ROOT / "out" / "bench"
 FEW = 10
 """Paragraphs of the calibration sample that NNCF, and other benchmarks, fit random weights to."""
 TIME_LIMIT = "15m"
-"""How long the search for a variant within the budget may take."""
+"""Time limit of the search for a variant within the budget."""
 FITTED = 100
 """Paragraphs that NNCF calibrates the default model on."""
 
@@ -40,7 +40,7 @@ class Prepared:
     """One model in every form."""
 
     name: str
-    """What the report calls it."""
+    """Name of the model in the report."""
     bundle: Path
     """For bertport, and its portable graph for ONNX Runtime and OpenVINO."""
     checkpoint: Path
@@ -48,7 +48,7 @@ class Prepared:
     variants: tuple[str, ...]
     """The bundle's variants to measure: fp32, the 8-bit one that is its default or the first, and others."""
     exports: Mapping[str, Path] = field(default_factory=dict)
-    """What other libraries have made of it, by name: `optimum`, `optimum-intel`, and for sentence-transformers
+    """Exports that other libraries have made of it, by name: `optimum`, `optimum-intel`, and for sentence-transformers
     `sentence-onnx` and `sentence-openvino`; those that nothing here can make are missing."""
 
 

@@ -20,11 +20,11 @@ __all__ = ["check_pages", "quoted", "write_pages"]
 PROGRAM = "bench.performance --pages"
 README = ROOT / "README.md"
 QUOTED = ("transformers", "optimum int8")
-"""What the README quotes of fill-mask: how many times as fast bertport's INT8 is as the best row of these groups."""
+"""Groups that the README quotes for fill-mask: how many times as fast bertport's INT8 is as the best row of each."""
 MODELS = {"base": "BERT-base", "default": "embedded model"}
 """The models that it quotes, by what it calls them."""
 BEGINNING = "How many times as fast as transformers and as Optimum's INT8 it fills masks in INT8"
-"""What the README's line begins with."""
+"""Beginning of the README's line."""
 
 UNMEASURED = """# Performance: {title}
 
@@ -53,7 +53,7 @@ figures are no measurement of this checkout, and no claim about it follows from 
 | BERT-base, int8-dynamic | 1.57 | 1.80 | 2.80 | 2.52 |
 | BERT-base, fp32 graph through OpenVINO's plugin in bf16 | 0.88 | 2.01 | 2.89 | 3.12 |"""
 }
-"""What is known of a class from elsewhere."""
+"""Sections on what is known of a class from elsewhere, by its name."""
 
 
 def others(row: CpuClass) -> str:

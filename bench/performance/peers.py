@@ -39,7 +39,7 @@ FEEDS = ("input_ids", "attention_mask", "token_type_ids")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """How a row is opened."""
+    """Settings with which a row is opened."""
 
     path: Path
     """Directory of what it loads."""
@@ -48,7 +48,7 @@ class Opening:
     provider: str
     """For bertport, a row of the runtime's table of providers."""
     precision: str | None
-    """What it is told to compute in; None to leave that to it."""
+    """Precision that it is told to compute in; None to leave that to it."""
     threads: int
     """Threads of a stream; 0 for what it chooses."""
     streams: int

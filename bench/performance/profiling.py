@@ -1,4 +1,4 @@
-"""Where the time of one batch goes, and what a run costs beside its tokens.
+"""Profile of the time of one batch, and the fixed cost of a run beside its tokens.
 
     python -m bench.performance.profiling BUNDLE [--variants fp32,int8-dynamic] [--seconds 4] [--threads N]
 

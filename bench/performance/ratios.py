@@ -1,4 +1,4 @@
-"""How many times as fast rows of bench.performance are than others, of rounds in which both took a turn."""
+"""Ratios of speeds between rows of bench.performance, of rounds in which both took a turn."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Compared:
     theirs: str
     """Name of the other."""
     times: Estimate
-    """How many times as fast the one is."""
+    """Ratio of speeds: how many times as fast the one is."""
 
 
 def best_row(rows: Sequence[dict[str, Any]], groups: Collection[str]) -> dict[str, Any] | None:

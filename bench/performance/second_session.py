@@ -1,4 +1,4 @@
-"""What a second model in a process costs: memory, and time while the other is idle or busy.
+"""Cost of a second model in a process: memory, and time while the other is idle or busy.
 
     python -m bench.performance.second_session [BUNDLE] [--seconds 3] [--json]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PRODUCTS = frozenset({"MatMul", "FusedMatMul", "Gemm", "FusedGemm"})
 """Operators that multiply matrices, whose last output axis is the right matrix's columns."""
 EIGHT_BIT = frozenset({"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulInteger", "QLinearMatMul", "QGemm"})
-"""Those that multiply in 8 bits."""
+"""Operators that multiply matrices in 8 bits."""
 ATTENTION = "MultiHeadAttention"
 """The operator of fused attention."""
 LEAST_SHARE = 0.01

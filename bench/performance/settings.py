@@ -1,4 +1,4 @@
-"""How bertport's own batching and threading were chosen: the same texts under each setting, taking turns.
+"""Comparison by which bertport's batching and threading were chosen: the same texts under each setting, taking turns.
 
     python -m bench.performance.settings BUNDLE VARIANT ROUNDS < inputs.json       # a process of bench.performance
 
@@ -25,7 +25,7 @@ BUDGETS = (128, 256, 512, 1024, 2048, 4096)
 LARGE = 512
 """Width of a model from which inputs are not repeated."""
 REPEAT = 12
-"""How often the inputs are repeated for `overlap`, which needs more of them than a window holds."""
+"""Repetitions of the inputs for `overlap`, which needs more of them than a window holds."""
 
 
 def settings(model: Model, *, repeated: bool) -> dict[str, tuple[Model, int]]:

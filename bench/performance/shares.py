@@ -42,7 +42,7 @@ LAYER = re.compile(r"(?<=layer\.)\d+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shares:
-    """What a recipe does to the channels of a layer's inputs."""
+    """Shares of the channels of a layer's inputs that a recipe treats as outliers."""
 
     kept_in_float: float
     """Share of those that are kept in float."""

@@ -31,7 +31,7 @@ class Subject:
     """One row of the report."""
 
     name: str
-    """What it is listed under."""
+    """Name under which it is listed."""
     group: str
     """Its group: other groups are compared with the best row of it."""
     peer: str
@@ -43,7 +43,7 @@ class Subject:
     provider: str = "cpu"
     """For bertport, a row of the runtime's table of providers."""
     precision: str | None = None
-    """What a peer is told to compute in; None to leave that to it."""
+    """Precision that a peer is told to compute in; None to leave that to it."""
     batch: int | None = None
     """Inputs in a batch; None where bertport makes batches of all of them."""
     streams: int = 1
@@ -83,15 +83,15 @@ class PeerRow:
     peer: str
     """A row of bench.performance.peers.PEERS."""
     form: str
-    """What it loads: `bundle`, `checkpoint`, or one of the model's exports, and a directory of it."""
+    """Form that it loads: `bundle`, `checkpoint`, or one of the model's exports, and a directory of it."""
     environment: str | None = None
-    """What it runs in: a name among the interpreters; None for this one."""
+    """Environment that it runs in: a name among the interpreters; None for this one."""
     variant: str | None = None
     """A file of it, where there are several."""
     precision: str | None = None
-    """What it is told to compute in."""
+    """Precision that it is told to compute in; None to leave that to it."""
     tasks: tuple[str, ...] = TASKS
-    """What it can do."""
+    """Tasks that it can do."""
     streams: bool = False
     """Whether it is run with several streams, too."""
     bf16: bool = False
@@ -99,7 +99,7 @@ class PeerRow:
 
 
 PIPELINES = (FILL_MASK, FEATURES)
-"""What Optimum's libraries have models for."""
+"""Tasks that Optimum's libraries have models for."""
 PEER_ROWS = (
     PeerRow(group="transformers", peer="transformers", form="checkpoint"),
     PeerRow(

@@ -1,4 +1,4 @@
-"""How the rows of bench.performance are timed: taking turns, in worker processes, with the machine's lock held."""
+"""Timing of the rows of bench.performance: taking turns, in worker processes, with the machine's lock held."""
 
 from __future__ import annotations
 

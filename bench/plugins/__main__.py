@@ -1,4 +1,4 @@
-"""What plugins of ONNX Runtime do that need hardware which is not here: their operators and their answers.
+"""Behaviour of ONNX Runtime's plugins for hardware that is not here: their operators and their answers.
 
     python -m bench.plugins webgpu     # on a GPU that the CPU computes, compared with cpu: docs/data/webgpu.json
     python -m bench.plugins engines    # TensorRT for RTX's engines, without a GPU: docs/data/tensorrt-rtx.json

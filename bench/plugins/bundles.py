@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT", "HEADS", "PLACE", "bundles", "bundles_of"]
 
 PLACE = ROOT / "out" / "bench" / "plugins"
-"""What these programs install and make."""
+"""Directory of what these programs install and make."""
 DEFAULT = "default model"
 HEADS = {
     "classification": "BertForSequenceClassification",

@@ -46,13 +46,13 @@ CARD = """
 mount -t tmpfs none /sys/class && mkdir -p /sys/class/drm/card0/device && cd /sys/class/drm/card0/device &&
 echo 0x8086 > vendor && echo 0x0001 > device && echo 0x030000 > class && cd "$OLDPWD" && exec "$@"
 """
-"""What a shell does in the namespace: one card, of a vendor that the plugin takes, and then the command."""
+"""Script of a shell in the namespace: one card, of a vendor that the plugin takes, and then the command."""
 ICDS = (
     Path("/usr/lib/chromium/vk_swiftshader_icd.json"),
     Path("/opt/google/chrome/vk_swiftshader_icd.json"),
     PLACE / "swiftshader/usr/lib/chromium/vk_swiftshader_icd.json",
 )
-"""Where SwiftShader says what it is."""
+"""Places of SwiftShader's manifest for the Vulkan loader, the first choice first."""
 
 
 def in_namespace(arguments: Sequence[str]) -> int:

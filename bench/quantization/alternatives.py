@@ -183,7 +183,7 @@ class Alternative:
     name: str
     """Short name, for tables."""
     what: str
-    """What it is."""
+    """Description in words."""
     make: Callable[[Material], onnx.ModelProto]
     """Makes its graph."""
     config: Mapping[str, str] = field(default_factory=dict)

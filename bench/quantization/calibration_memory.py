@@ -1,4 +1,4 @@
-"""How much memory calibration takes, from few samples to many.
+"""Memory that calibration takes, from few samples to many.
 
     python -m bench.quantization.calibration_memory [--bundle DIR] [--samples N]... [--rounds 3]
 

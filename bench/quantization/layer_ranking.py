@@ -1,4 +1,4 @@
-"""How well a table of layers repeats: each layer alone in 8 bits, or each alone left out of a graph in 8 bits.
+"""Repeatability of a table of layers: each alone in 8 bits, or each alone left out of a graph in 8 bits.
 
     python -m bench.quantization.layer_ranking [--bundle DIR] [--isa avx2] [--positions 400]
 

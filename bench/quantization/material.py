@@ -1,4 +1,4 @@
-"""What the ways of quantizing are made from: the fp32 graph, and what calibration text says of its activations."""
+"""Material for the ways of quantizing: the fp32 graph, and statistics of its activations on calibration text."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ANYWHERE = Range(low=-4.0, high=4.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What graphs are made from; what is costly is made once, when it is first asked for."""
+    """Material that graphs are made from; what is costly is made once, when it is first asked for."""
 
     path: Path
     """The fp32 serving graph."""
@@ -62,7 +62,7 @@ class Material:
 
     @cached_property
     def activations(self) -> Mapping[str, Activations]:
-        """What goes into the fused graph's layers on the calibration text; with random weights there is none."""
+        """Statistics of the inputs of the fused graph's layers on the calibration text; none with random weights."""
         if self.bundle is None:
             return {}
         return collect(

@@ -121,7 +121,7 @@ def _shipped_factors() -> dict[str, NDArray[np.float32]]:
 
 
 MODELS: dict[str, Callable[[Path], Path]] = {"the default model": default_model, "BERT-base": bert_base}
-"""What writes each model's graph, by the model's name."""
+"""Writers of the models' graphs, by the model's name."""
 
 
 def profile(file: Path, seconds: float) -> dict[str, dict[str, dict[str, float]]]:

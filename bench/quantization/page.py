@@ -19,7 +19,7 @@ DATA = DOCS / "data"
 LEAST_SHARE = 0.01
 """Operators that take less of every run are not listed."""
 NONE: dict[str, Any] = {"count": 0, "ms": 0.0}
-"""What an operator takes in a run without it."""
+"""Figures of an operator in a run without it."""
 
 
 def write_tables() -> None:

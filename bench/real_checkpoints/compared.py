@@ -1,4 +1,4 @@
-"""What a real checkpoint's bundle answers, beside transformers' own model and beside its INT8 variant."""
+"""Answers of a real checkpoint's bundle, beside transformers' own model and beside its INT8 variant."""
 
 from __future__ import annotations
 

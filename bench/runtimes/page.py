@@ -1,4 +1,4 @@
-"""What docs/reference/runtimes.md says, from the data files."""
+"""Tables of docs/reference/runtimes.md, from the data files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VARIANTS = (
     "int8-weight-only",
     "int4-weight-only",
 )
-"""Those that have a table, in its order."""
+"""Variants that have a table, in its order."""
 NOT_RUN = {
     "TensorRT": "needs an NVIDIA GPU; above is what its rules say of `int8-static`",
     "CoreML": "needs macOS",
@@ -43,20 +43,21 @@ NOT_RUN = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a runtime made of one output of a variant of a bundle."""
+    """Result of a runtime for one output of a variant of a bundle."""
 
     runtime: str
     """Its name and version, and what it ran on."""
     bundle: str
-    """What the bundle is called."""
+    """Name of the bundle."""
     variant: str
     """The variant's name."""
     head: str | None
     """The head whose output it is, or `encoder`; None for every one, where a graph was refused or only built."""
     difference: float | None = None
-    """How far it was from what is expected; None where it did not run, had another shape, or gave no finite numbers."""
+    """Largest difference from what is expected; None where it did not run, had another shape, or gave no finite
+    numbers."""
     tolerance: float | None = None
-    """How far it may be; None where it did not run."""
+    """Largest difference allowed; None where it did not run."""
     refused: str | None = None
     """In what words it was refused; None where it was not."""
     built: bool = False

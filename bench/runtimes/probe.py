@@ -32,7 +32,7 @@ LONGEST_WORDS = 300
 FIRST_EVALUATED, CONVERTED = 19, 21
 """The first opset whose DequantizeLinear the reference evaluator has, and that to which older graphs are converted."""
 ENCODER = "encoder"
-"""What stands in a table for an output that is of no head."""
+"""Name in a table for an output that is of no head."""
 
 
 def onnxruntime(path: Path) -> Run:

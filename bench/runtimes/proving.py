@@ -1,4 +1,4 @@
-"""What a runtime makes of a bundle: the process that asks it, and what it says."""
+"""Golden vectors of a bundle in other runtimes: the process that runs them, and its results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server still does for others while it is attacked: latency of /health, an honest batch, and memory.
+"""Service to others while a server is attacked: latency of /health, an honest batch, and memory.
 
     python -m bench.serving.attacks [--seconds 10] [--only NAME] [--output FILE]
 
@@ -57,13 +57,13 @@ class Attack:
     case: str
     """Number in the list of inputs that failed, as docs/research/reliability.md names it."""
     summary: str
-    """What is sent."""
+    """Description of what is sent."""
     request: bytes
     """Head and body."""
     endless: bytes = b""
-    """What is sent after it without end, on the same connection."""
+    """Bytes that are sent after it without end, on the same connection."""
     clients: int = CLIENTS
-    """How many at once."""
+    """Number of clients at once."""
     reads: bool = True
     """Whether answers are read."""
 

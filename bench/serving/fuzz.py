@@ -201,9 +201,9 @@ class Sent:
     """One request."""
 
     kind: str
-    """How it was made."""
+    """Way in which it was made."""
     route: str
-    """What it was made from."""
+    """Route that it was made from."""
     data: bytes
     """All of its bytes."""
     whole: bool
@@ -486,7 +486,7 @@ class Server:
 
 @dataclass(slots=True)
 class Findings:
-    """What was seen."""
+    """Observations of a run."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     """Answers by status."""
@@ -495,7 +495,7 @@ class Findings:
     kinds: dict[str, Counter[str]] = field(default_factory=dict)
     """Statuses by kind of request."""
     path: str = "/tasks/fill-mask"
-    """Where honest requests are sent."""
+    """Path that honest requests are sent to."""
     expected: Any = None
     """The answer to the first honest request."""
     honest: int = 0

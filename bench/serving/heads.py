@@ -72,15 +72,15 @@ class Served:
     """One row: a head that is served, and the peer that serves the same weights."""
 
     name: str
-    """What the page calls it."""
+    """Name of the head on the page."""
     task: str
-    """What the peer is asked for."""
+    """Task that the peer is asked for."""
     program: str
     """Writes its checkpoint: from that of the encoder, to a directory."""
     path: str
-    """Where our server answers it."""
+    """Path at which our server answers it."""
     peer: str
-    """What the page calls the peer."""
+    """Name of the peer on the page."""
     compare: Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]
     """From two servers' answers to the same texts to how far they are apart."""
 

@@ -59,7 +59,7 @@ class Client:
 
 
 class Seen:
-    """What came back."""
+    """Outcomes of requests, and their times."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 DATA = ROOT / "docs" / "data" / "serving-memory.json"
 GROUPS = Path("/sys/fs/cgroup")
 CREEP = 0.05
-"""How much more the last quarter's median may be than the second's: the first quarter is for what is taken once."""
+"""Largest growth of the median from the second quarter to the last, as a share: the first is for what is taken once."""
 EVERY = 10
 """Seconds between the samples that are written; each second is watched."""
 MIB = 2**20

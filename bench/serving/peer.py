@@ -1,4 +1,4 @@
-"""What people write first: a library behind the same framework and server, nothing else.
+"""Server as people write it first: a library behind the same framework and server, nothing else.
 
     python -m bench.serving.peer TASK CHECKPOINT
 

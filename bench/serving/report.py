@@ -1,4 +1,4 @@
-"""What bench.serving measured, as a section of docs/research/serving.md, a plot, and a verdict."""
+"""Results of bench.serving, as a section of docs/research/serving.md, a plot, and a verdict."""
 
 from __future__ import annotations
 
@@ -137,11 +137,11 @@ class Bar:
     """One line of what has to hold."""
 
     name: str
-    """What is measured."""
+    """Name of the figure."""
     wanted: str
     """The bar."""
     measured: str
-    """What was measured."""
+    """Value that was measured."""
     met: bool | None
     """Whether it holds; None where this run did not measure it."""
 

@@ -28,7 +28,7 @@ BOMB = gzip.compress(b" " * 50_000_000)
 
 
 class Soak:
-    """What every client shares."""
+    """State that all clients share."""
 
     def __init__(self, port: int, bodies: list[bytes], end: float) -> None:
         self.port = port

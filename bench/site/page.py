@@ -1,4 +1,4 @@
-"""What docs/how-to/site.md says was compared, from the data."""
+"""Section of docs/how-to/site.md on what was compared, from the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why INT8 gives other logits in a browser: every value of the graph there beside the same value here."""
+"""Search for the cause of INT8's other logits in a browser: each value of the graph there beside its value here."""
 
 from __future__ import annotations
 

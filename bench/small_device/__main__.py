@@ -1,4 +1,4 @@
-"""What the smallest installation takes, and how it starts on a quarter of a core; writes docs/how-to/small-device.md.
+"""Size of the smallest installation, and its start on a quarter of a core; writes docs/how-to/small-device.md.
 
     python -m bench.small_device [--rounds 5] [--check]
 
@@ -36,7 +36,7 @@ PAGE = ROOT / "docs" / "how-to" / "small-device.md"
 DATA = ROOT / "docs" / "data" / "small-device.json"
 PLACE = ROOT / "out" / "bench" / "small-device"
 NEEDED = ("numpy", "onnxruntime", "tokenizers", "click")
-"""What an answer needs beside bertport."""
+"""Packages that an answer needs beside bertport."""
 TEXT = "Paris is the [MASK] of France."
 GROUPS = Path("/sys/fs/cgroup")
 PERIOD = 100_000

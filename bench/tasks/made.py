@@ -1,4 +1,4 @@
-"""What answers a task, made of one checkpoint: its bundle with INT8 variants, and the stock tool's INT8."""
+"""Subjects for a task, made from one checkpoint: its bundle with INT8 variants, and the stock tool's INT8."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MOST_TEXTS = 4000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What was made of a checkpoint."""
+    """Bundle and stock INT8 that were made from a checkpoint."""
 
     place: Path
     """The directory of what was made."""
@@ -40,7 +40,7 @@ class Made:
     refused: dict[str, str]
     """For each variant that did not hold its budget the sentence that says so."""
     seconds: dict[str, float]
-    """How long each step took."""
+    """Seconds of each step, by its name."""
 
     @property
     def bundle(self) -> Path:

@@ -16,7 +16,7 @@ class Published:
     """One row: an encoder's scores."""
 
     name: str
-    """What it is called."""
+    """Name of the encoder."""
     size: str
     """Layers, width, and parameters."""
     part: str
@@ -24,7 +24,7 @@ class Published:
     scores: Mapping[str, str] = field(default_factory=dict)
     """By name of the task, as published; several metrics with a slash between them."""
     source: str
-    """Where they stand."""
+    """URL at which they stand."""
 
 
 GOOGLE = "https://github.com/google-research/bert/blob/eedf5716ce1268e56f0a50264a88cafad334ac61/README.md"

@@ -1,4 +1,4 @@
-"""What all runs together say: differences from fp32 with their intervals, and the bars, for every subject of 8 bits."""
+"""Summary of all runs: differences from fp32 with their intervals, and the bars, for every subject of 8 bits."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Bar:
     name: str
     """Its key among the data."""
     what: str
-    """What it says."""
+    """Bar in words."""
     tasks: tuple[str, ...]
     """The tasks that it is about."""
     least: float

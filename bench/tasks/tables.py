@@ -12,9 +12,9 @@ class Task:
     """One row: a task with labels."""
 
     name: str
-    """What its files and checkpoints are called."""
+    """Name in its files and checkpoints."""
     title: str
-    """What people call it."""
+    """Name for people."""
     task: str
     """The runtime's task that answers it."""
     metrics: tuple[str, ...]
@@ -56,9 +56,9 @@ class Subject:
     """One row: what answers."""
 
     name: str
-    """What the page calls it."""
+    """Name on the page."""
     what: str
-    """What it is."""
+    """Description in words."""
     timed: bool = True
     """Whether it is timed."""
 

@@ -27,7 +27,7 @@ __all__ = ["lengths_of", "time_task"]
 TEXTS = 96
 """Examples that are timed, evenly spaced over the part."""
 TYPICAL = 16
-"""Those whose length is nearest to the median, timed by themselves."""
+"""Examples whose length is nearest to the median, timed by themselves."""
 ROUNDS = 6
 ALL, MEDIAN = "all", "median"
 
