@@ -45,7 +45,7 @@ EXTRAS = ("cpu", "batch", "compare", "evaluate", "export", "hub", "peft", "quant
 OPTIMUM_EXTRAS = ("cpu", "batch", "compare", "evaluate", "export-optimum", "hub", "peft", "quantize", "serve")
 """The same with optimum-onnx, which needs an older transformers: `export` and `export-optimum` exclude each other."""
 RAY_EXTRAS = ("cpu", "batch", "ray", "serve")
-"""What `dev.py ray` tests: Ray is 750 MB, which the other tests do without."""
+"""Extras that `dev.py ray` tests: Ray is 750 MB, which the other tests do without."""
 GROUPS_SINCE = (25, 1)
 """The first version of pip that knows `--group`; Python 3.11 ships an older one."""
 
@@ -55,7 +55,7 @@ class Environment(NamedTuple):
 
     directory: str
     requirements: tuple[str, ...]
-    """What pip installs."""
+    """Requirements that pip installs."""
     groups: tuple[str, ...] = ()
     """Dependency groups of pyproject.toml (PEP 735) that are installed with it."""
     torch: bool = False

@@ -1,4 +1,4 @@
-"""What `python3 dev.py demo` shows: the embedded model's answers, then a checkpoint on its way to a server.
+"""Demo of `python3 dev.py demo`: the embedded model's answers, then a checkpoint on its way to a server.
 
 Every step prints its command, which runs in a folder of its own below `out/`, and its time. Standard library only.
 """

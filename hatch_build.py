@@ -15,14 +15,15 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 SOURCE = Path("models/default")
 TARGET = "bertport/runtime/default"
-"""Where `load()` looks in an installed wheel; in a checkout it reads `models/default` itself."""
+"""Directory in an installed wheel that `load()` reads; in a checkout it reads `models/default` itself."""
 
 SAMPLES = {
     f"data/{name}": f"bertport/measure/data/{name}" for name in ("README.md", "calibration.txt", "evaluation.txt")
 }
-"""Where `bertport.measure.text` looks for them in an installed wheel; in a checkout it reads `data` itself."""
+"""Samples, and their paths in a wheel, where `bertport.measure.text` reads them; in a checkout it reads `data`
+itself."""
 VENDORED = "bertport/serve/site/files/vendor"
-"""What others wrote among the packages' own files."""
+"""Folder, among the packages' own files, of what others wrote."""
 
 
 class Address(MetadataHookInterface):

@@ -27,7 +27,7 @@ class Carried(NamedTuple):
     """A part of the wheel that others made, or that was made from what others made."""
 
     name: str
-    """What it is called where it comes from."""
+    """Name that its makers give it."""
     version: str
     """Its version; empty where it has none, and for the bundle, whose digest is read from its manifest."""
     kind: str
@@ -75,7 +75,7 @@ CARRIED = (
         "The tokenizer of the page that `bertport site` writes, as its npm package holds it.",
     ),
 )
-"""What THIRD_PARTY.md lists; tests/test_project_files.py holds it to this table."""
+"""Parts that THIRD_PARTY.md lists; tests/test_project_files.py holds it to this table."""
 
 
 def document(

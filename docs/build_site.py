@@ -25,14 +25,14 @@ OUT = ROOT / "out"
 HERE = "."
 """The REF of the checkout as it is."""
 UNREAD = ":(exclude)models/default/onnx"
-"""What no page is made of, and is large."""
+"""Pathspec that leaves out large files that no page is made of."""
 
 
 class Version(NamedTuple):
     """One version of the documentation."""
 
     name: str
-    """What the switch shows."""
+    """Name in the switch of versions."""
     path: str
     """Its directory, relative to versions.json, with a slash at its end."""
 

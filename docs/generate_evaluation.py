@@ -14,7 +14,7 @@ from bertport.compare.evaluate.schema import SCHEMA_FILE
 
 PAGE = Path(__file__).parent / "reference" / "evaluation.md"
 HEADING = "## The fields\n"
-"""What stands below it is generated."""
+"""Heading below which the page is generated."""
 
 
 def main() -> None:

@@ -422,7 +422,7 @@ def _rows(family: Family, made: Sequence[Made], server: Any) -> Iterator[str]:  
 
 
 REFUSED = r"{task} needs the head '{head}', which the checkpoint of BUNDLE does not hold \(heads: [\w, -]+\): .+"
-"""What users are told who ask for a head that a bundle does not have."""
+"""Pattern of the error for a task whose head a bundle does not have."""
 
 
 def _refusal(made: Made, head: str | None) -> str:
