@@ -1,4 +1,4 @@
-"""Which operators an int8-dynamic run is made of, and what each takes: a table of docs/research/quantization.md.
+"""Operators of an int8-dynamic run, and the time of each: a table of docs/research/quantization.md.
 
     python -m bench.quantization.operators [--as now] [--only "the default model"] [--seconds 3]
 

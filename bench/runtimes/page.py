@@ -59,7 +59,7 @@ class Result:
     tolerance: float | None = None
     """Largest difference allowed; None where it did not run."""
     refused: str | None = None
-    """In what words it was refused; None where it was not."""
+    """Message with which it was refused; None where it was not."""
     built: bool = False
     """Whether the graph was compiled and not run."""
 

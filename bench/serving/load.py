@@ -72,7 +72,7 @@ class Seen:
 
 
 async def closed_loop(arguments: argparse.Namespace, bodies: list[bytes], seen: Seen) -> None:
-    """So many clients, each of which asks again as soon as it is answered."""
+    """Run a number of clients, each of which asks again as soon as it is answered."""
     end = time.perf_counter() + arguments.seconds
 
     async def client(number: int) -> None:

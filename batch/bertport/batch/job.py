@@ -112,7 +112,7 @@ class Runs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """All that a worker must know; small, and the same for all."""
+    """Description of the work for every worker: small, and the same for all."""
 
     id: str
     """The run's own name, which its record in the output holds."""

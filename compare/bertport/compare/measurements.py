@@ -111,7 +111,7 @@ class LayerTable:
     machine: str
     """The instruction set that times were measured with."""
     head: str | None = field(default=None, metadata=LEFT_OUT)
-    """Whose KL ranks the layers."""
+    """Head whose KL ranks the layers."""
     higher_precision: tuple[str, ...] | None = field(default=None, metadata=LEFT_OUT)
     """Names of the layers that the variant keeps in higher precision."""
 

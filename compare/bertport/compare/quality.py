@@ -68,7 +68,7 @@ class Samples:
     """Samples that quality is measured on: masked texts and pairs, for the first look and for the second."""
 
     first: tuple[Sample, ...]
-    """As many samples as the preset takes."""
+    """Samples of the first look, as many as the preset takes."""
     masked: tuple[Sample, ...] = ()
     """More masked texts."""
     replaced: tuple[Sample, ...] = ()

@@ -200,7 +200,7 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything the server is told."""
+    """Settings of the server."""
 
     bundles: tuple[Asked, ...] = (Asked(),)
     """The bundles to serve, the default one first."""

@@ -181,7 +181,7 @@ class Evaluation:
     left_out: tuple[str, ...]
     """A sentence for each variant of the bundle that was left out."""
     conclusion: str
-    """Which variant to deploy, as far as the figures and the speeds that the manifest records tell."""
+    """Advice on which variant to deploy, as far as the figures and the speeds that the manifest records tell."""
     examples: tuple[DifferingExample, ...] | None = field(default=None, metadata=LEFT_OUT)
     """Examples on which variants differ most, those with other answers first, then by falling difference; left out
     where they were not asked for."""

@@ -1,4 +1,4 @@
-"""From what was measured to the report, and from a report's figures to what it concludes."""
+"""Assembly of the report from what was measured, and of its conclusions from its figures."""
 
 from __future__ import annotations
 

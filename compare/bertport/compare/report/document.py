@@ -436,11 +436,11 @@ class Bound:
     verdict: Outcome
     """Verdict on the bound."""
     by: Literal["run", "record"]
-    """Whose verdict it is: this run's, or that of what the manifest records."""
+    """Source of the verdict: this run, or what the manifest records."""
     run: Judgement
-    """By this run."""
+    """Judgement by this run."""
     record: Judgement | None
-    """By what the manifest records."""
+    """Judgement by what the manifest records."""
     sentence: str
     """All of it in words."""
 

@@ -24,7 +24,7 @@ __all__ = [
 MB, MIB = 1e6, 2**20
 NONE = "–"  # noqa: RUF001 — an en dash, for a cell without a figure
 STEPS = ((100, ",.0f"), (10, ".1f"), (1, ".2f"), (0.1, ".3f"))
-"""From which size on which format gives three significant digits."""
+"""Format that gives three significant digits, by the least size that it is for, the largest first."""
 LEAST = 1e-4
 """A divergence below which five decimals show next to nothing."""
 

@@ -1,4 +1,4 @@
-"""Which variant to deploy, for each goal, and why; and which ones the accuracy budget leaves out."""
+"""Recommendation of a variant to deploy for each goal, with its reason, and verdicts by the accuracy budget."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Goal:
     read: Callable[[Row], Reading | None]
     """Takes it out of a row; None where it was not measured."""
     workload: str | None
-    """Whose ratio to the reference says how sure it is; None for what is exact."""
+    """Workload whose ratio to the reference says how sure it is; None for what is exact."""
 
 
 def _latency(row: Row) -> Reading | None:

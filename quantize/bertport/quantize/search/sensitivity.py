@@ -65,7 +65,7 @@ class Layers:
     machine: str
     """The instruction set that times were measured with."""
     head: str | None = None
-    """Whose KL ranks the layers; None for the first that the model has."""
+    """Head whose KL ranks the layers; None for the first that the model has."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the table as JSON values."""

@@ -69,7 +69,7 @@ class DecompositionPlan:
     factors: Array
     """Factor of each channel, at most 1; 0 for those that are kept in float. Shape: (inputs,)"""
     rounding: int = 0
-    """Which of the ways of rounding fits what is left best."""
+    """Index of the way of rounding that fits the remaining activations best."""
 
     @classmethod
     def keeping(cls, channels: NDArray[np.int64], inputs: int) -> DecompositionPlan:
