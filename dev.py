@@ -135,8 +135,9 @@ def pytest(python: Path, *arguments: str | Path) -> None:
     call(python, "-m", "pytest", *arguments, environ=kept)
 
 
-WORKERS = ("--numprocesses=2", "--dist=loadscope")
-"""Options of pytest-xdist. A module's tests stay together, since many share what its fixtures made."""
+WORKERS = ("--numprocesses=2", "--dist=worksteal")
+"""Options of pytest-xdist. Each worker gets a half in the order of the files, since a module's tests share what its
+fixtures made; the one that is done first takes from what the other has left."""
 WITHOUT_CACHE = ("-p", "no:cacheprovider")
 """In environments beside `.venv`: the failures that pytest remembers are those of its tests."""
 
@@ -253,9 +254,13 @@ def optimum(*arguments: str) -> None:
     pytest(python, *WITHOUT_CACHE, *WORKERS, *files, "-m", "optimum and not gpu")
 
 
-BOTH_GENERATIONS = ("tests/export", "tests/measure/speed/test_baselines.py")
-"""Tests of what transformers 4.57 and today's run alike: tracing, tokenizers. The training recipe's, tests/models, can
-be asked for by name: CI has no time for them twice."""
+BOTH_GENERATIONS = (
+    *(f"tests/export/{name}" for name in ("checkpoint", "graph", "test_embeddings.py", "test_export.py")),
+    *(f"tests/export/{name}" for name in ("test_families.py", "test_heads.py", "test_tracers.py")),
+    "tests/measure/speed/test_baselines.py",
+)
+"""Tests of what transformers 4.57 and today's run alike: reading checkpoints, tokenizers, tracing. The others of
+tests/export, and the training recipe's, tests/models, can be asked for by name: CI has no time for them twice."""
 OPTIMUM_MARK = b"pytest.mark.optimum"
 
 

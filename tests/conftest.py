@@ -41,10 +41,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before anything imports onnxruntime: each of xdist's workers, and what its tests start, keeps to cores of its own.
 # A session has as many threads as its process has cores, and those of two workers would spin for the same ones.
 WORKER = re.fullmatch(r"gw(\d+)", os.environ.get("PYTEST_XDIST_WORKER", ""))
-if WORKER and hasattr(os, "sched_setaffinity"):
-    CORES = sorted(os.sched_getaffinity(0))
-    WORKERS = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-    os.sched_setaffinity(0, CORES[int(WORKER[1]) % len(CORES) :: WORKERS])
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+if WORKER and CORES:
+    os.sched_setaffinity(0, CORES[int(WORKER[1]) % len(CORES) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])])
 
 WORDS = """
 the of and to in a is that for it as was with be by on not he his but at are this have from or had an they which
@@ -76,6 +75,18 @@ def pytest_runtest_setup(item):
         pytest.skip("needs Ray: python3 dev.py ray")
     if item.get_closest_marker("optimum") and first_missing(("optimum.onnxruntime",)):
         pytest.skip("needs optimum-onnx: python3 dev.py optimum")
+
+
+@pytest.fixture
+def every_core():
+    """Let the test, and what it starts, use every core that pytest may use."""
+    if not CORES:
+        yield
+        return
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, CORES)
+    yield
+    os.sched_setaffinity(0, own)
 
 
 def vocabulary(*, cased: bool = False) -> list[str]:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 WHEELS = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu==1.31.1"}
@@ -23,7 +24,10 @@ PLUGINS = {
 def plugin(name: str) -> Path:
     """Return a directory for PYTHONPATH with the package of a plugin and nothing else, made once."""
     place = ROOT / ".tools" / "plugins" / PLUGINS[name]
-    if not place.is_dir():
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{place}.lock"):
+        if place.is_dir():
+            return place
         unfinished = place.with_name(f"{place.name}.{os.getpid()}")
         install = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps"]
         command = [*install, "--target", str(unfinished), PLUGINS[name]]
@@ -41,7 +45,10 @@ def environment(name: str) -> Path:
     stamp = place / "installed"
     python = place / "bin" / "python"
     wanted = f"{requirement} {sys.version}"
-    if not (stamp.is_file() and stamp.read_text() == wanted):
+    place.parent.mkdir(exist_ok=True)
+    with FileLock(f"{place}.lock"):
+        if stamp.is_file() and stamp.read_text() == wanted:
+            return python
         shutil.rmtree(place, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(place)], check=True, capture_output=True)
         install = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", requirement]

@@ -43,6 +43,14 @@ def locked(folder: Path, name: str) -> Path:
 def built() -> Path:
     """Return the directory, `.tools/js`, of the package of `js/`, built from its sources as they are now."""
     place = locked(SOURCES, "js")
+    files = sorted(path for name in PARTS for path in (SOURCES / name, *(SOURCES / name).rglob("*")) if path.is_file())
+    stamp = hashlib.sha256((place / "installed").read_bytes())
+    for path in files:
+        stamp.update(f"{path.relative_to(SOURCES)}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
+    made_of = place / "built"
+    if made_of.is_file() and made_of.read_text() == stamp.hexdigest():
+        return place
+    made_of.unlink(missing_ok=True)
     for name in (*PARTS, "build"):
         old = place / name
         if old.is_dir():
@@ -55,6 +63,7 @@ def built() -> Path:
         else:
             shutil.copy(source, place / name)
     run(place, "npm", "run", "build", "--silent")
+    made_of.write_text(stamp.hexdigest())
     return place
 
 

@@ -8,18 +8,23 @@ from pathlib import Path
 import pytest
 
 import dev
+from tests.conftest import built_once
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def built():
+def built(tmp_path_factory):
     """The site as `dev.py site` builds it."""
-    interpreter = getattr(sys, "_base_executable", sys.executable)
-    done = subprocess.run([interpreter, "dev.py", "site"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return ROOT / "out" / "site"
+
+    def build(path):
+        interpreter = getattr(sys, "_base_executable", sys.executable)
+        done = subprocess.run([interpreter, "dev.py", "site"], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        shutil.copytree(ROOT / "out" / "site", path)
+
+    return built_once(tmp_path_factory, "site", build)
 
 
 def test_it_has_every_page_and_a_search(built):

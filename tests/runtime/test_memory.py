@@ -229,6 +229,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(tiny_bundle):
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone tells a process's peak")
 @pytest.mark.slow
+@pytest.mark.usefixtures("every_core")
 @pytest.mark.parametrize(("memory", "streams"), [("224M", 1), ("512M", 2)])
 def test_the_worst_inputs_stay_under_the_bound(memory, streams):
     command = [sys.executable, "-m", "bench.memory", "--one", "--bundle", ROOT / "models" / "default"]

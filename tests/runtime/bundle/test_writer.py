@@ -190,8 +190,10 @@ def test_of_two_new_bundles_the_second_is_refused(small, tmp_path):
     ("change", "options"),
     [
         ("replace", []),
-        *(pytest.param(change, [], marks=pytest.mark.slow) for change in ("again", "add", "figures", "table", "new")),
-        *(pytest.param(change, ["--portable"], marks=pytest.mark.slow) for change in ("again", "replace")),
+        *(pytest.param(change, [], marks=pytest.mark.slow) for change in ("again", "add", "new")),
+        pytest.param("replace", ["--portable"], marks=pytest.mark.slow),
+        *(pytest.param(change, [], marks=(pytest.mark.slow, pytest.mark.long)) for change in ("figures", "table")),
+        pytest.param("again", ["--portable"], marks=(pytest.mark.slow, pytest.mark.long)),
     ],
 )
 def test_killed_at_any_step(small, tmp_path, change, options):
