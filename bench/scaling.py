@@ -1,6 +1,6 @@
 """What more machines would do: from the cost of a token, of a part and of a row, as `bertport batch` measures them.
 
-    python -m bench.scaling           [--rows 1000]   measures, and writes docs/data/scaling.json and the page
+    python -m bench.scaling           [--rows 500]    measures, and writes docs/data/scaling.json and the page
     python -m bench.scaling page      [--check]       writes docs/research/scaling.md of it, or only compares
 
 `bertport batch` answers texts of the evaluation sample on one thread: alone, and then two such processes beside each
@@ -314,7 +314,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, or write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=["measure", "page"], default="measure")
-    parser.add_argument("--rows", type=number, default=1000)
+    parser.add_argument("--rows", type=number, default=500)
     parser.add_argument("--check", action="store_true", help="of page: only compare")
     given = parser.parse_args(arguments)
     if given.what == "measure":
