@@ -7,6 +7,7 @@ to stderr, progress for one, is not. It needs the group `test`.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -27,9 +28,11 @@ def executed(notebook: Path, directory: Path) -> dict[str, Any]:
     from nbclient import NotebookClient
 
     read = nbformat.read(notebook, as_version=4)
-    NotebookClient(
-        read, timeout=LONGEST, kernel_name="python3", resources={"metadata": {"path": str(directory)}}
-    ).execute()
+    # `!bertport` is the one of the Python that runs this, whose environment nobody needs to have activated.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    resources = {"metadata": {"path": str(directory)}}
+    client = NotebookClient(read, timeout=LONGEST, kernel_name="python3", resources=resources)
+    client.execute(env={**os.environ, "PATH": path})
     document: dict[str, Any] = json.loads(nbformat.writes(read))
     for number, cell in enumerate(code_cells(document), start=1):
         text = printed(cell)

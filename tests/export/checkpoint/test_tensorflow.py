@@ -108,6 +108,7 @@ except CheckpointError as error:
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_what_tensorflow_wrote_is_exported(tmp_path):
