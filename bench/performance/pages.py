@@ -23,7 +23,7 @@ QUOTED = ("transformers", "optimum int8")
 """Groups that the README quotes for fill-mask: how many times as fast bertport's INT8 is as the best row of each."""
 MODELS = {"base": "BERT-base", "default": "embedded model"}
 """The models that it quotes, by what it calls them."""
-BEGINNING = "How many times as fast as transformers and as Optimum's INT8 it fills masks in INT8"
+BEGINNING = "Speed-up of fill-mask in INT8 over transformers and over Optimum's INT8"
 """Beginning of the README's line."""
 
 UNMEASURED = """# Performance: {title}
