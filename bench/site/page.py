@@ -8,11 +8,11 @@ __all__ = ["section"]
 
 INTRODUCTION = """## What was compared
 
-`python -m bench.site` writes this section, and the figures in `docs/data/site.json`: 200 held-out texts with a word
-masked, in headless Chromium, beside Python's answers from the same variant. Words whose probabilities are nearer than
-0.0001 count as equally probable. The first answer is from an empty cache and a server on the same machine, with the
-headers for threads; one text is one of 50, asked one after the other. SwiftShader is a GPU in software, here to compare
-answers and not times."""
+`python -m bench.site` writes this section and its figures, `docs/data/site.json`. It compares answers in headless
+Chromium with Python's from the same variant, on 200 held-out texts with a masked word. Words whose probabilities differ
+by less than 0.0001 count as equally probable. The first answer is from an empty cache and a server on the same machine,
+with the headers for threads; one text is one of 50, asked one after the other. SwiftShader is a GPU in software: it is
+here to compare answers, not times."""
 DEVICES = {"cpu": "WebAssembly", "gpu": "WebGPU (SwiftShader)"}
 
 
@@ -46,11 +46,11 @@ def section(data: dict[str, Any]) -> str:
     found = data["trace"]
     first, step, steps = found["first"], found["first_step"], found["steps"]
     why = (
-        f"**Why INT8 differs.** Of “{found['text']}”, the first value that is another is of a {first['operator']} "
+        f"**Why INT8 differs.** For “{found['text']}”, the first value that differs is of a {first['operator']} "
         f"(by {first['difference']:.0e}). Where that moves an "
-        f"activation across the border of two 8-bit steps it becomes another integer: the first are {step['other']} of "
+        f"activation across the border of two 8-bit steps, it becomes another integer: first {step['other']} of "
         f"{step['of']:,} in `{step['value'].split('.treated')[0]}`, and after all layers {steps['other']:,} of "
-        f"{steps['of']:,}, which moves a logit by {found['logits']:.2g}. The products themselves are right: on the "
+        f"{steps['of']:,}, which moves a logit by {found['logits']:.2g}. The products themselves are right: for the "
         f"browser's own integers NumPy gives the same to {found['products_from_numpy']:.0e}."
     )
     lines += [
