@@ -51,18 +51,18 @@ BASE = "bert-base-random"
 AGREEMENT = "agreement.json"
 INDEX = """# Reports
 
-What `bertport compare` measured, by `python -m bench.reports default --twice` and `python -m bench.reports base`. A
-report is kept as its figures, and the default model's as a picture of the top of its page too. This renders the whole
-page, as HTML, Markdown and CSV, and measures nothing; it needs the extra `compare`:
+What `bertport compare` measured, by `python -m bench.reports default --twice` and `python -m bench.reports base`. Of
+each report its figures are kept, and of the default model's a picture of the top of its page. These commands render the
+whole page, as HTML, Markdown and CSV, and measure nothing; they need the extra `compare`:
 
 ```sh
 {render}
 ```
 
-[The reference](../reference/report.md) explains each figure, [read a report](../how-to/read-a-report.md) what to do
-with them. `--twice` compares twice: `agreement.json` has how many pairs of rows that both runs tell apart are ranked
-alike, and how many speed ratios of the second run are within the first run's interval. `--again` takes the pictures
-anew.
+[The reference](../reference/report.md) explains each figure, [read a report](../how-to/read-a-report.md) how to
+use them. `--twice` compares twice: of the pairs of rows that both runs tell apart, `agreement.json` says how many have
+the same order in both, and how many speed ratios of the second run are within the first run's interval. `--again` takes
+the pictures again.
 
 | model | figures | measured on |
 |---|---|---|
