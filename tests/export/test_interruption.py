@@ -94,7 +94,7 @@ def test_a_killed_export_leaves_one_complete_bundle(moment, tiny_checkpoint, tin
     result = strike(tiny_checkpoint, target, moment, signal.SIGKILL)
     assert result.returncode == -signal.SIGKILL, result.stderr
     if moment == "between":
-        with pytest.raises(PathError, match="a process that was stopped had taken it from its place: it is whole in"):
+        with pytest.raises(PathError, match="a process was stopped while it replaced the bundle, which is whole in"):
             Bundle.open(target)
         assert sorted(complete_bundles(tmp_path)) == ["new", "tiny-bert"]
     else:
@@ -103,8 +103,8 @@ def test_a_killed_export_leaves_one_complete_bundle(moment, tiny_checkpoint, tin
     with caplog.at_level(logging.WARNING):
         assert export(tiny_checkpoint, target, overwrite=True, name="next").manifest.name == "next"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert "removed what a process that was stopped has left of its work on" in caplog.text
-    assert ("brought back" in caplog.text) == (moment == "between")
+    assert "removed what a stopped process had left of its work on" in caplog.text
+    assert ("restored" in caplog.text) == (moment == "between")
 
 
 def test_an_interrupted_export_leaves_nothing(tiny_checkpoint, tiny_bundle, tmp_path):

@@ -295,7 +295,7 @@ def test_mistakes_are_told_at_once(model):
         model.predict("fill", [])
     with pytest.raises(UnknownNameError, match="unknown parameter of fill-mask 'topk'"):
         model.predict("fill-mask", [], topk=3)
-    with pytest.raises(UsageError, match="put one text in a list"):
+    with pytest.raises(UsageError, match="not one text: put the text in a list"):
         model.predict("fill-mask", "a [MASK]")
     with pytest.raises(UsageError, match="truncation is True or False"):
         model.predict("fill-mask", [], truncation="yes")

@@ -230,7 +230,7 @@ def test_what_is_no_column_of_texts(encoder, texts, message):
         ({"pooling": "none"}, UsageError, "makes a vector for each token"),
         ({"pooling": "median"}, UnknownNameError, "unknown pooling"),
         ({"normalize": 1}, UsageError, "normalize is True or False"),
-        ({"prompt_name": "query"}, UsageError, "prompt_name is 'query', and vectors that are pooled have none"),
+        ({"prompt_name": "query"}, UsageError, "prompt_name is 'query', which pooled vectors do not have"),
         ({"model": 7}, UsageError, "model is a bundle's directory or a Hub id, not 7"),
         ({"model": "no/such/bundle"}, PathError, "no/such/bundle"),
         ({"variant": "int9"}, UnknownNameError, "unknown variant"),
@@ -242,7 +242,7 @@ def test_parameters_that_cannot_be_are_refused_by_fit(encoder, parameters, kind,
 
 
 def test_a_dimension_is_for_vectors_that_are_not_pooled(sentence_bundle):
-    with pytest.raises(UsageError, match="truncate_dim is 8, and vectors that are pooled have none"):
+    with pytest.raises(UsageError, match="truncate_dim is 8, which pooled vectors do not have"):
         Encoder(sentence_bundle, pooling="pooler", truncate_dim=8, threads=1).fit()
 
 

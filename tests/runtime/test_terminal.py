@@ -293,7 +293,7 @@ def test_a_line_without_end_is_not_kept(tmp_path, monkeypatch):
     assert counted == [lines[0].encode(), lines[1].encode(), 1001, lines[3].encode(), 5000]
     places = predict.deque()
     values = [value for value in predict._values(kept, places) if not isinstance(value, predict.Flush)]
-    assert "a line of 1,001 bytes is too long: 1,000 are taken at most" in str(values[2])
+    assert "a line of 1,001 bytes is too long: shorten it to 1,000" in str(values[2])
     assert [end for _, end in places] == [len("\n".join(lines[: count + 1])) + 1 for count in range(5)]
 
 

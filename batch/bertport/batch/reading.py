@@ -486,11 +486,11 @@ def _input(cells: Mapping[str, Any], source: Source) -> Any:  # noqa: ANN401 —
 def _object(raw: bytes) -> dict[str, Any] | InputTextError:
     """Return the object of a line; a text is its field `text`, and two in a list are `text` and `text_pair`."""
     if len(raw) > LONGEST_LINE:
-        return InputTextError(f"a line of more than {LONGEST_LINE:,} bytes is too long: divide the row")
+        return InputTextError(f"a line of more than {LONGEST_LINE:,} bytes is too long: shorten it")
     try:
         value = json.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        return InputTextError(f"not a line of JSON ({str(error) or 'nested too deeply'})")
+        return InputTextError(f"not a line of JSON ({str(error) or 'nested too deeply'}): give an object a line")
     match value:
         case dict():
             return value

@@ -110,9 +110,9 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
         MissingDependencyError: when ONNX Runtime is not installed.
     """
     if not isinstance(provider, str):
-        raise UnknownNameError("provider", provider, (AUTO, *PROVIDERS), "one is named at a time")
+        raise UnknownNameError("provider", provider, (AUTO, *PROVIDERS), "name one")
     if provider_options and provider == AUTO and provider_library is None:
-        raise UsageError(f"provider options are those of one provider: name it, instead of {AUTO!r}")
+        raise UsageError(f"provider options need one provider, not {AUTO!r}: name the provider")
     bound = None if memory is None else _memory_bound(memory, provider, provider_library)
     if bound is not None:
         provider = CPU
@@ -210,9 +210,11 @@ def _memory_bound(memory: str | int, provider: str, library: str | os.PathLike[s
     size = parse_memory(memory)
     if provider not in {AUTO, CPU} or library is not None:
         other = repr(provider) if library is None else f"one of {os.fspath(library)}"
-        raise UsageError(f"memory bounds what the provider {CPU!r} takes, not {other}: leave one of the two out")
+        raise UsageError(
+            f"memory bounds the provider {CPU!r} alone, not {other}: leave memory or the other provider out"
+        )
     if resident_memory() is None:
-        raise UsageError("this operating system does not say what a process holds in memory: leave memory out")
+        raise UsageError("this operating system does not report the memory of a process: leave the bound of memory out")
     check_usable(size)
     return size
 

@@ -299,8 +299,8 @@ def too_little(memory: int, variant: str, least: int, streams: int = 1) -> Usage
     """Return the error for a bound that a model cannot keep to."""
     several = f" with {streams} streams" if streams > 1 else ""
     return UsageError(
-        f"memory is bounded to {written(memory)} and variant {variant!r}{several} needs about {written(least)}, what "
-        f"the process holds already included: give more{', fewer streams' if several else ''}, or a smaller model"
+        f"memory is bounded to {written(memory)} and variant {variant!r}{several} needs about {written(least)}, with "
+        f"what the process already holds: give more{', fewer streams' if several else ''}, or a smaller model"
     )
 
 

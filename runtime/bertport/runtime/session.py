@@ -305,9 +305,9 @@ def check_fp32(provider: Provider, settled: Mapping[str, str]) -> None:
     wrong = float(np.abs(product - exact).max() / np.abs(exact).max())
     if not wrong <= MOST_FP32_ERROR:  # NaN as well
         raise ProviderError(
-            f"provider {provider.name!r} computes fp32 in less: a product of two small matrices is wrong by "
+            f"provider {provider.name!r} computes fp32 in lower precision: a product of two small matrices is wrong by "
             f"{wrong:.1e} of its largest number, where fp32 keeps {MOST_FP32_ERROR:g}: give the provider option that "
-            "mends it, or choose another provider"
+            "restores fp32, or choose another provider"
         )
     _exact.add(asked)
 
@@ -359,7 +359,7 @@ def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
                 f"provider {provider.name!r} cannot open {path.name} ({reason}): choose another variant or provider"
             ) from error
         raise BundleError(
-            f"ONNX Runtime {onnxruntime().__version__} cannot load {path} ({reason}): update it, or export again"
+            f"ONNX Runtime {onnxruntime().__version__} cannot load {path} ({reason}): update that, or export again"
         ) from error
 
 

@@ -155,7 +155,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         for name, value in own.items():
             if value is not None:
                 raise UsageError(
-                    f"{name} is {excerpt(value)}, and vectors that are pooled have none: leave it out, or take a model "
+                    f"{name} is {excerpt(value)}, which pooled vectors do not have: leave {name} out, or take a model "
                     "of sentence-transformers with a pooling of None"
                 )
         pooling = POOLING if self.pooling is None else self.pooling

@@ -36,7 +36,7 @@ def streams_for(threads: int | None, streams: int | None) -> tuple[int, int]:
     if not isinstance(streams, int) or isinstance(streams, bool) or not 1 <= streams <= cores:
         raise UsageError(
             f"streams is {streams!r} and each takes at least one of {cores} threads: "
-            "give a number from 1 to that, or more threads"
+            f"give a number from 1 to {cores}, or more threads"
         )
     return streams, cores - streams + 1
 

@@ -101,7 +101,7 @@ PLACES = {
     "unlisted": ("unlisted.bin", "in 'onnx/unlisted.bin', which manifest.json does not list as external data"),
     "another case": ("MODEL.ONNX", "does not list as external data"),
     "the graph itself": ("model_serving.onnx", "does not list as external data"),
-    "as long as can be": ("a" * 5000, "gives a tensor's place in 5,000 characters"),
+    "as long as can be": ("a" * 5000, "gives a tensor a location of 5,000 characters"),
 }
 
 
@@ -170,8 +170,8 @@ SIZES = {
     "nothing": ({"offset": ""}, "which is no number of bytes"),
     "too short": ({"length": 4}, "gives the tensor .* 4 bytes, and its shape needs"),
     "too long": ({"length": 10**12}, "1,000,000,000,000 bytes, and its shape needs"),
-    "packed weights": ({"prepacked_0": "a|0;10;b"}, "the unknown place 'prepacked_0'"),
-    "a folder": ({"basepath": "/etc"}, "the unknown place 'basepath'"),
+    "packed weights": ({"prepacked_0": "a|0;10;b"}, "the unknown key 'prepacked_0'"),
+    "a folder": ({"basepath": "/etc"}, "the unknown key 'basepath'"),
 }
 
 
@@ -403,7 +403,7 @@ def test_messages_within_each_other_have_an_end():
     content = b""
     for _ in range(200):
         content = pb.field(1, pb.field(5, pb.field(6, content)))
-    with pytest.raises(MalformedError, match="more than 100 messages within each other"):
+    with pytest.raises(MalformedError, match="its messages are nested more than 100 deep"):
         spans_of(pb.model(content))
 
 

@@ -200,7 +200,7 @@ def test_an_unknown_key_anywhere_else_is_refused(copy, place):
 
 def test_an_input_that_is_known_is_constant_only_where_it_can_be(copy):
     rewritten(copy, lambda value: value["inputs"]["input_ids"].update(constant=0))
-    with pytest.raises(BundleError, match="the input 'input_ids' is 0 everywhere, which it cannot be"):
+    with pytest.raises(BundleError, match="gives the input 'input_ids' the constant 0, which is not possible"):
         Bundle.open(copy)
 
 

@@ -145,7 +145,7 @@ def test_a_bundle_that_was_replaced_meanwhile_is_not_changed(bundle, change):
             "figures": lambda: replace_figures(opened, "fp32", fp32, default=lambda _: "fp32"),
             "table": lambda: add_files(opened, lambda _: {"quantization/fp32.json": work.directory / "graph"}),
         }
-        with pytest.raises(BundleError, match=r"another model has taken the place of the one at .*: start again"):
+        with pytest.raises(BundleError, match=r"another process has put another model at .* meanwhile: start again"):
             changes[change]()
     assert left(bundle) == []
 
@@ -224,7 +224,7 @@ def test_what_belongs_to_a_live_process_is_left_alone(bundle, caplog):
     process.communicate()
     with caplog.at_level(logging.WARNING):
         tidy(bundle)
-    assert f"removed what a process that was stopped has left of its work on {bundle}" in caplog.text
+    assert f"removed what a stopped process had left of its work on {bundle}" in caplog.text
     assert left(bundle) == []
 
 
@@ -329,7 +329,7 @@ def test_a_bundle_by_way_of_a_link_and_by_relative_paths(bundle, tmp_path, monke
     monkeypatch.chdir(bundle / "onnx")
     put(Path(".."), "above")
     with (
-        pytest.raises(PathError, match="is or holds the directory that this runs in"),
+        pytest.raises(PathError, match="is or holds the current directory"),
         new_bundle(Path(".."), overwrite=True),
     ):
         pass

@@ -199,7 +199,7 @@ def test_a_ranking_shows_the_beginning_of_each_document():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["rank", "why"], "rank takes a query and documents, and there are none"),
+        (["rank", "why"], "rank takes a query and documents, and no document was given: give some"),
         (
             ["rank", "why", "--documents", "/nowhere"],
             "cannot read /nowhere (No such file or directory): name",
@@ -209,14 +209,14 @@ def test_a_ranking_shows_the_beginning_of_each_document():
             "is no UTF-8): name a file of text in UTF-8, or - for",
         ),
         (["answer", "Who?", "-c", "/nowhere"], "cannot read /nowhere (No such file or directory): name"),
-        (["embed"], "embed takes texts, and there are none: name them, or a file of them"),
+        (["embed"], "embed takes texts, and none was given: give some, or --texts FILE"),
         (["embed", "a", "-o", "x.csv"], "cannot write vectors as x.csv: name a file that ends in .npy or .json"),
         (["classify", "a", "b", "--pair", "c"], "--pair makes a pair of one text, and 2 were given: give one"),
         (
             ["classify", "a", "-l", "b", "--pair", "c"],
-            "--label asks about one text with labels of yours: leave",
+            "--label takes labels of your own, without --pair and --function: leave",
         ),
-        (["classify", "a", "--multi-label"], "--multi-label is about labels of yours: name them with --label"),
+        (["classify", "a", "--multi-label"], "--multi-label needs labels of your own: name them with --label"),
         (["classify", "a", "-l", "b", "-k", "0"], "top_k is a number from 1 up, not 0"),
     ],
 )

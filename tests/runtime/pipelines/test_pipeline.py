@@ -407,7 +407,7 @@ def test_pairs_and_tensors_that_cannot_be(made):
 def test_a_loaded_model_is_taken_as_it_is(model):
     assert pipeline("fill-mask", model).model is model
     assert "task='fill-mask'" in repr(pipeline("fill-mask", model=model))
-    with pytest.raises(UsageError, match="the model is loaded, and provider was given beside it"):
+    with pytest.raises(UsageError, match="the model is loaded already, and provider was given beside it"):
         pipeline("fill-mask", model, device="cpu")
     with pytest.raises(UsageError, match="provider, provider_options was given"):
         pipeline("fill-mask", model, device=1)

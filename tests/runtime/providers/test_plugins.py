@@ -150,7 +150,7 @@ def test_auto_looks_at_no_plugin(installed, tiny_bundle):
 @compiled
 def test_a_library_that_is_named(libraries, tiny_bundle, tmp_path):
     for name in ("cpu", "cuda"):
-        with pytest.raises(UsageError, match=f"'{name}' comes with ONNX Runtime and is in no other library"):
+        with pytest.raises(UsageError, match=f"'{name}' comes with ONNX Runtime, not in a library of its own"):
             of_library(libraries["lists nothing"], name)
     with pytest.raises(PathError, match=r"there is no library of a provider at .*nowhere\.so"):
         of_library(tmp_path / "nowhere.so", "auto")

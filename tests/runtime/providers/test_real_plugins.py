@@ -86,13 +86,13 @@ def test_what_cannot_be_is_one_sentence(told):
         "precision": "UsageError: the provider option load_config.CPU.INFERENCE_PRECISION_HINT=bf16 has 'openvino' ",
         "old option": "UnknownNameError: unknown option of the provider 'openvino' 'precision' (available: load",
         "property": "ProviderError: provider 'openvino' cannot multiply two small matrices with the options ",
-        "device": "UsageError: the provider option 'load_config' is for 'GPU', and would be left alone where ",
+        "device": "UsageError: the provider option 'load_config' is for 'GPU', and has no effect where ",
         "another's option": "UnknownNameError: unknown option of the provider 'openvino' 'use_tf32'",
-        "memory": "UsageError: memory bounds what the provider 'cpu' takes, not 'openvino'",
+        "memory": "UsageError: memory bounds the provider 'cpu' alone, not 'openvino'",
         "two": "UnknownNameError: unknown provider 'openvino,cpu' (available: auto, ",
         "not in it": "ProviderError: libonnxruntime_providers_openvino_plugin.so has no provider 'webgpu' for this ",
         "left over": "ProviderError: provider 'openvino' left computing to the CPU (1 FastGelu): choose a variant ",
-        "built in": "UsageError: provider 'cpu' comes with ONNX Runtime and is in no other library",
+        "built in": "UsageError: provider 'cpu' comes with ONNX Runtime, not in a library of its own",
     }.items():
         assert told["refused"][name].startswith(start), told["refused"][name]
         assert "\n" not in told["refused"][name]
@@ -101,7 +101,9 @@ def test_what_cannot_be_is_one_sentence(told):
 def test_an_unknown_plugin_that_computes_fp32_in_less_is_refused(told):
     silent, mended, several = told["unknown"]
     if told["bf16"] is not None:
-        assert silent.startswith("ProviderError: provider 'OpenVINOExecutionProvider' computes fp32 in less: a product")
+        assert silent.startswith(
+            "ProviderError: provider 'OpenVINOExecutionProvider' computes fp32 in lower precision: a product"
+        )
     assert mended == "loaded: OpenVINOExecutionProvider"
     assert "holds OpenVINOExecutionProvider, OpenVINOExecutionProvider.AUTO: name one of them" in several
 

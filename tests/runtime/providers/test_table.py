@@ -200,7 +200,7 @@ def test_every_row_computes_in_what_it_says_by_options_that_it_has():
     [
         ("cpu", {"use_arena": "1"}, UnknownNameError, r"option of the provider 'cpu' 'use_arena' \(available: none\)"),
         ("cuda", {"user_compute_stream": "1"}, UnknownNameError, "'user_compute_stream'"),  # a pointer
-        ("auto", {"device_id": "0"}, UsageError, "provider options are those of one provider: name it"),
+        ("auto", {"device_id": "0"}, UsageError, "provider options need one provider, not 'auto': name"),
     ],
 )
 def test_options_that_cannot_be_are_refused_even_where_fall_back_is_allowed(

@@ -88,7 +88,7 @@ def test_the_recorded_polarity_rules(model, edited):
 
 def test_lists_of_different_lengths_are_refused(model):
     for a, b in ((["a"], ["b", "c"]), ("a", ["b"]), (["a"], "b")):
-        with pytest.raises(UsageError, match="two texts, or two lists of equally many"):
+        with pytest.raises(UsageError, match="takes two texts or two lists of one length, not "):
             model.next_sentence(a, b)
 
 

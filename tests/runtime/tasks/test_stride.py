@@ -162,7 +162,7 @@ def test_a_long_text_is_an_error_cut_or_read_whole(case, manifest):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"stride": 3}, "aggregation_strategy 'none' makes none: choose simple, first, average, max"),
+        ({"stride": 3}, "aggregation_strategy 'none' makes no entities: choose simple, first, average, max"),
         ({"stride": "3", "aggregation_strategy": "max"}, "stride is a number of tokens, not '3'"),
         ({"stride": True, "aggregation_strategy": "max"}, "stride is a number of tokens, not True"),
         ({"stride": 14, "aggregation_strategy": "max"}, "would have 14 in common: choose a stride from 0 to 13"),

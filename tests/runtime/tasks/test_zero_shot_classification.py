@@ -110,7 +110,7 @@ def test_a_long_text_is_cut_and_its_hypothesis_is_not(pipe, tiny_bundle, text, h
     [rows] = drained(tokens.windows([(text, hypothesis)], windowing.windows))
     theirs = pipe._parse_and_tokenize([[text, hypothesis]])["input_ids"][0].tolist()  # noqa: SLF001 — its truncation
     if len(theirs) > longest:  # it gives up where the hypothesis leaves no room
-        assert rows.message.startswith(f"the model takes {longest} tokens and there are ")
+        assert rows.message.startswith(f"the model takes {longest} tokens, and the ")
     else:
         [logits] = rows
         assert logits.ids.tolist() == theirs
@@ -162,7 +162,7 @@ def test_no_labels_at_all(manifest):
     "template", ["", "no place", "{} {}", "{label}", "{0.__class__}", "{!r}", "{:>9}", "{1}", "{", "}", "{0", "{{}}"]
 )
 def test_a_template_without_a_place(manifest, template):
-    with pytest.raises(UsageError, match=r"hypothesis_template is .* and should have {} once, where the label stands"):
+    with pytest.raises(UsageError, match=r"hypothesis_template is .* and must have {} once, in place of the label"):
         read(Options(candidate_labels="a", hypothesis_template=template), None, manifest(NAMES[0]))
 
 

@@ -153,7 +153,7 @@ def add_variant(  # noqa: PLR0913 — what a variant is made of, by keyword
         if name in now.manifest.variants and not overwrite:
             raise UsageError(
                 f"another process has added the variant {name!r} to the bundle at {now.path} meanwhile: pass "
-                "--overwrite to make it again; the bundle is as that left it"
+                "--overwrite to replace that variant; nothing was changed"
             )
         named = dataclasses.replace(
             variant,
@@ -216,8 +216,8 @@ def replace_figures(bundle: Bundle, name: str, variant: Variant, *, default: Cal
         measured = (then.file, *then.external_data)
         if name not in now.manifest.variants or _entries(bundle, measured) != _entries(now, measured):
             raise BundleError(
-                f"another process has made the variant {name!r} of the bundle at {now.path} again while it was "
-                "measured: measure it again; the bundle is as that left it"
+                f"another process has replaced the variant {name!r} of the bundle at {now.path} during the "
+                "measurement: measure the variant again; nothing was changed"
             )
         return dataclasses.replace(
             now.manifest, variants=now.manifest.variants | {name: variant}, default_variant=default(now)
@@ -340,8 +340,7 @@ def _refuse_another(then: Bundle, now: Bundle) -> None:
     names = {*graph, *texts} - ({golden.file} if golden else set())  # which say something of every variant
     if _entries(then, names) != _entries(now, names):
         raise BundleError(
-            f"another model has taken the place of the one at {now.path} while that was worked on: start again; "
-            "the bundle is as it was put there"
+            f"another process has put another model at {now.path} meanwhile: start again; nothing was changed"
         )
 
 

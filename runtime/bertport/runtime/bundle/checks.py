@@ -54,7 +54,7 @@ def check(manifest: Manifest) -> None:
     if manifest.default_variant not in manifest.variants:
         raise BundleError(
             f"manifest.json names the default variant {manifest.default_variant[:MOST_QUOTED]!r}, "
-            "which it does not describe"
+            "which it does not describe: the bundle is damaged; export again"
         )
 
 
@@ -68,8 +68,8 @@ def _check_inputs(manifest: Manifest) -> None:
         given = manifest.inputs[name]
         if given.constant is not None and given.constant not in range(rows[name]):
             raise BundleError(
-                f"manifest.json: the input {name[:MOST_QUOTED]!r} is {given.constant} everywhere, which it cannot be: "
-                "the bundle is damaged; export again"
+                f"manifest.json gives the input {name[:MOST_QUOTED]!r} the constant {given.constant}, which is not "
+                "possible: the bundle is damaged; export again"
             )
 
 

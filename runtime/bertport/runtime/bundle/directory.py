@@ -80,7 +80,7 @@ class Bundle:
         if expected not in {None, stored.digest}:
             raise BundleError(
                 f"{directory} has the digest {stored.digest}, and {expected} was asked for: it is another bundle, or "
-                "was changed; get the one that is meant, or ask for this one"
+                "was changed; get the right bundle, or ask for this digest"
             )
         return cls(
             path=directory,
@@ -103,7 +103,7 @@ class Bundle:
             within = inside(path, self.path)
         except ValueError as error:  # UnicodeEncodeError is one
             raise BundleError(
-                f"manifest.json names the file {name!a}, which no file here can be called: export again"
+                f"manifest.json names the file {name!a}, which is not a valid file name here: export again"
             ) from error
         if not within:
             raise BundleError(f"{path} is a link that leaves the bundle: do not use a bundle from this source")
@@ -117,9 +117,7 @@ class Bundle:
         """
         path, entry = self.file(name), self.manifest.files[name]
         if entry.size > LARGEST_TEXT:
-            raise BundleError(
-                f"{path} has {entry.size:,} bytes, and {LARGEST_TEXT:,} are the most that is read: export again"
-            )
+            raise BundleError(f"{path} has {entry.size:,} bytes, and {LARGEST_TEXT:,} at most are read: export again")
         with self._opened(name) as file:
             self._sized(name, file)
             content = read_bounded(file, entry.size)
@@ -305,15 +303,15 @@ def manifest_content(directory: Path) -> bytes:
             f"{path} cannot be read ({error.strerror or error}): copy the bundle whole, or export again"
         ) from error
     if len(content) > LARGEST_MANIFEST:
-        raise BundleError(f"{path} has more than {LARGEST_MANIFEST:,} bytes, which no bundle's has: export again")
+        raise BundleError(f"{path} has more than {LARGEST_MANIFEST:,} bytes, the most that is read: export again")
     return content
 
 
 def _missing(directory: Path) -> PathError:
     if old := set_aside(directory):
         return PathError(
-            f"no bundle at {directory}: a process that was stopped had taken it from its place: it is whole in {old}; "
-            "move it back, which the next bertport export or quantize does, too"
+            f"no bundle at {directory}: a process was stopped while it replaced the bundle, which is whole in {old}: "
+            "move it back, or run bertport export or quantize again, which does so"
         )
     return PathError(
         f"no bundle at {directory}: no such directory; make one with bertport export SOURCE {directory}, where SOURCE "

@@ -124,7 +124,7 @@ class _Walk:
 
     def _message(self, kind: str, start: int, end: int, depth: int) -> Iterator[Span]:
         if depth > DEEPEST:
-            raise MalformedError(f"it has more than {DEEPEST} messages within each other")
+            raise MalformedError(f"its messages are nested more than {DEEPEST} deep")
         nested, once, names = NESTED[kind], ONCE.get(kind, frozenset()), NAMES.get(kind, ())
         seen: dict[int, str] = {}
         for number, wire, value, stop in self._reader.fields(start, end):
@@ -145,7 +145,7 @@ class _Walk:
 
     def _operator(self, kind: str, domain: str, name: str) -> None:
         if name in FOREIGN:
-            raise HostileError(f"has the operator {name}, which opens files or runs code that nobody hashed")
+            raise HostileError(f"has the operator {name}, which opens files or runs code that no hash covers")
         if kind == "FunctionProto":
             self._defined.add(domain)
         elif domain not in DOMAINS:
@@ -169,7 +169,7 @@ class _Walk:
                 self._bytes_only("TensorProto", number, wire, value)
                 key, text = self._entry(value, stop)
                 if key in entries:
-                    raise MalformedError(f"it says {key!r} twice of a tensor")
+                    raise MalformedError(f"it gives a tensor the key {key!r} twice")
                 entries[key] = text
         self._count_positions(name, sizes)
         location = values.get(DATA_LOCATION, DEFAULT)
@@ -198,7 +198,7 @@ class _Walk:
                 self._bytes_only("StringStringEntryProto", number, wire, value)
                 self._first("StringStringEntryProto", number, seen, value)
                 if stop - value > LONGEST_NAME:
-                    raise HostileError(f"gives a tensor's place in {stop - value:,} characters")
+                    raise HostileError(f"gives a tensor a location of {stop - value:,} characters")
                 seen[number] = self._text(value, stop)
         return seen.get(KEY, ""), seen.get(VALUE, "")
 
@@ -224,7 +224,7 @@ def _span(tensor: str, entries: dict[str, str], kind: int, sizes: list[int]) -> 
     """Return the place of a tensor's data in another file."""
     named = ascii(tensor[:100])
     for key in entries.keys() - {"location", "offset", "length", "checksum"}:
-        raise HostileError(f"gives the tensor {named} the unknown place {key[:100]!a}")
+        raise HostileError(f"gives the tensor {named} the unknown key {key[:100]!a}")
     _refuse_elsewhere(named, entries.get("location", ""))
     length = _bytes_of(named, kind, sizes)
     numbers = {}
@@ -257,9 +257,7 @@ def _refuse_elsewhere(named: str, location: str) -> None:
 def _bytes_of(named: str, kind: int, sizes: list[int]) -> int:
     bits = BITS.get(kind)
     if bits is None:
-        raise HostileError(
-            f"keeps the tensor {named} of the type {kind} in another file, which such a tensor cannot be in"
-        )
+        raise HostileError(f"keeps the tensor {named} of the type {kind} in another file, where that type cannot be")
     elements = 1
     for size in sizes:
         elements *= size

@@ -275,4 +275,4 @@ def _check_row(row: GoldenRow, expected: GoldenOutput, name: str) -> None:
 
 
 def _refuse(name: str, what: str) -> NoReturn:
-    raise BundleError(f"{name} {what}, which no golden vectors have: the bundle is damaged; export again")
+    raise BundleError(f"{name} {what}, which is not valid: the bundle is damaged; export again")

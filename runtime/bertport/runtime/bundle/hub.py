@@ -78,7 +78,7 @@ class OnHub:
             )
         except ModuleNotFoundError as error:
             raise PathError(
-                f"no bundle {self.title}: there is no directory of that name, and to ask the Hub for it takes the "
+                f"no bundle {self.title}: there is no directory of that name, and asking the Hub for it needs the "
                 f"package {error.name}, which is not installed: {install_command('hub')}"
             ) from error
         nowhere = f"no bundle {self.title}: there is no directory of that name, and"

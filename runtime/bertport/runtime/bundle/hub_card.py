@@ -149,7 +149,7 @@ def hub_card(bundle: Bundle, text: str | None, repository: str, *, revision: str
     except Exception as error:  # YAML's errors, or a ValueError of the card's own checks
         said = " ".join(str(error).split())
         raise BundleError(
-            f"the card of {bundle.path} has metadata that cannot be read ({said[:200]}): mend what stands between the "
+            f"the card of {bundle.path} has metadata that cannot be read ({said[:200]}): correct what is between the "
             "lines --- at the beginning of its README.md"
         ) from error
     _complete(card.data, manifest)

@@ -206,7 +206,7 @@ def _refuse_other(target: _Target, head: str, there: dict[str, RepoFile], *, ove
     """
     if IGNORED in there:
         raise PathError(
-            f"{target.title} has a {IGNORED}, by which the Hub leaves files out of a commit: remove it there first"
+            f"{target.title} has a {IGNORED}, which makes the Hub leave files out of a commit: remove it there first"
         )
     if MANIFEST in there:
         try:
@@ -227,8 +227,8 @@ def _check(bundle: Bundle, target: _Target, content: dict[str, _Entry], head: st
     for name, entry in content.items():
         if not entry.is_there(there.get(name)):
             raise BundleError(
-                f"{target.title} has {'another' if name in there else 'no'} {name} after the commit {head}, which so "
-                f"is not the bundle at {bundle.path}: push it again"
+                f"{target.title} has {'another' if name in there else 'no'} {name} after the commit {head}, unlike "
+                f"the bundle at {bundle.path}: push it again"
             )
 
 

@@ -222,12 +222,12 @@ def _recover(target: Path) -> list[Working]:
             raise
         names = remove_unlisted(target, path)
         what = "".join(f", {name}" for name in names)
-        _LOG.warning("removed what a process that was stopped has left of its work on %s: %s%s", target, path, what)
+        _LOG.warning("removed what a stopped process had left of its work on %s: %s%s", target, path, what)
         dead.append(Working(path, lock))
     for name in UNFINISHED.values():
         with suppress(OSError):
             (target / name).unlink()
-            _LOG.warning("removed what a process that was stopped has left of its work on %s: %s", target, name)
+            _LOG.warning("removed what a stopped process had left of its work on %s: %s", target, name)
     return dead
 
 
@@ -248,4 +248,4 @@ def _bring_back(workspace: Path, target: Path) -> None:
     """Put a bundle that was set aside back in its place, which no new one has taken."""
     if is_set_aside(workspace) and not os.path.lexists(target):
         (workspace / OLD).rename(target)
-        _LOG.warning("brought back %s, which a process that was stopped had taken from its place", target)
+        _LOG.warning("restored %s, which a stopped process had moved away", target)

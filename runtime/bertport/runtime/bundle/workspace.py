@@ -107,7 +107,8 @@ def refuse_leaving(path: Path, folders: Iterable[str] = FOLDERS) -> None:
     for folder in folders:
         if not inside(path / folder, path):
             raise BundleError(
-                f"{path / folder} is a link that leaves the bundle, and nothing is written through it: copy the bundle"
+                f"{path / folder} is a link that leaves the bundle, and nothing is written through it: work on a copy "
+                "without links"
             )
 
 

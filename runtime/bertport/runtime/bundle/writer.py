@@ -180,8 +180,8 @@ def refuse_existing(target: Path, *, overwrite: bool, kind: Kind = BUNDLE) -> No
         )
     if place in (here := real(Path()), *here.parents):
         raise PathError(
-            f"{target} is or holds the directory that this runs in, which would be gone when it is replaced: "
-            "run it from elsewhere, or choose a directory below it"
+            f"{target} is or holds the current directory, so replacing it would remove that: "
+            "run the command from elsewhere, or choose a directory below it"
         )
 
 

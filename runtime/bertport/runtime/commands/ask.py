@@ -21,9 +21,7 @@ __all__ = ["features", "fill_mask", "next_sentence", "replaced_tokens", "sentenc
 @click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
 @model_options
 @click.option("-k", "--top-k", default=DEFAULT_TOP_K, show_default=True, help="Answers per mask.")
-@click.option(
-    "-t", "--target", "targets", multiple=True, metavar="WORD", help="Only such words compete; may be repeated."
-)
+@click.option("-t", "--target", "targets", multiple=True, metavar="WORD", help="Rank only this word; may be repeated.")
 @truncation
 @as_json
 def fill_mask(  # noqa: PLR0913 — one parameter per option

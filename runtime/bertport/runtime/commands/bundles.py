@@ -69,7 +69,7 @@ def inspect(*, path: str | None, as_json: bool) -> None:
     "variants",
     multiple=True,
     metavar="NAME",
-    help="With --golden, this one; may be repeated.",
+    help="With --golden, run only this variant; may be repeated.",
     shell_complete=completion.variants,
 )
 @click.option(
@@ -100,7 +100,7 @@ def verify(  # noqa: PLR0913 — the command's options
 
     if (variants or provider or provider_library) and not golden:
         raise UsageError(
-            "--variant, --provider and --provider-library say what --golden runs: give it as well, or leave them out"
+            "--variant, --provider and --provider-library apply to --golden alone: add --golden, or leave them out"
         )
     bundle = Bundle.open(default_bundle() if path is None else path, digest=digest)
     unlisted = bundle.verify()
@@ -156,7 +156,7 @@ def _verified(bundle: Bundle, unlisted: tuple[str, ...]) -> dict[str, object]:
 
 @click.command(name="golden")
 @click.argument("path", metavar="BUNDLE", shell_complete=completion.directories)
-@click.option("--overwrite", is_flag=True, help="Make those that are there anew, too.")
+@click.option("--overwrite", is_flag=True, help="Replace golden vectors that are there.")
 @as_json
 def golden(*, path: str, overwrite: bool, as_json: bool) -> None:
     """Add golden vectors to a bundle that has none, or of the variants that have none.

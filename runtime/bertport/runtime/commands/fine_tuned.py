@@ -48,7 +48,7 @@ VECTOR_FILES = (".npy", ".json")
 @click.option(
     "--function",
     metavar="NAME",
-    help="softmax, sigmoid or none: what makes scores of the logits.  [default: what the head's problem type says]",
+    help="How logits become scores: softmax, sigmoid or none.  [default: what the head's problem type says]",
 )
 @truncation
 @as_json
@@ -74,12 +74,12 @@ def classify(  # noqa: PLR0913 — one parameter per option
     if candidates:
         whole_number("top_k", top_k, DEFAULT_TOP_K)
         if pair is not None or function is not None:
-            raise UsageError("--label asks about one text with labels of yours: leave out --pair and --function")
+            raise UsageError("--label takes labels of your own, without --pair and --function: leave those two out")
         answers = chosen.load().zero_shot(list(texts), list(candidates), multi_label=multi_label, truncation=truncation)
         _show_zero_shot(answers, top_k, as_json=as_json)
         return
     if multi_label:
-        raise UsageError("--multi-label is about labels of yours: name them with --label")
+        raise UsageError("--multi-label needs labels of your own: name them with --label")
     if pair is not None and len(texts) > 1:
         raise UsageError(f"--pair makes a pair of one text, and {len(texts)} were given: give one")
     _classify(chosen.load(), list(texts), pair, top_k, function, truncation=truncation, as_json=as_json)
@@ -157,9 +157,9 @@ def _lines(file: str | None) -> list[str]:
     "ignored",
     multiple=True,
     metavar="LABEL",
-    help="Leave out what has this label; may be repeated.  [default: O]",
+    help="Leave out tokens and entities with this label; may be repeated.  [default: O]",
 )
-@click.option("--stride", type=int, metavar="N", help="Read a long text in windows that share so many tokens.")
+@click.option("--stride", type=int, metavar="N", help="Read a long text in windows that share N tokens.")
 @truncation
 @as_json
 def tag(  # noqa: PLR0913 — one parameter per option
@@ -194,12 +194,14 @@ def tag(  # noqa: PLR0913 — one parameter per option
 
 @click.command(name="answer")
 @click.argument("questions", nargs=-1, required=True, metavar="QUESTION...")
-@click.option("-c", "--context", required=True, metavar="FILE|TEXT", help="What has the answer; - for standard input.")
+@click.option(
+    "-c", "--context", required=True, metavar="FILE|TEXT", help="Text that holds the answers; - for standard input."
+)
 @model_options
 @click.option("-k", "--top-k", default=1, show_default=True, help="Answers to each question, best first.")
 @click.option("--longest", default=15, show_default=True, metavar="N", help="Tokens of an answer, at most.")
 @click.option("--stride", type=int, metavar="N", help="Tokens that windows of a long text share.  [default: 128]")
-@click.option("--or-none", is_flag=True, help="Let no answer be an answer, for a model that was trained to give it.")
+@click.option("--or-none", is_flag=True, help="Allow an empty answer, for a model that was trained to give one.")
 @as_json
 def answer(  # noqa: PLR0913 — one parameter per option
     *,
@@ -246,12 +248,12 @@ def answer(  # noqa: PLR0913 — one parameter per option
 @click.argument("query", metavar="QUERY")
 @click.argument("documents", nargs=-1, metavar="[DOCUMENT]...")
 @model_options
-@click.option("--documents", "file", metavar="FILE", help="Rank the lines of a file too, or of standard input: -.")
+@click.option("--documents", "file", metavar="FILE", help="Also rank the lines of a file; - for standard input.")
 @click.option("-k", "--top-k", type=int, metavar="N", help="Documents shown, best first.  [default: all]")
 @click.option(
     "--function",
     metavar="NAME",
-    help="sigmoid or none: what makes a score of the logit.  [default: what the model states, or sigmoid]",
+    help="How the logit becomes a score: sigmoid or none.  [default: what the model states, or sigmoid]",
 )
 @truncation
 @as_json
@@ -276,7 +278,7 @@ def rank(  # noqa: PLR0913 — one parameter per option
 
     listed = [*documents, *_lines(file)]
     if not listed:
-        raise UsageError("rank takes a query and documents, and there are none: name them, or a file of them")
+        raise UsageError("rank takes a query and documents, and no document was given: give some, or --documents FILE")
     answer = chosen.load().rank(
         query, listed, top_k=top_k, return_documents=True, function_to_apply=function, truncation=truncation
     )
@@ -289,10 +291,10 @@ def rank(  # noqa: PLR0913 — one parameter per option
 @click.command(name="embed")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @model_options
-@click.option("--texts", "file", metavar="FILE", help="Embed the lines of a file too, or of standard input: -.")
-@click.option("--prompt", metavar="TEXT", help="What each text begins with.  [default: what the model states]")
+@click.option("--texts", "file", metavar="FILE", help="Also embed the lines of a file; - for standard input.")
+@click.option("--prompt", metavar="TEXT", help="Text put before each text.  [default: what the model states]")
 @click.option("--prompt-name", metavar="NAME", help="One of the model's prompts, for example query.")
-@click.option("--truncate-dim", type=int, metavar="N", help="Numbers to which a vector is cut.  [default: all]")
+@click.option("--truncate-dim", type=int, metavar="N", help="Keep the first N numbers of a vector.  [default: all]")
 @click.option("--normalize", is_flag=True, help="Scale vectors to length 1.")
 @click.option("-o", "--output", metavar="FILE", help="Write the vectors to FILE.npy, an array, or FILE.json.")
 @truncation
@@ -320,7 +322,7 @@ def embed(  # noqa: PLR0913 — one parameter per option
         raise UsageError(f"cannot write vectors as {output}: name a file that ends in {' or '.join(VECTOR_FILES)}")
     listed = [*texts, *_lines(file)]
     if not listed:
-        raise UsageError("embed takes texts, and there are none: name them, or a file of them")
+        raise UsageError("embed takes texts, and none was given: give some, or --texts FILE")
     vectors = chosen.load().embed(
         listed,
         prompt=prompt,

@@ -51,7 +51,7 @@ MEMORY = (
 REVISION = "Branch, tag or commit of a Hub repository.  [default: its main branch]"
 TOKEN_HELP = "Token of the Hub for a private repository; better as HF_TOKEN.  [default: the one of its login]"  # noqa: S105 — a sentence, no password
 """Help texts of options, from `PROVIDER` on; the server shares them."""
-LOW_MEMORY = "Hold less memory from the start on, for some more time until the first answer; answers are the same."
+LOW_MEMORY = "Take less memory from the start, and longer for the first answer; answers are the same."
 
 
 class Once(click.Option):

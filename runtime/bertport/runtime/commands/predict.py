@@ -156,7 +156,7 @@ def _values(lines: Iterable[bytes | int | Flush], places: deque[tuple[int, int]]
         end += (line if isinstance(line, int) else len(line)) + 1
         if isinstance(line, int):
             places.append((number, end))
-            yield InputTextError(f"a line of {line:,} bytes is too long: {LONGEST_LINE:,} are taken at most")
+            yield InputTextError(f"a line of {line:,} bytes is too long: shorten it to {LONGEST_LINE:,}")
         elif line.strip():
             places.append((number, end))
             yield _value(line)
@@ -167,7 +167,7 @@ def _value(line: bytes) -> object:
         return json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         reason = str(error) or "nested too deeply"
-        return InputTextError(f"not a line of JSON ({reason})")
+        return InputTextError(f"not a line of JSON ({reason}): give a JSON value a line")
 
 
 def _parameter(text: str) -> tuple[str, object]:

@@ -25,11 +25,11 @@ MOST_NAMED = 10
 @click.command(name="push")
 @click.argument("path", metavar="BUNDLE", shell_complete=completion.directories)
 @click.argument("repository", metavar="OWNER/NAME")
-@click.option("--revision", metavar="NAME", help="Branch of the repository, made where there is none.  [default: main]")
-@click.option("--private", is_flag=True, help="Make a repository that is not there yet a private one.")
+@click.option("--revision", metavar="NAME", help="Branch of the repository, created if missing.  [default: main]")
+@click.option("--private", is_flag=True, help="Create the repository as a private one, if it is missing.")
 @click.option("--token", metavar="TOKEN", help=TOKEN_HELP)
 @click.option("--message", metavar="TEXT", help="Message of the commit.  [default: the bundle's name and digest]")
-@click.option("--overwrite", is_flag=True, help="Push into a repository that holds files and no bundle.")
+@click.option("--overwrite", is_flag=True, help="Push into a repository that holds files but no bundle.")
 @digest
 @as_json
 def push(  # noqa: PLR0913 — one parameter per option

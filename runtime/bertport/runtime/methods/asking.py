@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sized
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from bertport.runtime.errors import BertportError, InputTextError, OutputError, UsageError
+from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -92,7 +93,7 @@ class Asking(ABC):
             OutputError: by the iterator, at the place of the first input for which the graph gives NaN or infinity.
         """
         if isinstance(inputs, str):
-            raise UsageError("predict takes an iterable of inputs: put one text in a list")
+            raise UsageError("predict takes an iterable of inputs, not one text: put the text in a list")
         call = self.resolve(task, **parameters)
         if call.note:
             warnings.warn(call.note, FutureWarning, stacklevel=2)
@@ -120,7 +121,7 @@ def paired(task: str, a: str | Sequence[str], b: str | Sequence[str]) -> tuple[l
     if isinstance(a, str) and isinstance(b, str):
         return [(a, b)], True
     if isinstance(a, str) or isinstance(b, str) or len(a) != len(b):
-        raise UsageError(f"{task} takes two texts, or two lists of equally many")
+        raise UsageError(f"{task} takes two texts or two lists of one length, not {excerpt(a)} and {excerpt(b)}")
     return list(zip(a, b, strict=True)), False
 
 

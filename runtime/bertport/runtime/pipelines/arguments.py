@@ -29,8 +29,8 @@ def refuse_parts(parts: Mapping[str, object], model: object) -> None:
         same = name in {"tokenizer", "config"} and value == model
         if value is not None and value != {} and not same:
             raise UsageError(
-                f"{name} is {excerpt(value)}, and a bundle has all that its graphs need: leave {name} out; what is to "
-                "be another goes into the checkpoint before bertport export"
+                f"{name} is {excerpt(value)}, and a bundle has all that its graphs need: leave {name} out, or "
+                "change it in the checkpoint before bertport export"
             )
 
 
@@ -47,7 +47,7 @@ def placement(device: object, device_map: object) -> dict[str, Any]:
         UnknownNameError: for a device that there is not.
     """
     if device_map is not None and device is not None:
-        raise UsageError("device and device_map were given, which say the same: leave device_map out")
+        raise UsageError("device and device_map were given, which mean the same: leave device_map out")
     if device_map is not None and device_map != AUTO:
         raise UsageError(
             f"device_map is {excerpt(device_map)}, and a model runs on one device here: name that with device"
@@ -78,7 +78,7 @@ def variant_of(dtype: object, variant: str | None) -> str | None:
     name = str(dtype).removeprefix("torch.")
     if name not in VARIANTS:
         raise UsageError(
-            f"dtype is {excerpt(dtype)}, and what a graph computes in is its variant's: leave dtype out for the best, "
+            f"dtype is {excerpt(dtype)}, and no variant is named after that type: leave dtype out for the best, "
             "or name a variant (bertport inspect lists them)"
         )
     return VARIANTS[name]

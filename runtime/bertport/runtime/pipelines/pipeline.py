@@ -232,14 +232,18 @@ def pipeline(  # noqa: PLR0913, PLR0917 — transformers' signature, in its orde
     }
     refuse_parts(parts, model)
     if use_fast is False:
-        raise UsageError("use_fast=False is not offered: a bundle's tokenizer is the fast one, which it was made with")
+        raise UsageError(
+            "use_fast=False is not offered, since a bundle has the fast tokenizer alone: leave use_fast out"
+        )
     dtype = parameters.pop("torch_dtype", None) or dtype
     chosen = {"variant": variant_of(dtype, variant), "threads": threads}
     where = placement(device, device_map) | access(token, revision) | chosen
     if isinstance(model, Model):
         beside = [name for name, value in where.items() if value is not None and value != AUTO]
         if beside:
-            raise UsageError(f"the model is loaded, and {', '.join(beside)} was given beside it: give it to load")
+            raise UsageError(
+                f"the model is loaded already, and {', '.join(beside)} was given beside it: give that to load"
+            )
         loaded = model
     elif model is None or isinstance(model, str | os.PathLike):
         loaded = load(model, **where)

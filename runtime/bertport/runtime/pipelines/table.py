@@ -42,7 +42,7 @@ def _inputs(args: tuple[object, ...], given: dict[str, Any]) -> object:
     if len(args) + len(names) != 1:
         raise UsageError(
             f"a pipeline takes its inputs as one argument, and {len(args) + len(names)} were given: put several "
-            "texts in a list, and parameters behind their names"
+            "texts in a list, and give parameters by name"
         )
     return args[0] if args else given.pop(names[0])
 
@@ -204,7 +204,9 @@ class Row:
             known |= nested
         known.pop("padding", None)  # answers do not depend on it: batches are padded behind a mask
         if not known.pop("add_special_tokens", True):
-            raise UsageError("add_special_tokens=False is not offered: the bundle's heads were trained with them")
+            raise UsageError(
+                "add_special_tokens=False is not offered, as heads were trained with those tokens: leave it out"
+            )
         length = known.pop("max_length", max_length)
         if not isinstance(length, int) or length != max_length:
             raise UsageError(
@@ -301,7 +303,7 @@ def row_of(task: object) -> Row:
     named = {alias: row for row in PIPELINES.values() for alias in (row.name, *row.aliases)}
     if not isinstance(task, str) or task not in named:
         raise UnknownNameError(
-            "task", task, named, "bertport runs encoders with their heads; for what generates, sees or hears keep "
+            "task", task, named, "bertport runs encoders with their heads; for text generation, images and audio use "
             "transformers"
         )  # fmt: skip
     return named[task]

@@ -171,15 +171,15 @@ def settle(
         here, others = json.loads(computes[key]).keys(), json.loads(given[key]).keys()
         if others - here:
             raise UsageError(
-                f"the provider option {key!r} is for {excerpt(', '.join(sorted(others - here)), 60)}, and would be "
-                f"left alone where {name!r} computes on {', '.join(here)}: state options of that"
+                f"the provider option {key!r} is for {excerpt(', '.join(sorted(others - here)), 60)}, and has no "
+                f"effect where {name!r} computes on {', '.join(here)}: give options of the latter"
             )
     wanted, asked = dict(_leaves(computes)), dict(_leaves(given))
     for place, value in wanted.items():
         if place in asked and str(asked[place]).lower() != str(value).lower():
             raise UsageError(
-                f"the provider option {'.'.join(place)}={asked[place]} has {name!r} compute otherwise than in "
-                f"{precision}, which the variant is for: leave it out, or choose another variant"
+                f"the provider option {'.'.join(place)}={asked[place]} makes {name!r} compute otherwise than in "
+                f"{precision}, which the variant needs: leave it out, or choose another variant"
             )
     return merged(merged(row, given), computes)
 

@@ -173,7 +173,7 @@ def of_library(path: str | os.PathLike[str], name: str) -> Provider:
     library = Path(path).absolute()
     if name in PROVIDERS and PROVIDERS[name].plugin is None:
         raise UsageError(
-            f"provider {name!r} comes with ONNX Runtime and is in no other library: leave out provider_library, or "
+            f"provider {name!r} comes with ONNX Runtime, not in a library of its own: leave out provider_library, or "
             f"choose the provider that {library.name} holds"
         )
     if not library.is_file():

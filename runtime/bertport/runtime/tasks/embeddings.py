@@ -91,7 +91,7 @@ def facts(manifest: Manifest) -> Embedding:
     entry = manifest.heads.get(EMBEDDING)
     if entry is None or entry.embedding is None:
         raise MissingHeadError(
-            f"{manifest.name} does not record what makes its vectors of texts: export a model of sentence-transformers"
+            f"{manifest.name} does not record how to make a vector of a text: export a model of sentence-transformers"
         )
     return entry.embedding
 
@@ -108,7 +108,7 @@ def beginning(options: Shared, manifest: Manifest) -> str:
         if not isinstance(value, str | None):
             raise UsageError(f"{field} is a text, not {excerpt(value)}")
     if options.prompt is not None and options.prompt_name is not None:
-        raise UsageError("a prompt and a prompt_name were given, which say the same: leave one of them out")
+        raise UsageError("a prompt and a prompt_name were given, which mean the same: leave one of them out")
     name = known.default_prompt if options.prompt_name is None else options.prompt_name
     if options.prompt is None and name is not None and name not in known.prompts:
         raise UnknownNameError("prompt", name, known.prompts)

@@ -391,7 +391,7 @@ class Call:
         if isinstance(read, Parts) and not 1 <= len(read.texts) <= MOST_ROWS:
             return InputTextError(
                 f"the input makes {len(read.texts):,} texts to run and may make 1 to {MOST_ROWS:,}: "
-                f"give fewer at once: {excerpt(value)}"
+                f"give {'more' if not read.texts else 'fewer at once'}: {excerpt(value)}"
             )
         return read
 

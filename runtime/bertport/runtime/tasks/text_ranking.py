@@ -90,7 +90,7 @@ def finish(
     def score(logits: NDArray[np.float32], _: Encoded) -> float:
         if logits.shape[-1] != 1:
             raise BundleError(
-                f"text-ranking takes the one value of a classifier of one label, and that of {manifest.name} gives "
+                f"text-ranking needs the value of a classifier of one label, and that of {manifest.name} gives "
                 f"{logits.shape[-1]:,}: use a bundle that has one"
             )
         return float(activation(logits)[0])

@@ -135,8 +135,8 @@ def windows(options: Options, tokens: Tokens) -> Windows | None:
         raise UsageError(f"stride is a number of tokens, not {excerpt(stride)}")
     if options.aggregation_strategy == NONE:
         raise UsageError(
-            "stride reads a long text in windows, whose entities are put together, and aggregation_strategy 'none' "
-            f"makes none: choose {', '.join(STRATEGIES)}"
+            "stride puts together the entities of a long text's windows, and aggregation_strategy 'none' makes no "
+            f"entities: choose {', '.join(STRATEGIES)}"
         )
     if options.truncation:
         raise UsageError("stride reads all of a long text, and truncation cuts it off: ask for one of them")

@@ -152,9 +152,7 @@ def _template(template: object) -> tuple[str, str]:
     except ValueError:  # a brace alone
         places = 0
     if places != 1:
-        raise UsageError(
-            f"hypothesis_template is {excerpt(template)} and should have {{}} once, where the label stands"
-        )
+        raise UsageError(f"hypothesis_template is {excerpt(template)} and must have {{}} once, in place of the label")
     return literals[0], literals[1]
 
 

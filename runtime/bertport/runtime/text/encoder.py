@@ -475,5 +475,5 @@ def refused(text: Text, error: BaseException) -> InputTextError:
     if not isinstance(error, Exception) and not panicked(error):
         raise error
     return not_unicode(text) or InputTextError(
-        f"the tokenizer cannot read the input ({excerpt(str(error), 200)}): {excerpt(text)}"
+        f"the tokenizer cannot read the input ({excerpt(str(error), 200)}): change the text: {excerpt(text)}"
     )

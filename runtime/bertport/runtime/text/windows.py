@@ -151,14 +151,14 @@ class WindowEncoder(Encoder):
         room = windows.length - beside
         if len(whole.ids) > room and room <= windows.stride and windows.first:
             return InputTextError(
-                f"the model takes {windows.length} tokens and there are {beside} beside the text that is cut, which "
-                f"leaves it none: shorten the text beside it: {excerpt(text)}"
+                f"the model takes {windows.length} tokens, and the {beside} beside the text that is cut leave no room "
+                f"for that text: shorten the text beside it: {excerpt(text)}"
             )
         if len(whole.ids) > room and room <= windows.stride:
             named = windows.named or "text that is cut"
             return InputTextError(
                 f"a window of {windows.length} tokens has {beside} beside the {named} and {windows.stride} in common "
-                "with the next, which leaves none to go on with: shorten the text beside it, or ask for longer windows "
+                "with the next, which leaves no room for more: shorten the text beside it, or ask for longer windows "
                 f"or a smaller stride: {excerpt(text)}"
             )
         wanted = 1 if windows.first else most + 1

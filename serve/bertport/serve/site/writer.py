@@ -105,7 +105,7 @@ def refuse_output(output: Path, *, overwrite: bool) -> None:
     """Raise PathError where the output exists and may not be replaced: only a site or an empty directory may."""
     refuse_existing(output, overwrite=overwrite, kind=SITE)
     if real(output) in (here := real(Path()), *here.parents):
-        raise PathError(f"{output} is or holds the directory that this runs in: run it from elsewhere")
+        raise PathError(f"{output} is or holds the current directory: run the command from elsewhere")
 
 
 def write_site(  # noqa: PLR0913 — what a site is made of
