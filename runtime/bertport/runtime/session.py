@@ -359,7 +359,8 @@ def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
                 f"provider {provider.name!r} cannot open {path.name} ({reason}): choose another variant or provider"
             ) from error
         raise BundleError(
-            f"ONNX Runtime {onnxruntime().__version__} cannot load {path} ({reason}): update that, or export again"
+            f"ONNX Runtime {onnxruntime().__version__} cannot load {path} ({reason}): install a newer "
+            "ONNX Runtime, or export again"
         ) from error
 
 
