@@ -229,7 +229,7 @@ def test_the_encoder_alone_of_any_class(checkpoint, change_config, change_weight
 
 
 def test_a_head_is_not_asked_for_beside_features_alone(checkpoint, tmp_path):
-    with pytest.raises(UsageError, match="the head 'mlm' was asked for, and features alone, which are without it"):
+    with pytest.raises(UsageError, match="the head 'mlm' and features alone were asked for, which have no head"):
         export(checkpoint, tmp_path / "out", as_features=True, heads=["pooler", "mlm"])
 
 

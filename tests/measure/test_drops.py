@@ -42,7 +42,7 @@ def test_bounds_of_both_kinds_stand_side_by_side():
         ("ece.drop=0.1", UnknownNameError, r"unknown limit 'ece\.drop'"),
         ("accuracy.drop=0.5%", UsageError, r"is not a limit"),
         ("accuracy.drop=-0.1", UsageError, r"is not a limit"),
-        ("accuracy.drop=5", UsageError, r"bounds by more than 1 .*: write 5% as accuracy\.drop=0\.05$"),
+        ("accuracy.drop=5", UsageError, r"is above 1, .*: write 5% as accuracy\.drop=0\.05$"),
     ],
 )
 def test_what_is_no_bound_is_refused(text, error, words):

@@ -34,10 +34,8 @@ DEFAULT = "default"
     metavar="ADDRESS",
     help="Ray's cluster: auto for the one that runs here, HOST:PORT, or local to start one on this machine.",
 )
-@click.option(
-    "--workers", type=int, metavar="N", help="Most workers of Ray.  [default: as many as the cluster carries]"
-)
-@click.option("--ship", is_flag=True, help="Pass the bundle on through Ray: no other machine needs to see its path.")
+@click.option("--workers", type=int, metavar="N", help="Most workers of Ray.  [default: as many as fit the cluster]")
+@click.option("--ship", is_flag=True, help="Send the bundle through Ray, so that other machines need not see its path.")
 @click.option(
     "--on-error",
     default="keep",
@@ -53,10 +51,13 @@ DEFAULT = "default"
     help="The input's column for a name that the task reads, as text=body; may be repeated.",
 )
 @click.option(
-    "--carry", multiple=True, metavar="COLUMN", help="Write this column beside the answers; repeated.  [default: all]"
+    "--carry",
+    multiple=True,
+    metavar="COLUMN",
+    help="Write this column beside the answers; may be repeated.  [default: all]",
 )
 @click.option("--carry-none", is_flag=True, help="Write the answers alone.")
-@click.option("--prefix", default="", metavar="TEXT", help="What the names of the answers' columns begin with.")
+@click.option("--prefix", default="", metavar="TEXT", help="Prefix of the names of the answers' columns.")
 @click.option(
     "--part-rows", type=int, default=8192, show_default=True, metavar="N", help="About how many rows a part has."
 )

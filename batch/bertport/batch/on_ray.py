@@ -153,7 +153,7 @@ def _explained(error: Exception) -> BertportError:
             "a machine of the cluster lacks bertport: install the same version there, with the extras cpu and ray"
         )
     return BertportError(
-        f"Ray ended the run ({excerpt(said[-400:], 400)}): what is done is kept, and the same command goes on"
+        f"Ray ended the run ({excerpt(said[-400:], 400)}): run the same command again to go on; what is done is kept"
     )
 
 

@@ -167,7 +167,8 @@ def _check(engine: str, on_error: str, part_rows: int, workers: int | None, *, s
         raise UsageError(f"there is 1 worker or more, not {workers}: give a larger number")
     if engine == LOCAL and (workers is not None or ship):
         raise UsageError(
-            "workers and ship are for the engine ray, and local is one process: take threads and streams, or ray"
+            "workers and ship are for the engine ray, and local is one process: give threads and streams, or the "
+            "engine ray"
         )
     missing = first_missing(("pyarrow", "fsspec"))
     if missing is not None:

@@ -44,7 +44,7 @@ class RegressionError(BertportError):
     type=click.Choice(list(PRESETS)),
     default="full",
     show_default=True,
-    help="How many samples and rounds: the fewer, the wider the intervals.",
+    help="Number of samples and rounds: fewer make wider intervals.",
 )
 @click.option("--quick", is_flag=True, help="The same as --effort quick: about a minute for a small model.")
 @click.option("--text", type=click.Path(), help="Your text: a paragraph a line, or JSON lines.  [default: a sample]")
@@ -76,16 +76,18 @@ class RegressionError(BertportError):
     f"[default: {default_budget(', ')}]",
 )
 @click.option("--random-weights", is_flag=True, help="The weights are random: no accuracy, no recommendation.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of masks, inputs and resamples.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of masks, inputs and resamples."
+)
 @click.option("--resume", is_flag=True, help="Go on with the interrupted comparison in the output directory.")
-@click.option("--from", "source", type=click.Path(path_type=Path), help="Measure nothing: take this report.json.")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="Measure nothing: render this report.json.")
 @click.option("--against", type=click.Path(path_type=Path), help="Say what changed since this report.json.")
 @click.option(
     "--tolerance",
     default="0.05",
     show_default=True,
     metavar="X",
-    help="With --against: a change for the worse beyond this share and beyond noise ends with exit code 3.",
+    help="With --against: exit with code 3 if a figure is worse by more than this share and noise.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def compare(  # noqa: PLR0913 — one parameter per option

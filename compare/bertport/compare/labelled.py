@@ -67,7 +67,7 @@ def read_data(options: Options, bundles: Sequence[ComparedBundle]) -> dict[str, 
     measured = {(of_bundle.task, of_bundle.kind): label for label, of_bundle in data.items()}
     if len(measured) > 1:
         words = ", ".join(f"{label} by {task} ({kind})" for (task, kind), label in measured.items())
-        raise UsageError(f"the bundles would be measured otherwise, {words}: compare those of one task")
+        raise UsageError(f"the bundles would be measured by different tasks, {words}: compare bundles of one task")
     for compared in bundles:
         _chosen(options, data[compared.label])
         check_lengths(compared.bundle, data[compared.label], truncation=options.truncation)

@@ -82,7 +82,7 @@ def listener(progress: Progress) -> Callable[[Event], None]:
     "heads",
     type=click.Choice(list(HEADS)),
     multiple=True,
-    help="Fail unless the checkpoint holds this head; may be repeated. All that it holds are exported in any case.",
+    help="Fail unless the checkpoint holds this head; may be repeated. Every head is exported in any case.",
 )
 @click.option(
     "--as",
@@ -96,9 +96,9 @@ def listener(progress: Progress) -> Callable[[Event], None]:
     type=click.Path(),
     multiple=True,
     metavar="DIR",
-    help="A checkpoint whose head was trained on the same frozen encoder, and joins the graph; may be repeated.",
+    help="Add the head of this checkpoint, trained on the same frozen encoder; may be repeated.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a bundle that is at OUT already.")
+@click.option("--overwrite", is_flag=True, help="Replace a bundle at OUT.")
 @click.option("--name", help="Name shown to people.  [default: that of SOURCE]")
 @click.option("--json", "as_json", is_flag=True, help="Print the bundle's manifest to standard output.")
 def export(  # noqa: PLR0913 — one parameter per option

@@ -183,7 +183,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
         raise UsageError(f"the tolerance {atol:g} is not a positive number: give one such as 1e-4")
     if as_features and not add_heads and (asked := sorted({*heads} - {POOLER})):
         raise UsageError(
-            f"the head {asked[0]!r} was asked for, and features alone, which are without it: leave one of them out"
+            f"the head {asked[0]!r} and features alone were asked for, which have no head: leave one of them out"
         )
     opset = check_opset(opset)
     tidy(target, write=False)  # what a process left that was stopped may be what is asked for

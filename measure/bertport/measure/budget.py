@@ -102,7 +102,7 @@ def parse_budget(text: str) -> dict[str, float]:
     if budget.drops:
         raise UsageError(
             f"{next(iter(budget.drops))}{DROP} bounds what is measured on labelled data, which this command does not "
-            "judge by: leave it out, or use it with bertport quantize --data FILE"
+            "use: leave it out, or use it with bertport quantize --data FILE"
         )
     return budget.bounds
 
@@ -130,7 +130,7 @@ def _parse(text: str) -> tuple[dict[str, float], dict[str, float]]:
             raise UnknownNameError("limit", name, [*limits, *(f"{known}{DROP}" for known in DROPS)])
         if bound > 1 and (dropping or limits[name].counts or limits[name].at_least):
             raise UsageError(
-                f"{part.strip()!r} bounds by more than 1 what is never more: write {bound:g}% as {name}={bound / 100:g}"
+                f"{part.strip()!r} is above 1, the largest value of {name}: write {bound:g}% as {name}={bound / 100:g}"
             )
         if dropping:
             drops[metric] = bound

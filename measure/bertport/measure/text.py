@@ -155,7 +155,7 @@ def _refuse_long_block(path: Path, number: int | None) -> None:
     where = f"{path}, before line {number}" if number else f"{path}"
     raise InputTextError(
         f"{where}: a paragraph of more than {LONGEST_LINE:,} characters (blank lines separate paragraphs): "
-        "separate every paragraph by a blank line, or none"
+        "put a blank line between all paragraphs, or between none"
     )
 
 

@@ -83,7 +83,7 @@ KEYS = {"int16_activations": "halfway", "calibrates_weights": "fits_weights", "s
     type=click.Choice(tuple(METHODS)),
     default=DEFAULT_METHOD,
     show_default=True,
-    help="What range of the calibrated activations 8 bits cover.",
+    help="How to choose the range of activations that 8 bits cover.",
 )
 @click.option(
     "--calibration-samples",

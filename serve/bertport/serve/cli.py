@@ -154,7 +154,7 @@ def _known_provider(context: click.Context, parameter: click.Parameter, name: st
     type=click.FloatRange(0),
     default=0.0,
     show_default=True,
-    help="After SIGTERM, go on accepting for so long while /ready says no.",
+    help="Seconds after SIGTERM to go on accepting requests while /ready says no.",
 )
 @option(
     "--allowed-hosts",
@@ -170,7 +170,7 @@ def _known_provider(context: click.Context, parameter: click.Parameter, name: st
     show_default=True,
     cls=Restriction,
     envvar="BERTPORT_ALLOW_DOWNLOAD",
-    help="Fetch a bundle that is named by its Hub id, owner/name; without it the Hub's cache alone is looked at.",
+    help="Fetch a bundle that is named by its Hub id, owner/name; without it only the Hub's cache is read.",
 )
 @option("--revision", metavar="NAME", help=REVISION)
 @limits

@@ -284,12 +284,13 @@ def _settings(bundles: Bundles, options: Mapping[str, Any], gpus: float) -> Sett
     asked = [os.fspath(each) for each in ([bundles] if isinstance(bundles, str | os.PathLike) else bundles)]
     settings, given = settings_of([*arguments, "--", *asked])
     if refused := REFUSED.intersection(given):
-        raise UsageError(f"{', '.join(sorted(refused))}: Ray Serve's proxies listen here; see ray.serve.start")
+        raise UsageError(
+            f"{', '.join(sorted(refused))} cannot be set, as Ray Serve's proxies listen: set it in ray.serve.start"
+        )
     row = PROVIDERS.get(settings.provider)
     if settings.provider != AUTO and row is not None and not row.on_cpu and not gpus:
         raise UsageError(
-            f"the provider {settings.provider!r} needs a GPU and gpus is 0, for which Ray shows a replica none: "
-            "give gpus=1"
+            f"the provider {settings.provider!r} needs a GPU and gpus is 0, so that a replica sees none: give gpus=1"
         )
     return dataclasses.replace(
         settings,

@@ -207,7 +207,7 @@ REFUSED = {
     "long line": (b" " * (records.LONGEST_LINE + 1), {}, "line 1: longer than"),
     "map from nothing": (json_lines(RECORDS), {"label_map": {"Good": "neutral"}}, "the label map names 'Good', which"),
     "map to nothing": (json_lines(RECORDS), {"label_map": {"neutral": "fair"}}, "the label map leads to 'fair', which"),
-    "limit": (json_lines(RECORDS), {"limit": 3}, "a limit of 3 examples says nothing"),
+    "limit": (json_lines(RECORDS), {"limit": 3}, "a limit of 3 examples is too small"),
 }
 
 

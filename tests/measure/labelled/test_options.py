@@ -107,5 +107,5 @@ def test_the_task_follows_from_bundle_and_columns(tmp_path_factory, tmp_path):
 
 
 def test_a_bundle_without_a_head_for_a_task(tiny_bundle, tmp_path):
-    with pytest.raises(MissingHeadError, match="does none of the tasks that labelled data measures"):
+    with pytest.raises(MissingHeadError, match="does none of the tasks that can be measured on labelled data"):
         dataclasses.replace(CHOICE, data=str(tmp_path / "a.csv")).read(Bundle.open(tiny_bundle).manifest)

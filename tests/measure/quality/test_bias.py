@@ -51,7 +51,7 @@ def test_the_templates_that_ship_begin_with_the_pair_of_the_card():
     [
         ("{", "not JSON"),
         ("[]", "no list of templates"),
-        ({"templates": ["The {} is."], "groups": [["a", "b"]]}, "has not one"),
+        ({"templates": ["The {} is."], "groups": [["a", "b"]]}, "does not have one"),
         ({"templates": ["The {} is [MASK]."], "groups": [["a"]]}, "is not two words"),
         ({"templates": ["The {} is [MASK]."] * 50, "groups": [["a", "b"]] * 50}, "at most"),
     ],

@@ -74,11 +74,11 @@ def test_a_file_of_both_kinds_is_taken_apart_where_both_are_asked(tmp_path):
     path.write_text(json.dumps({"templates": ["The {} is [MASK].", "The {} is."], "groups": [["man", "woman"]]}))
     assert read_probe(path, mixed=True).templates == ("The {} is [MASK].",)
     assert read_label_probe(path, mixed=True).templates == ("The {} is.",)
-    with pytest.raises(InputTextError, match=r"'The {} is \[MASK\].' has not one {} and no \[MASK\]: expected"):
+    with pytest.raises(InputTextError, match=r"'The {} is \[MASK\].' does not have one {} and no \[MASK\]: expected"):
         read_label_probe(path)
-    with pytest.raises(InputTextError, match=r"'The {} is.' has not one {} and one \[MASK\]: expected"):
+    with pytest.raises(InputTextError, match=r"'The {} is.' does not have one {} and one \[MASK\]: expected"):
         read_probe(path)
     path.write_text(json.dumps({"templates": ["[MASK] {} [MASK]"], "groups": [["man", "woman"]]}))
     for read in (read_probe, read_label_probe):
-        with pytest.raises(InputTextError, match="has not one"):
+        with pytest.raises(InputTextError, match="does not have one"):
             read(path, mixed=True)

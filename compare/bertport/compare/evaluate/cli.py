@@ -53,7 +53,9 @@ MOST_EXAMPLES = 10
 )
 @click.option("--provider-library", metavar="PATH", help=LIBRARY)
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the CPU.  [default: one per core]")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of resamples and permutations.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of resamples and permutations."
+)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N examples.  [default: all]")
 @click.option(
     "--examples",

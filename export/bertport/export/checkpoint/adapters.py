@@ -96,7 +96,7 @@ def find_adapter(directory: Path) -> Adapter:
     if not (directory / safe).is_file():
         held = f"weights as a pickle ({pickled})" if (directory / pickled).is_file() else "no weights"
         raise CheckpointError(
-            f"the adapter in {directory} has {held}, and {safe} is read: save it anew with PEFT's save_pretrained"
+            f"the adapter in {directory} has {held}, and {safe} is read: save it again with PEFT's save_pretrained"
         )
     kind = settings.get("peft_type")
     if kind not in KINDS:
@@ -206,12 +206,12 @@ def _merge(model: PreTrainedModel, adapter: Adapter) -> None:
             setattr(model, model.base_model_prefix, merged)
         merged_outputs = _outputs(model)
     if _names(model) != before:
-        raise CheckpointError(f"{adapter.summary} makes another model of its base: merge it yourself with PEFT")
+        raise CheckpointError(f"{adapter.summary} changes which tensors its model has: merge it yourself with PEFT")
     worst = max(float((one - other).abs().max()) for one, other in zip(expected, merged_outputs, strict=True))
     if not worst <= ATOL:
         raise CheckpointError(
-            f"merged into the model, {adapter.summary} computes something else (an output differs by {worst:.2g}), as "
-            "one of a word embedding does that is also the decoder: train one without it"
+            f"merged into the model, {adapter.summary} gives other outputs (one differs by {worst:.2g}), as an "
+            "adapter of a word embedding that is also the decoder does: train one without that embedding"
         )
 
 

@@ -75,7 +75,8 @@ def _check_heads(heads: Collection[str], base: Checkpoint, name: str) -> None:
         )
     if twice := [head for head in heads if head in base.heads]:
         raise CheckpointError(
-            f"{name} holds a {twice[0]} head, and there is one already: a bundle has one of a kind, so export it apart"
+            f"{name} holds a {twice[0]} head, and there is one already: a bundle has one of a kind, so export it "
+            "separately"
         )
 
 

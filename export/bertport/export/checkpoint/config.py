@@ -191,9 +191,12 @@ def _check_sizes(config: PretrainedConfig, path: Path, family: Family) -> None:
         mismatch = (
             f"hidden_size {sizes.hidden_size} is not a multiple of num_attention_heads {sizes.num_attention_heads}"
         )
-        raise CheckpointError(f"{path}: {mismatch}")
+        raise CheckpointError(f"{path}: {mismatch}: correct the wrong one")
     if config.pad_token_id is not None and config.pad_token_id >= config.vocab_size:
-        raise CheckpointError(f"{path}: pad_token_id is {config.pad_token_id}, beyond vocab_size {config.vocab_size}")
+        raise CheckpointError(
+            f"{path}: pad_token_id is {config.pad_token_id}, beyond vocab_size {config.vocab_size}: correct the wrong "
+            "one"
+        )
     if config.pad_token_id is None and family.position_offset is None:
         raise CheckpointError(
             f"{path}: pad_token_id is missing, from which {family.noun} counts positions: set it to padding's id"
@@ -241,7 +244,7 @@ def _check_activation(setting: str, name: str, path: Path) -> None:
     from transformers.activations import ACT2FN
 
     if name not in ACT2FN:
-        raise CheckpointError(f"{path}: unknown {setting} {name!r}")
+        raise CheckpointError(f"{path}: unknown {setting} {name!r}: name one of transformers")
     try:
         with torch.device("meta"):  # as where shapes are looked up
             ACT2FN[name]

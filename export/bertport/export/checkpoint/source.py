@@ -114,7 +114,8 @@ def locate(source: str, revision: str | None = None) -> Located:
         raise CheckpointError(f"{source} is a file: give the checkpoint's directory, the one that holds config.json")
     if not HUB_ID.fullmatch(source):
         raise PathError(
-            f"no checkpoint at {source}: no such directory, and it is not the form of a Hub id (owner/name)"
+            f"no checkpoint at {source}: no such directory, and not the form of a Hub id: give a directory, or "
+            "owner/name"
         )
     return _from_hub(source, revision)
 
@@ -235,7 +236,8 @@ def _from_hub(name: str, revision: str | None, below: str = "") -> Located:
         ) from error
     except OSError as error:
         raise PathError(
-            f"no checkpoint {asked}: there is no directory of that name, and the Hub cannot be read ({error})"
+            f"no checkpoint {asked}: there is no directory of that name, and the Hub cannot be read ({error}): try "
+            "again"
         ) from error
     # A snapshot's directory is named after its commit.
     return Located(directory=directory, name=name, revision=directory.name)

@@ -166,7 +166,8 @@ def _require_decoders(heads: Iterable[str], present: Collection[str], layout: La
     for decoder in (name for head in heads for name in layout.heads[head].tied):
         if not tied and decoder not in present:
             raise CheckpointError(
-                f"the weights lack {decoder}, and config.json says that it is not tied to the word embeddings"
+                f"the weights lack {decoder}, and config.json says that it is not tied to the word embeddings: "
+                "correct tie_word_embeddings, or copy the weights again"
             )
 
 
@@ -366,5 +367,7 @@ def _holds(head: str, present: Collection[str], layout: Layout) -> bool:
     if not missing:
         return True
     if len(missing) < len(tensors):
-        raise CheckpointError(f"the weights hold the {head} head only in part: {missing[0]} is missing")
+        raise CheckpointError(
+            f"the weights hold the {head} head only in part: {missing[0]} is missing; save the model whole"
+        )
     return False

@@ -114,12 +114,12 @@ def _check_files(directory: Path) -> None:
     if there in (["vocab.json"], ["merges.txt"]):
         [lost] = {"vocab.json", "merges.txt"} - set(there)
         raise CheckpointError(
-            f"{directory} has {there[0]} and no {lost}, which belong together: copy it from where it came, or add a "
+            f"{directory} has {there[0]} and no {lost}, which belong together: copy it from its source, or add a "
             "tokenizer.json"
         )
     if not there:
         raise CheckpointError(
-            f"{directory} has no tokenizer: neither tokenizer.json nor vocab.txt is there; copy it from where it came"
+            f"{directory} has no tokenizer: neither tokenizer.json nor vocab.txt is there; copy it from its source"
         )
     path = sentencepiece_file(directory)
     if path and (missing := first_missing(CONVERTERS)):

@@ -143,7 +143,8 @@ def each_tensor(
             value = tensor.clone() if as_stored else tensor.to(torch.float32, copy=True)
             if not bool(torch.isfinite(value).all()):
                 raise CheckpointError(
-                    f"{path}: the tensor {stored} holds values that are not finite: the weights are damaged"
+                    f"{path}: the tensor {stored} holds values that are not finite: copy or download the checkpoint "
+                    "again"
                 )
             yield path, stored, value
 

@@ -205,7 +205,9 @@ def read_labelled(  # noqa: PLR0913 — what is read, and how
         MissingDependencyError: for Parquet without pyarrow.
     """
     if limit is not None and limit < LEAST_EXAMPLES:
-        raise UsageError(f"a limit of {limit:,} examples says nothing: take {LEAST_EXAMPLES} at least, or all")
+        raise UsageError(
+            f"a limit of {limit:,} examples is too small to measure on: take {LEAST_EXAMPLES} at least, or all"
+        )
     file = open_records(path)
     stamp = _stamp(file)
     first_pass = _Pass(file, task, manifest, columns or Columns())
@@ -299,7 +301,7 @@ class _Pass:
         """Return the number of a text that a query leads to."""
         if len(self.corpus) >= MOST_TEXTS:
             raise InputTextError(
-                f"{self.file.path} has more than {MOST_TEXTS:,} texts to find, and their vectors are held at once: "
+                f"{self.file.path} has more than {MOST_TEXTS:,} texts to find, and all their vectors are in memory: "
                 "give fewer"
             )
         return self.corpus.setdefault(hashlib.blake2b(text.encode(), digest_size=16).digest(), len(self.corpus))
@@ -321,7 +323,7 @@ class _Pass:
                 f"at least {LEAST_EXAMPLES} are needed: give more"
             )
         if label_map and not self.kind.labelled:
-            raise UsageError(f"a label map is for labels, and the truth of {self.kind.name} has none: leave it out")
+            raise UsageError(f"a label map is for labels, and data of {self.kind.name} has none: leave it out")
         form: str | None = None
         truths: Sequence[Any] = self.truths
         if self.kind.labelled:

@@ -170,7 +170,7 @@ def choose_metrics(data: LabelledData, names: Sequence[str] | None = None, *, po
     if positive is not None:
         if data.kind != CLASSIFICATION:
             raise UsageError(
-                f"a positive label is for F1 of one label, which {data.task} ({data.kind}) has not: drop it"
+                f"a positive label is for F1 of one label, which {data.task} ({data.kind}) does not have: leave it out"
             )
         known = [name for name in METRICS if name in {*known, "f1"}]
     for name in names or ():

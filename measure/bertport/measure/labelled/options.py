@@ -92,7 +92,7 @@ class DataChoice:
             UsageError: for such a setting.
         """
         if self.data is None and any((self.task, self.columns, self.label_map, self.positive, *others)):
-            raise UsageError("what is measured on labelled data was said without any: name the file with --data")
+            raise UsageError("options of labelled data were given without the data: name the file with --data")
 
     def _task(self, manifest: Manifest, columns: Columns) -> str:
         """Return the one task that the bundle does and whose columns the file has.
@@ -106,7 +106,8 @@ class DataChoice:
         possible = [task for task in TASK_KINDS if _does(task, manifest)]
         if not possible:
             raise MissingHeadError(
-                f"{manifest.name} does none of the tasks that labelled data measures ({', '.join(TASK_KINDS)}): "
+                f"{manifest.name} does none of the tasks that can be measured on labelled data "
+                f"({', '.join(TASK_KINDS)}): "
                 "use a bundle with the head of one"
             )
         if len(possible) == 1:
@@ -182,7 +183,7 @@ def data_options(*, required: bool = False) -> Callable[[F], F]:
             metavar="A=B",
             help="The data's label A is the bundle's label B; may be repeated.",
         ),
-        click.option("--positive", metavar="LABEL", help="The label that f1 is of, where there are two."),
+        click.option("--positive", metavar="LABEL", help="The label that f1 is for, where there are two."),
     )
 
     def adding(command: F) -> F:

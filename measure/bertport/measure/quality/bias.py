@@ -128,7 +128,7 @@ def _read(path: Path, *, masks: int, mixed: bool) -> Probe:
     allowed = {0, 1} if mixed else {masks}
     for template in templates:
         if not isinstance(template, str) or template.count(SLOT) != 1 or template.count(MASK) not in allowed:
-            raise InputTextError(f"{path}: the template {template!r:.80} has not {what}: {expected}")
+            raise InputTextError(f"{path}: the template {template!r:.80} does not have {what}: {expected}")
     for group in groups:
         if not isinstance(group, list) or len(group) != 2 or not all(isinstance(word, str) and word for word in group):  # noqa: PLR2004 — a pair
             raise InputTextError(f"{path}: the group {group!r:.80} is not two words: {expected}")

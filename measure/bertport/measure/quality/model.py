@@ -197,7 +197,8 @@ def open_onnx(
     except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
         name = "the graph in memory" if isinstance(model, bytes) else str(model)
         raise BundleError(
-            f"ONNX Runtime {onnxruntime().__version__} cannot load {name}: {' '.join(str(error).split())}"
+            f"ONNX Runtime {onnxruntime().__version__} cannot load {name} ({' '.join(str(error).split())}): "
+            "quantize or export it again"
         ) from error
     if row.ort not in session.get_providers():
         raise ProviderError(

@@ -414,7 +414,7 @@ def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
     sources = sources_of(texts, cuts)
     if kind == PAIRS and len(order) > 1 and len(set(sources)) == 1:
         raise InputTextError(
-            "no pair of strangers can be made from a single text: give more texts of several sentences"
+            "no pair of unrelated sentences can be made from a single text: give more texts of several sentences"
         )
 
     for index, label in zip(order, other_half, strict=True):

@@ -75,7 +75,7 @@ class Histogram:
         low, high = float(flat.min()), float(flat.max())
         if not (math.isfinite(low) and math.isfinite(high)):
             raise ValidationError(
-                "an activation is not a finite number, so it cannot be calibrated: export the checkpoint again"
+                "an activation is not a finite number, so the model cannot be calibrated: export the checkpoint again"
             )
         self._cover(min(low, self.low), max(high, self.high))
         numbers = np.floor(np.ldexp(flat, -self._exponent)).astype(np.int64) - self._first

@@ -224,7 +224,7 @@ class _Search:
         self.estimate = (least + self.on_data, most + len(levels) * (TARGETS + 1) * self.on_data)
         span = " to ".join(map(format_duration, self.estimate))
         evaluator.progress(
-            f"{recipe.name} breaks its budget, and the search for layers to leave in higher takes {span}", 0, 0
+            f"{recipe.name} breaks its budget, and the search for layers to keep in higher precision takes {span}", 0, 0
         )
         if evaluator.deadline.limit is not None:
             levels = self.secure_fallback(levels, every)

@@ -121,7 +121,7 @@ def _checked(files: dict[str, bytes], where: str) -> WebRuntime:
     if tuple(int(part) for part in found.groups()) < LOWEST:
         lowest = ".".join(map(str, LOWEST))
         raise ProviderError(
-            f"{where} has onnxruntime-web {version}, and {lowest} is the oldest that is taken: get a newer"
+            f"{where} has onnxruntime-web {version}, and {lowest} is the oldest that is taken: get a newer one"
         )
     for name, content in files.items():
         if name.endswith(".wasm") and not content.startswith(b"\0asm"):

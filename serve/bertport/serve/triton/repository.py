@@ -146,7 +146,8 @@ def _variant(bundle: Bundle, asked: str | None, device: str, *, batched: bool) -
             return name, f"variant {name!r} is taken: {default!r} {reasons[default]}" if name != default else None
         reasons[name] = reason
     raise UsageError(
-        f"no variant of {bundle.path} can be served so: " + "; ".join(f"{name} {why}" for name, why in reasons.items())
+        f"no variant of {bundle.path} can be served by Triton: "
+        + "; ".join(f"{name} {why}" for name, why in reasons.items())
     )
 
 
@@ -180,7 +181,7 @@ def _files(bundle: Bundle, variant: str) -> Iterator[tuple[str, PurePosixPath]]:
 def _copy(bundle: Bundle, name: str, target: Path) -> None:
     copy_file(bundle.file(name), target)
     if file_sha256(target) != bundle.manifest.files[name].sha256:
-        raise BundleError(f"{bundle.path / name} changed while it was copied: do it again when nobody writes there")
+        raise BundleError(f"{bundle.path / name} changed while it was copied: try again when no process writes there")
 
 
 def _comments(bundle: Bundle, variant: str) -> Iterator[str]:
