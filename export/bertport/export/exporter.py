@@ -225,7 +225,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
             if (longest := attention.longest(max_length)) < max_length:
                 stages.note(
                     f"inputs of more than {longest:,} tokens were not compared with PyTorch, whose attention to "
-                    f"{max_length:,} takes more memory than this may use"
+                    f"{max_length:,} takes more memory than this process may use"
                 )
             words = vocabulary(tokenizer)
             batches = list(cases(words, max_length=max_length, segments=model.segments, attention=attention))
@@ -349,7 +349,9 @@ def _read_tokenizer(
         if has_tokenizer(other.directory):
             check_same(read_tokenizer(other.directory, **sizes), tokenizer, (located.name, other.name))
         else:
-            notes.append(f"{other.name} has no tokenizer: its heads are taken for trained with that of {located.name}")
+            notes.append(
+                f"{other.name} has no tokenizer: its heads are assumed to be trained with that of {located.name}"
+            )
     return tokenizer, notes
 
 

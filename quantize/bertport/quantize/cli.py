@@ -189,10 +189,9 @@ def quantize(  # noqa: PLR0913 — one parameter per option
 def _explained(bundle: str) -> AbstractContextManager[None]:
     """Turn an interruption or a lack of memory into an error that says how the bundle was left."""
     return explained(
-        interrupted=f"interrupted: what was not finished is not in the bundle at {bundle}, which is as it was before "
-        "it",
-        out_of_memory=f"out of memory while quantizing {bundle}, which is as it was: it takes about five times the "
-        "fp32 graph's size; free some memory, or use a larger machine",
+        interrupted=f"interrupted: what was finished is in the bundle at {bundle}, and nothing else was changed",
+        out_of_memory=f"out of memory while quantizing {bundle}, which is as it was: quantizing takes about five times "
+        "the fp32 graph's size; free some memory, or use a larger machine",
     )
 
 
@@ -221,12 +220,12 @@ def _show_results(results: Sequence[Outcome | Refused], *, as_json: bool) -> Non
         higher = (result.variant.fidelity or {}).get("higher_precision", [])
         if higher:
             kind = (result.variant.fidelity or {}).get("higher_is")
-            show(f"in higher precision ({kind}) to hold the budget: {', '.join(higher)}")
+            show(f"in higher precision ({kind}) to meet the budget: {', '.join(higher)}")
         if result.default:
             show(f"{result.name} is the bundle's default on the CPU")
         elif result.first:
             provider = (result.variant.fidelity or {}).get("provider")
-            show(f"{result.name} is what auto takes on this class of CPU where {provider} is installed")
+            show(f"auto takes {result.name} on this class of CPU where {provider} is installed")
 
 
 def _answer(value: object, text: Callable[[], str], *, as_json: bool) -> None:

@@ -215,7 +215,7 @@ def _timed(job: Job, recipe: Recipe, graph: Path | str, solution: Solution) -> M
     if measured.slower and not (recipe.for_size or options.force):
         ratios = ", ".join(f"{ratio.speedup:.2f}x at {shape}" for shape, ratio in speed.items())
         reason = (
-            f"{recipe.name} is slower than fp32 on this machine ({ratios}): pass --force to add it all the same, "
+            f"{recipe.name} is slower than fp32 on this machine ({ratios}): pass --force to add it anyway, "
             "marked as slower; the bundle is as it was"
         )
         options.told(Refused(name=recipe.name, measured=measured, reason=reason, labelled=solution.labelled))

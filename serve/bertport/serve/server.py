@@ -194,7 +194,7 @@ class Server(uvicorn.Server):
                 await self._service.reload()
             except Exception as error:  # noqa: BLE001 — the old bundles go on, whatever it is
                 unexpected = None if isinstance(error, BertportError | Conflict) else error
-                _LOG.error("reload failed, the old bundles go on: %s", error, exc_info=unexpected)
+                _LOG.error("reload failed, and the old bundles stay in use: %s", error, exc_info=unexpected)
             else:
                 _LOG.info("reloaded")
 

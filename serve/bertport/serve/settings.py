@@ -85,7 +85,7 @@ LIMITS: dict[str, Limit] = {
             default=64 * MIB,
             kind=int,
             least=1,
-            help="Bytes of an answer, estimated before it is computed and counted as it is written; more are 413.",
+            help="Bytes of an answer, estimated before and counted as it is written; more are answered 413.",
         ),
         Limit(
             name="max_answer_bytes_held",

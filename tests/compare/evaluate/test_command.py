@@ -221,7 +221,7 @@ def test_bad_data_is_one_sentence_before_a_session_is_opened(invoke, unopenable,
 def test_data_that_is_no_file(invoke, unopenable, tmp_path, make):
     path = tmp_path / "data.jsonl"
     make(path)
-    refused(invoke("evaluate", unopenable, "--data", path), "it is no ordinary file, and is read twice")
+    refused(invoke("evaluate", unopenable, "--data", path), "it is no ordinary file, and data is read twice")
 
 
 def refused(done, said):

@@ -77,7 +77,7 @@ def test_what_is_beside_a_prefixed_encoder_is_named(checkpoint, change_weights):
         checkpoint,
         lambda tensors: {f"model.{name}": tensor for name, tensor in tensors.items()} | {"loss.weight": torch.ones(2)},
     )
-    assert "left out, as part of none of encoder and heads: loss.weight" in read(checkpoint)[0].plan.notes
+    assert "left out, as part of neither the encoder nor a head: loss.weight" in read(checkpoint)[0].plan.notes
 
 
 def test_two_encoders_are_refused(checkpoint, change_weights):

@@ -110,7 +110,7 @@ def test_the_head_that_decodes_with_the_embedding(family, model_class, tmp_path)
     legacy = rewrite(source, tmp_path / "legacy", dict, legacy=True)
     plan = read(legacy).plan
     assert plan.heads == ()
-    assert "left out, as part of none of encoder and heads: lm_predictions.lm_head." in plan.notes[-1]
+    assert "left out, as part of neither the encoder nor a head: lm_predictions.lm_head." in plan.notes[-1]
 
 
 def test_a_tied_decoder_may_be_all_that_is_stored(tmp_path):
@@ -141,7 +141,7 @@ def test_the_bias_of_a_decoder_of_its_own(tmp_path):
     plan = read(both).plan
     assert plan.renames["lm_head.decoder.bias"] == "lm_head.bias"
     assert "lm_head.bias" not in plan.renames
-    assert plan.notes[-1] == "left out, as part of none of encoder and heads: lm_head.bias"
+    assert plan.notes[-1] == "left out, as part of neither the encoder nor a head: lm_head.bias"
     expected = theirs(source, "RobertaForMaskedLM").logits
     torch.testing.assert_close(computed(both)["logits"], expected, rtol=0, atol=1e-5)
 

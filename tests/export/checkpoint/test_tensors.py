@@ -113,7 +113,7 @@ def test_tensors_of_several_heads_are_left_out_without_a_class_that_promises_one
         "the tensors of sequence-classification or token-classification or multiple-choice are there, and no class in "
         "config.json says which they are: name it in architectures"
     )
-    left = "left out, as part of none of encoder and heads: classifier.bias, classifier.weight"
+    left = "left out, as part of neither the encoder nor a head: classifier.bias, classifier.weight"
     assert planned.notes == (left, note)
 
 
@@ -166,7 +166,7 @@ def test_an_untied_decoder_must_be_stored():
 def test_constants_of_old_versions_are_passed_over_and_strangers_named():
     planned = plan([*ALL, "bert.embeddings.position_ids", "classifier.weight"], {})
     assert "bert.embeddings.position_ids" not in planned.renames
-    assert planned.notes == ("left out, as part of none of encoder and heads: classifier.weight",)
+    assert planned.notes == ("left out, as part of neither the encoder nor a head: classifier.weight",)
 
 
 def test_no_encoder():

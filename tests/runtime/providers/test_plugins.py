@@ -201,4 +201,4 @@ def test_a_library_for_nvidia_is_not_loaded_without_its_driver(libraries):
         pytest.skip("there is a driver")
     row = PROVIDERS["tensorrt-rtx"]
     said = obstacle(replace(row, plugin=replace(row.plugin, path=libraries["crashes"])))
-    assert said == f"{native.driver().problem}: see that NVIDIA's driver is installed, or choose another provider"
+    assert said == f"{native.driver().problem}: check that NVIDIA's driver is installed, or choose another provider"

@@ -31,7 +31,7 @@ OLD_NAMES = (
 )
 """Names that transformers reads under others."""
 
-NO_PART = "as part of none of encoder and heads"
+NO_PART = "as part of neither the encoder nor a head"
 """Reason for leaving out a tensor that nothing here computes with."""
 ALONE = "as the encoder alone was asked for"
 """Reason for leaving out every tensor beside the encoder's."""

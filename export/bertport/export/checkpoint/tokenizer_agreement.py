@@ -163,7 +163,7 @@ def agreement_notes(
         more = f"; so with {len(moved) - 1} more" if moved[1:] else ""
         yield (
             f"the checkpoint's files give {excerpt(token)} the id {index} and transformers' fast tokenizer gives it "
-            f"{vocabulary.get(token, 'none')}, which was followed{more}"
+            f"{vocabulary.get(token, 'none')}, which was taken{more}"
         )
     config = stored.get("config.json", {})
     yield from _other_ids(reference, config)
@@ -184,8 +184,8 @@ def _overruled(reference: Any, stored: dict[str, Any], directory: Path) -> Itera
         return
     yield (
         "tokenizer.json disagreed with tokenizer_config.json or, where that is silent, with transformers' default, "
-        f"which rules in transformers: it was followed ({type(reference).__name__} reads {excerpt(text)} otherwise: "
-        f"{', '.join(parts)}); where tokenizer.json is right, put "
+        f"and was not followed, as in transformers ({type(reference).__name__} reads {excerpt(text)} otherwise: "
+        f"{', '.join(parts)}); if tokenizer.json is right, put "
         '"tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json and export again'
     )
 
@@ -234,8 +234,8 @@ def _converted(reference: Any, directory: Path) -> Iterator[str]:  # noqa: ANN40
     if lost > sum(map(processor.is_unknown, processor.encode(COMPATIBILITY))):
         yield (
             f"{path.name} replaces characters such as 'ﬁ' by their usual form, and transformers' "
-            f"{type(reference).__name__} leaves that out: it was followed; the ids that the model was trained with are "
-            "those of transformers 4.57 (bertport[export-optimum])"
+            f"{type(reference).__name__} leaves that out and was followed; the model was trained with the ids of "
+            "transformers 4.57 (bertport[export-optimum])"
         )
 
 
@@ -253,7 +253,8 @@ def _spaced_mask(reference: Any, stored: dict[str, dict[str, Any]]) -> Iterator[
     if any(token.content == mask and not token.lstrip for token in tokenizer.get_added_tokens_decoder().values()):
         yield (
             f"no file says whether {mask} takes the space before it, and that of transformers' "
-            f"{type(reference).__name__} does not, unlike that of transformers 4: where the model was trained so, put "
+            f"{type(reference).__name__} does not, unlike that of transformers 4: if the model was trained with the "
+            "latter, put "
             f'"mask_token": {{"__type": "AddedToken", "content": {json.dumps(mask)}, "lstrip": true}} in '
             "tokenizer_config.json and export again"
         )
@@ -301,8 +302,8 @@ def _other_ids(reference: Any, config: dict[str, Any]) -> Iterator[str]:  # noqa
             others.append(f"{name} {excerpt(stated)} where the tokenizer has {_token(token, given)}")
     if others:
         yield (
-            f"config.json gives {', '.join(others)}: the tokenizer was followed, as in transformers; where it belongs "
-            "to another model, replace it and export again"
+            f"config.json gives {', '.join(others)}: the tokenizer was followed, as in transformers; if that "
+            "belongs to another model, replace it and export again"
         )
 
 

@@ -30,8 +30,8 @@ DECODED = 40
 MOST_SINGLE = 500
 """Tokens that are decoded alone, as in a word's answer."""
 REMEDY = (
-    "nothing was written; save the tokenizer anew with transformers' save_pretrained, and where that does not help, "
-    "report it"
+    "nothing was written; save the tokenizer again with transformers' save_pretrained, or report this if that does not "
+    "help"
 )
 
 Ids = tuple[list[int], list[int]]

@@ -95,7 +95,7 @@ class RecordFile:
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
             if isinstance(error, PathError):
                 raise
-            whole = f"give the whole file, not cut off or damaged, named by how it is compressed ({self.compression})"
+            whole = f"give the whole file, undamaged, with the suffix of its compression ({self.compression})"
             raise _cannot_read(self.path, error, whole if self.compression else ADVICE) from error
 
 
@@ -112,7 +112,7 @@ def open_records(path: str | os.PathLike[str]) -> RecordFile:
     except (OSError, ValueError) as error:  # a name that is too long, or with a NUL
         raise _cannot_read(path, error) from error
     if not regular:
-        reason = "it is no ordinary file, and is read twice" if there else "no such file"
+        reason = "it is no ordinary file, and data is read twice" if there else "no such file"
         raise PathError(f"cannot read the data {path} ({reason}): {ADVICE}")
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""

@@ -140,7 +140,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             name="int8-static-cpu",
-            summary="the same with unsigned activations over the range that they have, for CPUs",
+            summary="the same with unsigned activations, over the range that occurs, for CPUs",
             file="onnx/model_int8_static_cpu.onnx",
             providers=("cpu", "openvino"),
             precision="int8-static",
@@ -154,7 +154,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             name="int8-weight-only",
-            summary="weights in 8 bits by blocks of 64: the nearest to fp32, slower than it on some machines",
+            summary="weights in 8 bits by blocks of 64: the nearest to fp32, slower than fp32 on some machines",
             file="onnx/model_int8_weight_only.onnx",
             providers=("cpu",),
             precision="int8-weight-only",

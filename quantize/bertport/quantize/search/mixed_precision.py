@@ -329,7 +329,7 @@ class _Search:
         if self.fallback:
             return dataclasses.replace(self.fallback, layers=self.layers, search=self.record(cut=True))
         limit = format_duration(deadline.limit or 0)
-        advice = f"and the time limit of {limit} passed before a combination that holds it was found: give more time"
+        advice = f"and the time limit of {limit} passed before a combination that meets it was found: give more time"
         raise self.broken(advice) from None
 
     def record(self, *, cut: bool) -> dict[str, Any]:

@@ -59,8 +59,8 @@ OPENVINO = frozenset({"load_config"})
 line in ONNX Runtime's log: what they were for is stated in `load_config`, by device and OpenVINO's own names. And
 `reshape_input` fixes shapes, which vary from batch to batch here."""
 IGNORED = {
-    "precision": "OpenVINO's plugin leaves it alone without a word; the variant says what is computed in, fp32 or bf16",
-    "num_of_threads": "OpenVINO's plugin leaves it alone without a word; threads are set by threads= (--threads)",
+    "precision": "OpenVINO's plugin ignores that option; the variant sets the precision, fp32 or bf16",
+    "num_of_threads": "OpenVINO's plugin ignores that option; threads are set by threads= (--threads)",
 }
 """Advice on options of the OpenVINO provider that its plugin ignores, by option."""
 JSON = frozenset({"load_config"})

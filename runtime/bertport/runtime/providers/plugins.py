@@ -84,7 +84,7 @@ def obstacle(provider: Provider, precision: str = "fp32") -> str | None:
     if path is None:
         return f"the package {plugin.package} is not installed: {provider.install}, or choose another provider"
     if provider.nvidia and (problem := native.driver().problem):
-        return f"{problem}: see that NVIDIA's driver is installed, or choose another provider"
+        return f"{problem}: check that NVIDIA's driver is installed, or choose another provider"
     for key, value in plugin.environment.items():
         if os.environ.get(key, value) != value:
             return f"{key} is {os.environ[key]} in the environment, so that fp32 would be computed otherwise: unset it"
@@ -234,7 +234,7 @@ def _remedy(provider: Provider) -> str:
     if plugin.path is not None:
         return "give another library"
     again = f"{pip()} install --force-reinstall {plugin.package}"
-    return f"see that NVIDIA's driver is installed, or {again}" if provider.nvidia else again
+    return f"check that NVIDIA's driver is installed, or {again}" if provider.nvidia else again
 
 
 def _answer(path: Path) -> dict[str, Any]:

@@ -323,7 +323,7 @@ def _check_targets(parameters: dict[str, Any], most: int) -> None:
     if targets is not None and not isinstance(targets, str | list):
         raise Unprocessable(f"targets is a word or a list of words, not {excerpt(targets, 40)}")
     if isinstance(targets, list) and len(targets) > most:
-        raise Unprocessable(f"there are {len(targets)} targets and there may be {most}")
+        raise Unprocessable(f"there are {len(targets)} targets and there may be {most}: send fewer")
 
 
 def _sizes(

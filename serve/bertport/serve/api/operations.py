@@ -78,7 +78,7 @@ async def reload(request: Request) -> Response:
     """Load the bundles anew; only where there is an API key, which was checked before."""
     service: Service = request.state.service
     if service.settings.api_key is None:
-        raise Forbidden("reloading over HTTP needs a server with --api-key; or send it the signal SIGHUP")
+        raise Forbidden("reloading over HTTP needs a server with --api-key: start it so, or send it the signal SIGHUP")
     try:
         await service.reload()
     except Conflict:
@@ -87,7 +87,7 @@ async def reload(request: Request) -> Response:
         unexpected = None if isinstance(error, BertportError) else error
         _LOG.error("reload failed: %s", error, exc_info=unexpected)
         raise Conflict(
-            "the bundles cannot be loaded anew, and the old ones go on: the server's log says more"
+            "the bundles cannot be reloaded, and the old ones stay in use: the server's log says more"
         ) from error
     return encode(_served(service))
 

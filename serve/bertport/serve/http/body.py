@@ -41,7 +41,7 @@ def unpack(body: bytes, encoding: str, limit: int) -> bytes:
     if len(unpacked) > limit:
         raise too_large(limit)
     if not unpacker.eof:
-        raise BadRequest(f"the {encoding} body is cut short")
+        raise BadRequest(f"the {encoding} body is cut short: send it whole")
     if unpacker.unused_data:
         raise BadRequest(f"the {encoding} body has {len(unpacker.unused_data):,} bytes after its end: send one stream")
     return unpacked

@@ -103,7 +103,7 @@ def _written(value: object, most: int) -> Generator[None, None, list[bytes]]:
 
 def _check(size: int, most: int) -> None:
     if size > most:
-        raise TooLarge(f"the answer has more than {most:,} bytes, which is the most: ask for less at once")
+        raise TooLarge(f"the answer has more than {most:,} bytes, the most that is sent: ask for less at once")
 
 
 def json_chunks(value: object) -> Iterator[bytes]:

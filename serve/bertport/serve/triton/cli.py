@@ -20,7 +20,7 @@ __all__ = ["triton"]
 @click.option(
     "--variant",
     metavar="NAME",
-    help="The variant whose graph it is.  [default: the bundle's default, or the first that Triton can batch]",
+    help="The variant whose graph to write.  [default: the bundle's default, or the first that Triton can batch]",
 )
 @click.option("--name", metavar="MODEL", help="What clients call the model.  [default: the bundle's name]")
 @click.option(
@@ -36,7 +36,7 @@ __all__ = ["triton"]
     default=500,
     show_default=True,
     metavar="MICROSECONDS",
-    help="How long a request may wait for others to be run with.",
+    help="How long a request may wait for others to share its run.",
 )
 @click.option("--instances", type=click.IntRange(1, MOST), default=1, show_default=True, help="Runs at once.")
 @click.option(
