@@ -111,11 +111,11 @@ def batch(  # noqa: PLR0913 — one parameter per option
     digest: str | None,
     as_json: bool,
 ) -> None:
-    """Answer every row of files, on this machine or on a cluster of Ray; an interrupted run goes on where it was.
+    """Answer every row of files, on this machine or on a cluster of Ray; an interrupted run goes on where it stopped.
 
     BUNDLE is a directory, hf://OWNER/NAME, or default for the embedded one. INPUT is JSON lines or Parquet: a file, a
     folder, a glob, or a URL (s3://, gs://). The answers are parts of Parquet in --output, in the order of the input,
-    beside the input's own columns. The same command goes on after anything, also on another number of workers.
+    beside the input's own columns. After an interruption the same command goes on, also with more or fewer workers.
     """
     if carry and carry_none:
         raise UsageError("--carry names columns and --carry-none takes none: leave one of them out")

@@ -190,11 +190,11 @@ def serve(  # noqa: PLR0913 — each is one option
     BUNDLE is a directory, or the id of a Hub repository, owner/name, where there is no directory of that name; with
     --allow-download the Hub is asked for it before the server starts, and its token is HF_TOKEN or its login's.
 
-    A bundle with a digest behind it, as `bertport verify` prints it, has to have that digest, at each load; without
-    `sha256:` it would be a part of the path.
+    A bundle with a digest after it, as `bertport verify` prints it, must have that digest at each load; without
+    `sha256:` the digest would be a part of the path.
 
     Without BUNDLE the embedded one is served. Every option can be given as the environment variable that is named
-    beside it. SIGTERM answers what was accepted and exits with 0; SIGHUP loads the bundles anew without losing a
+    beside it. SIGTERM answers what was accepted and exits with 0; SIGHUP reloads the bundles without losing a
     request. Logs are lines of JSON on standard error. Needs the extras cpu and serve.
     """
     try:

@@ -84,7 +84,7 @@ def sentence_order(
     truncation: bool,
     as_json: bool,
 ) -> None:
-    """Judge whether texts A and B stand in the order in which they were written."""
+    """Judge whether texts A and B are in the order in which they were written."""
     answer = chosen.load().sentence_order(a, b, truncation=truncation)
     meaning = "A comes before B" if answer["in_order"] else "B comes before A"
     _show_verdict(answer, meaning, as_json=as_json)
@@ -120,7 +120,7 @@ def replaced_tokens(
     truncation: bool,
     as_json: bool,
 ) -> None:
-    """Judge for each token of TEXT whether it stands in place of another.
+    """Judge for each token of TEXT whether it replaces another.
 
     With --json, a list with one item per text, whose rows have the fields of transformers' token-classification
     pipeline.

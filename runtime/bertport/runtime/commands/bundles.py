@@ -27,11 +27,11 @@ bundle_argument = click.argument("path", metavar="[BUNDLE]", required=False, she
 @bundle_argument
 @as_json
 def inspect(*, path: str | None, as_json: bool) -> None:
-    """Show what a bundle says of itself.
+    """Show what the manifest of a bundle says.
 
-    Without BUNDLE, the embedded default. No file but the manifest is read. Variants whose figures are those of another
-    kind of CPU are named; --json adds them as `measured_elsewhere`. Those that were measured on this kind are named in
-    the order in which `auto` takes them, as `measured_here` in JSON.
+    Without BUNDLE, the embedded default. No other file is read. Variants that were measured on another kind of CPU are
+    named, in JSON as `measured_elsewhere`. Those that were measured on this kind are named in the order in which `auto`
+    takes them, in JSON as `measured_here`.
     """
     from bertport.runtime.bundle.default import default_bundle
     from bertport.runtime.bundle.directory import Bundle
@@ -159,10 +159,10 @@ def _verified(bundle: Bundle, unlisted: tuple[str, ...]) -> dict[str, object]:
 @click.option("--overwrite", is_flag=True, help="Replace golden vectors that are there.")
 @as_json
 def golden(*, path: str, overwrite: bool, as_json: bool) -> None:
-    """Add golden vectors to a bundle that has none, or of the variants that have none.
+    """Add golden vectors to a bundle, for the variants that have none.
 
-    They are texts with their ids, and inputs with the outputs that each graph gives here, by which any runtime proves
-    itself: `bertport verify --golden` does. `bertport export` and `bertport quantize` make them by themselves.
+    They are texts with their ids, and inputs with the outputs that each graph gives here. They check any runtime, as
+    `bertport verify --golden` does. `bertport export` and `bertport quantize` make them by themselves.
     """
     from bertport.runtime.golden_making import write_golden
 
@@ -195,7 +195,7 @@ def golden(*, path: str, overwrite: bool, as_json: bool) -> None:
 def pack(  # noqa: PLR0913 — the command's options
     *, path: str, output: str, variants: tuple[str, ...], overwrite: bool, digest: str | None, as_json: bool
 ) -> None:
-    """Write a bundle of some variants alone, for a small device or image.
+    """Write a bundle with only some variants, for a small device or image.
 
     It has their graphs, the tokenizer, the manifest, the model card and golden vectors, and reads like any bundle.
     Every file is checked before OUT appears.
@@ -219,8 +219,8 @@ def pack(  # noqa: PLR0913 — the command's options
 def upgrade(*, path: str, as_json: bool) -> None:
     """Rewrite a bundle's manifest in the newest format.
 
-    Every file is checked before, and none but the manifest is written. Bundles of older formats are read as they are:
-    what they gain is a digest, which guards the manifest itself.
+    Every file is checked first, and only the manifest is written. Bundles of older formats are read as they are; an
+    upgrade adds a digest, which guards the manifest itself.
     """
     from bertport.runtime.bundle import changes
 

@@ -64,7 +64,7 @@ def classify(  # noqa: PLR0913 — one parameter per option
     truncation: bool,
     as_json: bool,
 ) -> None:
-    """Label each TEXT, or one TEXT and the second of its pair.
+    """Label each TEXT, or a pair of TEXT and --pair.
 
     With --label, the labels are yours: zero-shot classification.
 
@@ -216,7 +216,7 @@ def answer(  # noqa: PLR0913 — one parameter per option
 ) -> None:
     """Answer each QUESTION with a part of a text.
 
-    A text of one word is taken for the name of a file. A long one is read in windows that overlap.
+    A context of one word is the name of a file. A long text is read in windows that overlap.
 
     With --json, a list with one item per question: its answers, in the fields of transformers' question-answering
     pipeline.
@@ -270,7 +270,7 @@ def rank(  # noqa: PLR0913 — one parameter per option
 ) -> None:
     """Rank each DOCUMENT by how well it fits QUERY.
 
-    Shown are its place, its score, its number in the list given, counted from 0, and its beginning.
+    Each line shows a document's place, score, number in the list given, counted from 0, and beginning.
 
     With --json, a list of corpus_id (the document's place, counted from 0), score and text, best first.
     """

@@ -67,12 +67,12 @@ def predict(  # noqa: PLR0913 — one parameter per option
 ) -> None:
     """Answer for every line of a file, or for inputs on the command line.
 
-    FILE is standard input where it is - or left out. TASK is fill-mask, next-sentence, sentence-order, replaced-tokens,
+    FILE is standard input if it is - or left out. TASK is fill-mask, next-sentence, sentence-order, replaced-tokens,
     text-classification, token-classification, question-answering, zero-shot-classification, multiple-choice,
     text-ranking, embeddings, sentence-similarity or features. Each line is a JSON value: a text, {"text": TEXT}, or for
     a pair [A, B] or {"text": A, "text_pair": B}.
     For each line, in order, a line is printed: {"line": N, "result": ...}, or {"line": N, "error": ...} for one that
-    cannot be answered, which is also reported on stderr; the others are answered all the same, and the exit code is
+    cannot be answered, which is also reported on stderr; the others are answered anyway, and the exit code is
     then 1. Blank lines are skipped.
     """
     if inputs and file is not None:

@@ -44,9 +44,9 @@ def push(  # noqa: PLR0913 — one parameter per option
     digest: str | None,
     as_json: bool,
 ) -> None:
-    """Push BUNDLE to a repository of the Hugging Face Hub, OWNER/NAME, from where `-m OWNER/NAME` takes it.
+    """Push BUNDLE to a repository of the Hugging Face Hub, OWNER/NAME, from which `-m OWNER/NAME` loads it.
 
-    Every file is checked before. One commit holds what the manifest lists, the manifest, and the card with its metadata
+    Every file is checked first. One commit holds what the manifest lists, the manifest, and the card with its metadata
     and the bundle's digest; what the Hub has already is not sent again, and files that the manifest does not list stay
     here. Needs the extra hub.
     """

@@ -53,7 +53,7 @@ def site(  # noqa: PLR0913 — the command's options
 ) -> None:
     """Write a static page that answers from a bundle in the visitor's browser.
 
-    Any server of files can give it out: the model runs in the browser, by onnxruntime-web, and no text leaves it. DIR
+    Any file server can serve the page: the model runs in the browser, by onnxruntime-web, and no text leaves it. DIR
     holds the page, the variants with their tokenizer, and onnxruntime-web, whose files come from --runtime, or from the
     npm registry: once, after asking, compared with a hash. Without BUNDLE, the embedded default.
     """
