@@ -236,8 +236,8 @@ def _from_hub(name: str, revision: str | None, below: str = "") -> Located:
         ) from error
     except OSError as error:
         raise PathError(
-            f"no checkpoint {asked}: there is no directory of that name, and the Hub cannot be read ({error}): try "
-            "again"
+            f"no checkpoint {asked}: there is no directory of that name, and the Hub cannot be read ({error}): "
+            "give a local directory"
         ) from error
     # A snapshot's directory is named after its commit.
     return Located(directory=directory, name=name, revision=directory.name)

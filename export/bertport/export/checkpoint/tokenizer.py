@@ -26,6 +26,7 @@ from bertport.export.checkpoint.tokenizer_agreement import (
 from bertport.export.checkpoint.tokenizer_damage import explained
 from bertport.export.checkpoint.tokenizer_loading import (
     GENERIC,
+    OTHERWISE,
     PATHS,
     check_class,
     load,
@@ -159,7 +160,7 @@ class TokenizerFiles:
                 number = int(system[1])
                 raise OSError(number, os.strerror(number), str(directory)) from error
             raise CheckpointError(
-                f"transformers cannot write the tokenizer that it read ({type(error).__name__}: {error})"
+                f"transformers cannot write the tokenizer that it read ({type(error).__name__}: {error}): {OTHERWISE}"
             ) from error
         # Not what `save_pretrained` wrote of it: a call of transformers may have switched truncation on.
         with without_stdout():
@@ -203,7 +204,8 @@ def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> T
         raise CheckpointError(explained(error, directory, stored, load)) from error
     if not getattr(reference, "is_fast", False):
         raise CheckpointError(
-            f"transformers makes a {type(reference).__name__} of {directory}, which is not a fast tokenizer"
+            f"transformers makes a {type(reference).__name__} of {directory}, which is not a fast tokenizer: "
+            f"{OTHERWISE}"
         )
     if reference.split_special_tokens:
         raise CheckpointError(

@@ -149,11 +149,12 @@ def _check(graph: onnx.ModelProto, path: Path) -> None:
         onnx.checker.check_model(str(referring))
     except onnx.checker.ValidationError as error:
         raise ValidationError(
-            f"the exporter made a graph that is not valid ONNX ({error}): nothing was written"
+            f"the exporter made a graph that is not valid ONNX ({error}): nothing was written; choose another --opset"
         ) from error
     referring.unlink()
     foreign = {operators.domain for operators in graph.opset_import} - {"", "ai.onnx"}
     if foreign:
         raise ValidationError(
-            f"the exporter made a graph with operators of {', '.join(sorted(foreign))}: nothing was written"
+            f"the exporter made a graph with operators of {', '.join(sorted(foreign))}: nothing was written; "
+            "choose another --opset"
         )

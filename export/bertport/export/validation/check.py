@@ -471,7 +471,8 @@ def _session(path: Path) -> Any:  # noqa: ANN401 — onnxruntime ships no types
         return open_session(path, options)
     except Exception as error:  # onnxruntime raises classes of its own, bare Exception among their bases
         raise ValidationError(
-            f"ONNX Runtime cannot load the exported graph {path.name} ({error}): nothing was written"
+            f"ONNX Runtime cannot load the exported graph {path.name} ({error}): nothing was written; "
+            "choose another --opset"
         ) from error
 
 
@@ -480,7 +481,7 @@ def _run(session: Any, feeds: dict[str, NDArray[np.int64]], where: str) -> list[
         outputs: list[NDArray[np.float32]] = session.run(None, feeds)
     except Exception as error:  # as above
         raise ValidationError(
-            f"ONNX Runtime cannot run the exported graph {where} ({error}): nothing was written"
+            f"ONNX Runtime cannot run the exported graph {where} ({error}): nothing was written; choose another --opset"
         ) from error
     return outputs
 

@@ -114,7 +114,7 @@ class OnHub:
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise PathError(f"{nowhere} the Hub answered: {said[-1]}") from error
         except OSError as error:
-            raise PathError(f"{nowhere} the Hub cannot be read ({error})") from error
+            raise PathError(f"{nowhere} the Hub cannot be read ({error}): give a bundle's directory") from error
 
     def place(self) -> Place:
         """Return where the bundle is: the cache has its manifest, at one commit.
