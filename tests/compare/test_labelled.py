@@ -68,7 +68,7 @@ def test_data_and_a_finished_report_are_not_taken_together(labelled_bundle, tmp_
 def test_options_of_data_without_data_are_refused(tmp_path, option):
     done = CliRunner().invoke(app, ["compare", "--output", str(tmp_path / "out"), *option])
     assert done.exit_code == 2
-    assert "said without any: name the file with --data" in done.stderr
+    assert "given without the data: name the file with --data" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

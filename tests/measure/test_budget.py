@@ -35,7 +35,7 @@ def test_what_is_no_budget_is_refused(text):
 
 
 def test_a_bound_in_per_cent_is_refused_before_anything_is_measured():
-    with pytest.raises(BertportError, match=r"^'top1=98' bounds .* more than 1 .*: write 98% as top1=0.98$"):
+    with pytest.raises(BertportError, match=r"^'top1=98' is above 1, .*: write 98% as top1=0.98$"):
         Budget.parse("nsp=0.005,top1=98")
     with pytest.raises(BertportError, match=r"write 1.5% as nsp=0.015$"):
         Budget.parse("nsp=1.5")

@@ -46,9 +46,9 @@ def test_the_list_names_every_recipe():
         (["nowhere", "--remeasure"], 2, "no bundle at nowhere"),
         (["nowhere", "--explain"], 2, "no bundle at nowhere"),
         (["nowhere", "--explain", "--data", "labelled.csv"], 2, "leave --data out"),
-        (["nowhere", "--task", "text-classification"], 2, "said without any: name the file with --data"),
-        (["nowhere", "--remeasure", "--label-map", "a=b"], 2, "said without any: name the file with --data"),
-        (["nowhere", "--truncation"], 2, "said without any: name the file with --data"),
+        (["nowhere", "--task", "text-classification"], 2, "given without the data: name the file with --data"),
+        (["nowhere", "--remeasure", "--label-map", "a=b"], 2, "given without the data: name the file with --data"),
+        (["nowhere", "--truncation"], 2, "given without the data: name the file with --data"),
         (["nowhere", "--accuracy-budget", "accuracy.drop=1%"], 2, "is not a limit"),
     ],
 )

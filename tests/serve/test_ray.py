@@ -196,7 +196,7 @@ def test_a_damaged_bundle_is_refused_before_anything_is_deployed(bundles, tmp_pa
         ({"target_requests": 0}, UsageError, "target_requests is 0"),
         ({"target_requests": 500}, UsageError, "takes on up to 2000"),
         ({"provider": "cuda"}, UsageError, "give gpus=1"),
-        ({"port": 8000}, UsageError, "port: Ray Serve's proxies listen"),
+        ({"port": 8000}, UsageError, "port cannot be set, as Ray Serve's proxies listen"),
         ({"colour": "red"}, UsageError, "--colour"),
         ({"threads": "two"}, UsageError, "two"),
     ],

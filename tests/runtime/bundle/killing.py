@@ -200,7 +200,7 @@ def main(source: str, place: str, name: str, *options: str) -> None:
                 Bundle.open(bundle)
             except PathError as error:
                 message = str(error)
-            assert ("no such directory" if name == "new" else "it is whole in") in message, message
+            assert ("no such directory" if name == "new" else "which is whole in") in message, message
         change(bundle, scratch)
         after = whole(bundle)
         assert after != before

@@ -239,7 +239,7 @@ def test_the_command_line_takes_an_id(tiny_bundle):
 def test_without_huggingface_hub_it_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(PathError, match=r"no bundle acme/tiny: there is no directory of that name, and to ask the Hub"):
+    with pytest.raises(PathError, match=r"no bundle acme/tiny: there is no directory of that name, and asking the Hub"):
         load("acme/tiny")
 
 

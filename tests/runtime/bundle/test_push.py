@@ -143,7 +143,7 @@ def holding(*files, private=False):
             PathError,
             "acme/tiny holds manifest.json, and no bundle: choose another name",
         ),
-        ([".gitignore"], {"overwrite": True}, PathError, "acme/tiny has a .gitignore, by which the Hub leaves files"),
+        ([".gitignore"], {"overwrite": True}, PathError, "acme/tiny has a .gitignore, which makes the Hub leave files"),
         (["README.md"], {"private": True}, UsageError, "acme/tiny is there already and public: make it private on"),
         ([], {"token": "hf_wrong"}, PathError, "Invalid username or password: give a token that may write there"),
         ([], {"digest": "sha256:" + "0" * 64}, BundleError, "has the digest"),

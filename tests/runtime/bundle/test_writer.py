@@ -154,7 +154,7 @@ def test_figures_of_a_variant_that_was_made_again_are_refused(bundle):
     put(bundle, "more")
     opened = Bundle.open(bundle)
     put(bundle, "more", overwrite=True, content=b"other")
-    with pytest.raises(BundleError, match=r"has made the variant 'more' .* again while it was measured: measure it"):
+    with pytest.raises(BundleError, match=r"has replaced the variant 'more' .* during the measurement: measure"):
         replace_figures(opened, "more", opened.manifest.variants["more"], default=lambda _: "fp32")
 
 
