@@ -165,7 +165,7 @@ def outcome(case: Case, material: Material, bundle: Path) -> str:
         opened = Bundle.open(bundle)
         opened.verify()
     except BertportError as error:
-        if "it is whole in" in error.message and not case.exchanges:
+        if "which is whole in" in error.message and not case.exchanges:
             return "aside"
         if not bundle.exists() and case.command == "export" and not case.overwrite:
             return "missing"
