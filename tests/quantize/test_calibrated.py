@@ -19,6 +19,7 @@ FEW = {"positions": 60, "pairs": 8, "budget": Budget(bounds={})}
 BOTH = ["int8-static", "int8-static-cpu"]
 
 
+@pytest.mark.slow
 def test_both_forms_enter_the_bundle_with_their_calibration(bundle_copy, held_out):
     how = Calibration(samples=16, method="entropy")
     options = Options(text=held_out, calibration=held_out, calibrating=how, force=True, **FEW)
