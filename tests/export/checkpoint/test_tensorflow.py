@@ -56,7 +56,7 @@ def test_kernels_are_transposed_and_nothing_else():
 def test_a_classifier_is_left_out_with_a_note():
     extra = {"output_weights": np.ones((3, 8)), "output_bias": np.ones(3), "cls/squad/output_weights": np.ones((2, 8))}
     [note] = convert(values(TINY) | extra).notes
-    assert note.endswith("heads: output_weights, output_bias, cls/squad/output_weights")
+    assert note.endswith("head: output_weights, output_bias, cls/squad/output_weights")
 
 
 @pytest.mark.parametrize("variables", [{}, {"resnet/conv/kernel": np.ones((2, 2))}])
