@@ -343,7 +343,7 @@ def test_the_signature_is_that_of_transformers_5():
     ("arguments", "kind", "message"),
     [
         ({}, UsageError, "needs a task or a model"),
-        ({"task": "summarization"}, UnknownNameError, "unknown task 'summarization' .*keep transformers"),
+        ({"task": "summarization"}, UnknownNameError, "unknown task 'summarization' .*use transformers"),
         ({"task": ["ner"]}, UnknownNameError, "unknown task"),
         ({"task": "ner"}, MissingHeadError, "token-classification needs the head .* this one answers fill-mask"),
         ({"tokenizer": "bert-base-uncased"}, UsageError, "tokenizer is 'bert-base-uncased'.*leave tokenizer out"),

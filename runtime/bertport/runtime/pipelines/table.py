@@ -303,7 +303,7 @@ def row_of(task: object) -> Row:
     named = {alias: row for row in PIPELINES.values() for alias in (row.name, *row.aliases)}
     if not isinstance(task, str) or task not in named:
         raise UnknownNameError(
-            "task", task, named, "bertport runs encoders with their heads; for text generation, images and audio keep "
+            "task", task, named, "bertport runs encoders with their heads; for text generation, images and audio use "
             "transformers"
         )  # fmt: skip
     return named[task]

@@ -46,9 +46,9 @@ async function activate() {
     await scope.clients.claim();
 }
 async function respond(request) {
-    const cache = await caches.open(CACHE);
     const address = request.url === scope.registration.scope ? addressOf("index.html") : request.url;
-    const found = await cache.match(address, { ignoreSearch: true });
+    // A newer version may have removed this cache, and to open it would make it again.
+    const found = await caches.match(address, { cacheName: CACHE, ignoreSearch: true });
     return withHeaders(found ?? (await fetch(request)));
 }
 function withHeaders(response) {
