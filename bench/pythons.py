@@ -73,7 +73,10 @@ def _try(row: dict[str, Any], interpreter: Path, wheel: Path, place: Path, here:
         _run(["tar", "--extract", "--file", str(interpreter.resolve()), "--directory", str(place)])
         for name in ("resolv.conf", "ssl/certs/ca-certificates.crt"):
             shutil.copyfile(Path("/etc") / name, place / "etc" / name)
-        programs, outside, inside, python = ["chroot", str(place)], place / "work", Path("/work"), "python3"
+        # ONNX Runtime opens files by /proc; mounted in a namespace of its own, it ends with the program.
+        mounted = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
+        programs = ["unshare", "--mount", "sh", "-c", mounted, str(place)]
+        outside, inside, python = place / "work", Path("/work"), "python3"
         outside.mkdir()
     shutil.copy(wheel, outside)
     row["python"] = _run([*programs, python, "-c", "import platform; print(platform.python_version())"]).strip()
