@@ -46,6 +46,8 @@ OPTIMUM_EXTRAS = ("cpu", "batch", "compare", "evaluate", "export-optimum", "hub"
 """The same with optimum-onnx, which needs an older transformers: `export` and `export-optimum` exclude each other."""
 RAY_EXTRAS = ("cpu", "batch", "ray", "serve")
 """Extras that `dev.py ray` tests: Ray is 750 MB, which the other tests do without."""
+STAMP = "bertport-stamp"
+"""File in a virtual environment that says what it was made of."""
 GROUPS_SINCE = (25, 1)
 """The first version of pip that knows `--group`; Python 3.11 ships an older one."""
 
@@ -342,21 +344,25 @@ def system() -> None:
 def environment(name: str) -> Path:
     """Make the virtual environment `name` unless it is there and up to date, and return its directory.
 
-    While another process makes it, this one waits.
+    While another process makes it, this one waits. Where nothing has to be made, nothing is written.
     """
     wanted = ENVIRONMENTS[name]
     venv = ROOT / wanted.directory
-    with alone(venv.with_name(f"{venv.name}.lock")):
-        make(venv, wanted)
+    if not up_to_date(venv, wanted):
+        with alone(venv.with_name(f"{venv.name}.lock")):
+            if not up_to_date(venv, wanted):  # which another process may have made meanwhile
+                make(venv, wanted)
     return venv
 
 
+def up_to_date(venv: Path, wanted: Environment) -> bool:
+    """Return whether a virtual environment is there, and made of what is wanted now."""
+    stamp = venv / STAMP
+    return stamp.is_file() and stamp.read_text() == fingerprint(wanted) and executable(venv, "python").exists()
+
+
 def make(venv: Path, wanted: Environment) -> None:
-    """Make a virtual environment unless it is there and up to date."""
-    stamp = venv / "bertport-stamp"
-    made_of = fingerprint(wanted)
-    if stamp.is_file() and stamp.read_text() == made_of and executable(venv, "python").exists():
-        return
+    """Make a virtual environment, or bring it up to date."""
     began = time.monotonic()
     installed = [text.replace("--editable=.", "bertport") for text in wanted.requirements]
     named = " ".join([*installed, *wanted.groups])
@@ -364,7 +370,7 @@ def make(venv: Path, wanted: Environment) -> None:
     if not executable(venv, "python").exists() or not runs(executable(venv, "python"), "-m", "pip", "--version"):
         create(venv)
     install(venv, wanted)
-    stamp.write_text(made_of)
+    (venv / STAMP).write_text(fingerprint(wanted))
     say(f"{wanted.directory} is ready ({time.monotonic() - began:.0f} s)")
 
 

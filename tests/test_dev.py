@@ -83,6 +83,19 @@ def test_of_two_processes_that_want_an_environment_one_waits(tmp_path):
     assert other.communicate()[0] == "held\n"
 
 
+def test_where_an_environment_is_up_to_date_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(dev, "ROOT", tmp_path)
+    venv = tmp_path / ".venv-demo"
+    python = dev.executable(venv, "python")
+    python.parent.mkdir(parents=True)
+    for path in (python, tmp_path / "pyproject.toml"):
+        path.touch()
+    (venv / dev.STAMP).write_text(dev.fingerprint(dev.ENVIRONMENTS["demo"]))
+    before = sorted(tmp_path.rglob("*"))
+    assert dev.environment("demo") == venv
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_lock_has_every_package_that_is_asked_for_with_hashes_alone():
     locked = [wanted for wanted in dev.ENVIRONMENTS.values() if wanted.lock]
     assert {wanted.lock for wanted in locked} == {f"locks/{path.name}" for path in (ROOT / "locks").iterdir()}
