@@ -34,6 +34,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("interpreters", nargs="+", metavar="INTERPRETER", type=Path)
     interpreters = parser.parse_args().interpreters
+    if missing := [str(each) for each in interpreters if not (each.is_file() or shutil.which(each))]:
+        sys.exit(
+            f"there is no interpreter {', '.join(missing)}, so nothing was run: give programs, or archives of roots"
+        )
     here = [each["token_str"] for each in load().fill_mask(TEXT)]
     with tempfile.TemporaryDirectory() as scratch:
         build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", scratch, str(ROOT)]

@@ -29,6 +29,7 @@ from typing import Any
 from bench.batch.page import data as batch_data
 from bench.checkout import ROOT, check_files, number, provenance, read_data, wrapped, write_files
 from bertport.batch.runner import PART_ROWS
+from bertport.compare.evaluate.output import write_output
 from bertport.measure.text import read_texts, sample_path
 
 DATA = ROOT / "docs" / "data" / "scaling.json"
@@ -116,25 +117,41 @@ def run(task: str, rows: Path, outputs: list[Path], part_rows: int) -> list[dict
     """Run `bertport batch` on one thread, once for each output and all at once, and return what each run cost."""
     command = [sys.executable, "-m", "bertport.runtime", "batch", str(ROOT / "models" / "default"), *TASKS[task]]
     command += [str(rows), "--part-rows", str(part_rows), "--threads", "1", "--streams", "1"]
-    errors = [output.with_name(f"{output.name}.stderr") for output in outputs]
     started = []
-    for output, error in zip(outputs, errors, strict=True):
-        with error.open("wb") as said:
-            started.append(subprocess.Popen([*command, "--output", str(output)], stdout=said, stderr=said))
-    spent = []
-    for process, written in zip(started, errors, strict=True):
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            told = written.read_text(encoding="utf-8", errors="replace").strip()
-            sys.exit(f"bertport batch ended with {process.returncode}: {told or 'it said nothing'}")
-        spent.append(usage.ru_utime + usage.ru_stime)
-    found = []
-    for output, seconds in zip(outputs, spent, strict=True):
-        summary: dict[str, Any] = json.loads((output / "_bertport" / "summary.json").read_text(encoding="utf-8"))
-        size = sum(each.stat().st_size for each in output.glob("*.parquet"))
-        found.append({name: summary[name] for name in KEPT} | {"bytes": size, "process_cpu_seconds": seconds})
-    return found
+    try:
+        for output in outputs:
+            with _said(output).open("wb") as said:
+                started.append(subprocess.Popen([*command, "--output", str(output)], stdout=said, stderr=said))
+        return [_cost(process, output) for process, output in zip(started, outputs, strict=True)]
+    finally:
+        for process in started:
+            if process.returncode is None:  # another one failed
+                process.kill()
+                process.wait()
+
+
+def _said(output: Path) -> Path:
+    """Return the file of what a run prints."""
+    return output.with_name(f"{output.name}.said")
+
+
+def _cost(process: subprocess.Popen[bytes], output: Path) -> dict[str, Any]:
+    """Wait for a run, and return what it cost.
+
+    Raises:
+        SystemExit: with what it printed, where it fails.
+    """
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        said = _said(output).read_text(encoding="utf-8", errors="replace").strip()
+        sys.exit(f"bertport batch ended with {process.returncode}: {said or 'it said nothing'}")
+    summary: dict[str, Any] = json.loads((output / "_bertport" / "summary.json").read_text(encoding="utf-8"))
+    size = sum(each.stat().st_size for each in output.glob("*.parquet"))
+    return {name: summary[name] for name in KEPT} | {
+        "bytes": size,
+        "process_cpu_seconds": usage.ru_utime + usage.ru_stime,
+    }
 
 
 def measure(count: int) -> None:
@@ -164,7 +181,7 @@ def measure(count: int) -> None:
                 found[task][name] += runs
                 print(f"{task}, {name}:", *(f"{each['process_cpu_seconds']:.1f} s" for each in runs), flush=True)
     found["load"].append(os.getloadavg()[0])
-    DATA.write_text(json.dumps(provenance() | found, indent=1) + "\n", encoding="utf-8")
+    write_output(DATA, json.dumps(provenance() | found, indent=1) + "\n")
 
 
 def _rows(path: Path, task: str, texts: list[str]) -> Path:

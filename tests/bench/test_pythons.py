@@ -30,3 +30,11 @@ def test_another_python_gets_nothing_of_this_one_s(monkeypatch):
     monkeypatch.setenv("OTHER", "kept")
     assert not {"PYTHONPATH", "VIRTUAL_ENV"} & checkout.environment().keys()
     assert checkout.environment()["OTHER"] == "kept"
+
+
+def test_a_name_that_is_no_interpreter_keeps_the_data(monkeypatch, tmp_path):
+    monkeypatch.setattr(pythons, "OUTPUT", tmp_path / "pythons.json")
+    monkeypatch.setattr(sys, "argv", ["bench.pythons", sys.executable, "/no/such/python"])
+    with pytest.raises(SystemExit, match=r"^there is no interpreter /no/such/python, so nothing was run: give"):
+        pythons.main()
+    assert not pythons.OUTPUT.exists()
