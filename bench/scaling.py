@@ -199,21 +199,29 @@ def part_seconds(found: dict[str, Any]) -> list[float]:
     ]
 
 
-def row_seconds(runs: list[dict[str, Any]], part: float) -> list[float]:
-    """Return what a row costs in CPU seconds, in each run, its share of the parts left out."""
-    return [(each["cpu_seconds"]["workers"] - part * each["parts"]) / each["rows"] for each in runs]
+def first_seconds(found: dict[str, Any]) -> float:
+    """Return what the first part costs more, in CPU seconds: reading it imports Arrow, which is of a start.
+
+    It is all the reading of a few hundred lines of four words, which takes next to nothing itself.
+    """
+    return float(statistics.median(each["cpu_seconds"]["reading"] for each in found["one part"]))
+
+
+def row_seconds(found: dict[str, Any], name: str) -> list[float]:
+    """Return what a row costs in CPU seconds, in each run of a name, without its share of the parts and the start."""
+    part, first = max(0.0, statistics.median(part_seconds(found))), first_seconds(found)
+    return [(each["cpu_seconds"]["workers"] - first - part * each["parts"]) / each["rows"] for each in found[name]]
 
 
 def cost_of(found: dict[str, Any]) -> Cost:
     """Return what a task costs where every core of a machine has work: the medians of what was measured."""
-    part, first = max(0.0, statistics.median(part_seconds(found))), found["beside"][0]
+    first = found["beside"][0]
     return Cost(
         tokens=first["tokens"] / first["rows"],
-        row_seconds=statistics.median(row_seconds(found["beside"], part)),
-        part_seconds=part,
-        start_seconds=statistics.median(
-            each["process_cpu_seconds"] - each["cpu_seconds"]["workers"] for each in found["beside"]
-        ),
+        row_seconds=statistics.median(row_seconds(found, "beside")),
+        part_seconds=max(0.0, statistics.median(part_seconds(found))),
+        start_seconds=first_seconds(found)
+        + statistics.median(each["process_cpu_seconds"] - each["cpu_seconds"]["workers"] for each in found["beside"]),
         row_bytes=(found["input_bytes"] + first["bytes"]) / first["rows"],
     )
 
@@ -249,10 +257,7 @@ def page(data: dict[str, Any], many: dict[str, Any] | None) -> str:
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for task, cost in costs.items():
-        rates = {
-            name: [cost.tokens / each for each in row_seconds(data[task][name], cost.part_seconds)]
-            for name in ("alone", "beside")
-        }
+        rates = {name: [cost.tokens / each for each in row_seconds(data[task], name)] for name in ("alone", "beside")}
         parts = [1e3 * each for each in part_seconds(data[task])]
         lines.append(
             f"| {task} | {cost.tokens:.1f} | {_spread(rates['alone'], ',.0f')} | {_spread(rates['beside'], ',.0f')} | "

@@ -56,8 +56,9 @@ def test_the_page_of_more_machines_is_that_of_the_data():
 
 
 def test_what_a_row_and_a_part_cost_are_told_apart():
-    def ran(parts, rows, seconds):
-        spent = {"tokens": 20 * rows, "cpu_seconds": {"workers": seconds}, "process_cpu_seconds": seconds + 1.5}
+    def ran(parts, rows, seconds, reading=0.0):
+        cpu = {"workers": seconds, "reading": reading}
+        spent = {"tokens": 20 * rows, "cpu_seconds": cpu, "process_cpu_seconds": seconds + 1.5}
         return {"parts": parts, "rows": rows, "bytes": 90 * rows} | spent
 
     found = {
@@ -68,7 +69,7 @@ def test_what_a_row_and_a_part_cost_are_told_apart():
         "a row a part": [ran(50, 50, 0.99), ran(50, 50, 0.99), ran(50, 50, 0.5)],
     }
     assert scaling.part_seconds(found) == pytest.approx([0.01, 0.01, -0.1 / 49])
-    assert scaling.row_seconds(found["alone"], 0.01) == pytest.approx([0.01])
+    assert scaling.row_seconds(found, "alone") == pytest.approx([0.01])
     assert scaling.cost_of(found) == scaling.Cost(
         tokens=20.0,
         row_seconds=pytest.approx(0.02),
@@ -76,6 +77,9 @@ def test_what_a_row_and_a_part_cost_are_told_apart():
         start_seconds=pytest.approx(1.5),
         row_bytes=100.0,
     )
+    found["one part"] = [ran(1, 50, 0.5, reading=0.4)] * 3  # what is imported to read is of the start
+    assert scaling.row_seconds(found, "alone") == pytest.approx([(1.02 - 0.4 - 2 * 0.01) / 100])
+    assert scaling.cost_of(found).start_seconds == pytest.approx(1.9)
 
 
 def cost(**changed):
