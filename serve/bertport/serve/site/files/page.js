@@ -261,8 +261,10 @@ async function start() {
 async function showKept() {
     try {
         await navigator.serviceWorker.ready;
-        const cache = await caches.open(cacheName(BASE, site.version));
-        const graph = (await cache.keys()).some(({ url }) => url.endsWith(".wasm"));
+        const name = cacheName(BASE, site.version);
+        if (!(await caches.has(name)))
+            return; // a newer version removed it, and to open it would make it again
+        const graph = (await (await caches.open(name)).keys()).some(({ url }) => url.endsWith(".wasm"));
         if (graph)
             at("offline").textContent = "Kept here: the next visit needs no network.";
     }
