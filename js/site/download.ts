@@ -1,12 +1,12 @@
 /** Files of the site: from the cache where they were kept, else from the server, counted as they arrive. */
 
 import { sha256 } from "../src/hashing.js";
-import { cacheName, type Site } from "./listing.js";
+import { cacheName, type Site, withCache } from "./listing.js";
 
 /** Reads files of the site, and keeps those that are as they should be for visits without a network. */
 export class Downloads {
   private done = 0;
-  private kept: Promise<Cache | undefined>;
+  private readonly cache: string;
 
   /**
    * @param base - address of the site.
@@ -18,7 +18,7 @@ export class Downloads {
     private readonly site: Site,
     private readonly progress: (bytes: number) => void,
   ) {
-    this.kept = openCache(cacheName(base, site.version));
+    this.cache = cacheName(base, site.version);
   }
 
   /**
@@ -28,11 +28,17 @@ export class Downloads {
    */
   async read(path: string, most: number): Promise<Uint8Array<ArrayBuffer>> {
     const address = new URL(path.split("/").map(encodeURIComponent).join("/"), this.base).href;
-    const cache = await this.kept;
-    const found = await cache?.match(address);
+    const found = await withCache(this.cache, (cache) => cache.match(address));
     const content = await this.content(found ?? (await asked(address)), path, most);
-    if (cache && !found) await this.keep(cache, address, path, content);
+    if (!found) await this.keep(address, path, content);
     return content;
+  }
+
+  /** Keep a file that has the hash of the site's listing. */
+  private async keep(address: string, path: string, content: Uint8Array<ArrayBuffer>): Promise<void> {
+    await withCache(this.cache, async (cache) => {
+      if ((await sha256(content)) === this.site.files[path]?.sha256) await cache.put(address, new Response(content));
+    });
   }
 
   private async content(response: Response, path: string, most: number): Promise<Uint8Array<ArrayBuffer>> {
@@ -59,16 +65,6 @@ export class Downloads {
     if (path in this.site.files) return content;
     throw new Error("site.json does not list it");
   }
-
-  /** Keep a file that has the hash of the site's listing; a full disk is no error. */
-  private async keep(cache: Cache, address: string, path: string, content: Uint8Array<ArrayBuffer>): Promise<void> {
-    if ((await sha256(content)) !== this.site.files[path]?.sha256) return;
-    try {
-      await cache.put(address, new Response(content));
-    } catch {
-      this.kept = Promise.resolve(undefined);
-    }
-  }
 }
 
 async function asked(address: string): Promise<Response> {
@@ -76,13 +72,5 @@ async function asked(address: string): Promise<Response> {
     return await fetch(address);
   } catch {
     throw new Error("the server cannot be reached");
-  }
-}
-
-async function openCache(name: string): Promise<Cache | undefined> {
-  try {
-    return await caches.open(name);
-  } catch {
-    return undefined; // where the browser keeps nothing, as in some private windows
   }
 }

@@ -54,3 +54,21 @@ export function cacheName(base: string, version: string): string {
 export function cachePrefix(base: string): string {
   return `bertport-site ${new URL(base).pathname} `;
 }
+
+/**
+ * Do something with a cache that is there; return undefined where it is not, or where the browser keeps nothing.
+ *
+ * The service worker alone makes the cache of its version, and removes those of others: to open one that it has removed
+ * would make it again, so that it is looked for and used under the lock under which the service worker removes it.
+ */
+export async function withCache<Result>(
+  name: string,
+  use: (cache: Cache) => Promise<Result>,
+): Promise<Result | undefined> {
+  const used = async () => ((await caches.has(name)) ? use(await caches.open(name)) : undefined);
+  try {
+    return await (navigator.locks ? navigator.locks.request(name, { mode: "shared" }, used) : used());
+  } catch {
+    return undefined; // as in some private windows, and on a full disk
+  }
+}

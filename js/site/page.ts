@@ -1,7 +1,7 @@
 /** The page: a form for the tasks of the bundle, whose answers a worker of this browser gives. */
 
 import { Client } from "./client.js";
-import { cacheName, type Device, RUNTIMES, type Site, type SiteVariant } from "./listing.js";
+import { cacheName, type Device, RUNTIMES, type Site, type SiteVariant, withCache } from "./listing.js";
 import type { Loaded } from "./protocol.js";
 import { able, TASKS, type TaskRow } from "./tasks.js";
 import { element } from "./views.js";
@@ -9,6 +9,8 @@ import { element } from "./views.js";
 const QUICK = 250;
 /** Milliseconds of a short text, up to which the golden vectors are compared without being asked for. */
 const BASE = new URL(".", import.meta.url).href;
+/** Milliseconds that a first visit waits for the service worker, so that it keeps what is read then. */
+const PATIENCE = 5000;
 const AUTOMATIC = "automatic";
 const DEVICES: Readonly<Record<string, string>> = {
   [AUTOMATIC]: "automatic",
@@ -211,6 +213,7 @@ async function keepOffline(): Promise<void> {
   });
   try {
     await serviceWorker.register(new URL("service-worker.js", BASE).href, { updateViaCache: "none" });
+    await Promise.race([serviceWorker.ready, new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
   } catch {
     at("offline").textContent = "This browser keeps nothing of it for visits without a network.";
   }
@@ -288,10 +291,9 @@ async function start(): Promise<void> {
 async function showKept(): Promise<void> {
   try {
     await navigator.serviceWorker.ready;
-    const name = cacheName(BASE, site.version);
-    if (!(await caches.has(name))) return; // a newer version removed it, and to open it would make it again
-    const graph = (await (await caches.open(name)).keys()).some(({ url }) => url.endsWith(".wasm"));
-    if (graph) at("offline").textContent = "Kept here: the next visit needs no network.";
+    const kept = await withCache(cacheName(BASE, site.version), (cache) => cache.keys());
+    const whole = kept?.some(({ url }) => url.endsWith(".wasm"));
+    if (whole) at("offline").textContent = "Kept here: the next visit needs no network.";
   } catch {
     // Nothing is kept, and the page works without.
   }

@@ -25,8 +25,8 @@ const scope = globalThis as unknown as Scope;
 const VERSION = "@version@";
 const PREFIX = `bertport-site ${new URL(scope.registration.scope).pathname} `;
 const CACHE = `${PREFIX}${VERSION}`;
-const LARGE = /^bundle\/|\.wasm$/;
 /** What the model's worker keeps, when it has checked it. */
+const LARGE = /^bundle\/|\.wasm$/;
 const HEADERS = {
   "cross-origin-opener-policy": "same-origin",
   "cross-origin-embedder-policy": "require-corp",
@@ -66,10 +66,14 @@ async function install(): Promise<void> {
 
 async function activate(): Promise<void> {
   const names = await caches.keys();
-  await Promise.all(
-    names.filter((name) => name.startsWith(PREFIX) && name !== CACHE).map((name) => caches.delete(name)),
-  );
+  await Promise.all(names.filter((name) => name.startsWith(PREFIX) && name !== CACHE).map(remove));
   await scope.clients.claim();
+}
+
+/** Remove an older version's cache, once no page of that version is about to put anything there. */
+async function remove(name: string): Promise<void> {
+  const { locks } = navigator;
+  await (locks ? locks.request(name, () => caches.delete(name)) : caches.delete(name));
 }
 
 async function respond(request: Request): Promise<Response> {

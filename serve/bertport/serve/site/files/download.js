@@ -1,13 +1,13 @@
 /** Files of the site: from the cache where they were kept, else from the server, counted as they arrive. */
 import { sha256 } from "./bertport/hashing.js";
-import { cacheName } from "./listing.js";
+import { cacheName, withCache } from "./listing.js";
 /** Reads files of the site, and keeps those that are as they should be for visits without a network. */
 export class Downloads {
     base;
     site;
     progress;
     done = 0;
-    kept;
+    cache;
     /**
      * @param base - address of the site.
      * @param site - its listing.
@@ -17,7 +17,7 @@ export class Downloads {
         this.base = base;
         this.site = site;
         this.progress = progress;
-        this.kept = openCache(cacheName(base, site.version));
+        this.cache = cacheName(base, site.version);
     }
     /**
      * Return the content of a file; of one that is larger than `most` bytes, one byte more at most.
@@ -26,12 +26,18 @@ export class Downloads {
      */
     async read(path, most) {
         const address = new URL(path.split("/").map(encodeURIComponent).join("/"), this.base).href;
-        const cache = await this.kept;
-        const found = await cache?.match(address);
+        const found = await withCache(this.cache, (cache) => cache.match(address));
         const content = await this.content(found ?? (await asked(address)), path, most);
-        if (cache && !found)
-            await this.keep(cache, address, path, content);
+        if (!found)
+            await this.keep(address, path, content);
         return content;
+    }
+    /** Keep a file that has the hash of the site's listing. */
+    async keep(address, path, content) {
+        await withCache(this.cache, async (cache) => {
+            if ((await sha256(content)) === this.site.files[path]?.sha256)
+                await cache.put(address, new Response(content));
+        });
     }
     async content(response, path, most) {
         if (!response.ok)
@@ -61,17 +67,6 @@ export class Downloads {
             return content;
         throw new Error("site.json does not list it");
     }
-    /** Keep a file that has the hash of the site's listing; a full disk is no error. */
-    async keep(cache, address, path, content) {
-        if ((await sha256(content)) !== this.site.files[path]?.sha256)
-            return;
-        try {
-            await cache.put(address, new Response(content));
-        }
-        catch {
-            this.kept = Promise.resolve(undefined);
-        }
-    }
 }
 async function asked(address) {
     try {
@@ -79,13 +74,5 @@ async function asked(address) {
     }
     catch {
         throw new Error("the server cannot be reached");
-    }
-}
-async function openCache(name) {
-    try {
-        return await caches.open(name);
-    }
-    catch {
-        return undefined; // where the browser keeps nothing, as in some private windows
     }
 }

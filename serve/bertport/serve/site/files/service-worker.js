@@ -9,8 +9,8 @@ const scope = globalThis;
 const VERSION = "@version@";
 const PREFIX = `bertport-site ${new URL(scope.registration.scope).pathname} `;
 const CACHE = `${PREFIX}${VERSION}`;
-const LARGE = /^bundle\/|\.wasm$/;
 /** What the model's worker keeps, when it has checked it. */
+const LARGE = /^bundle\/|\.wasm$/;
 const HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-embedder-policy": "require-corp",
@@ -42,8 +42,13 @@ async function install() {
 }
 async function activate() {
     const names = await caches.keys();
-    await Promise.all(names.filter((name) => name.startsWith(PREFIX) && name !== CACHE).map((name) => caches.delete(name)));
+    await Promise.all(names.filter((name) => name.startsWith(PREFIX) && name !== CACHE).map(remove));
     await scope.clients.claim();
+}
+/** Remove an older version's cache, once no page of that version is about to put anything there. */
+async function remove(name) {
+    const { locks } = navigator;
+    await (locks ? locks.request(name, () => caches.delete(name)) : caches.delete(name));
 }
 async function respond(request) {
     const address = request.url === scope.registration.scope ? addressOf("index.html") : request.url;
