@@ -21,6 +21,7 @@ from bertport.compare.report.schema import SCHEMA_FILE
 from bertport.compare.resume import JOURNAL
 from bertport.compare.runner import Comparison
 from bertport.measure.budget import default_budget
+from bertport.runtime.batching import plan
 from bertport.runtime.cli import app
 from bertport.runtime.errors import (
     InputTextError,
@@ -30,6 +31,7 @@ from bertport.runtime.errors import (
     UnknownNameError,
     UsageError,
 )
+from bertport.runtime.providers.table import PROVIDERS
 from tests.compare.conftest import TINY_PRESET, Interrupting
 
 
@@ -52,6 +54,13 @@ def row(document, name):
     return entry
 
 
+def computed(lengths):
+    """Return the tokens of the batches in which the CPU answers texts, padding included."""
+    cpu = PROVIDERS["cpu"]
+    batches = plan(lengths, budget=cpu.batch_tokens, overhead=cpu.overhead_tokens, most_rows=cpu.batch_rows)
+    return sum(len(batch) * lengths[batch[0]] for batch in batches)
+
+
 def test_the_document_keeps_to_its_schema(document):
     validate(document)
 
@@ -65,6 +74,7 @@ def test_every_scenario_is_measured(document):
         assert all(share > 0 for share in speed["single_stream"]["stages"].values())
         assert speed["single_stream"]["median"]["value"] <= speed["single_stream"]["p90"]["value"]
         assert speed["offline"]["real_tokens"] == sum(document["text"]["inputs"]["lengths"])
+        assert speed["offline"]["padded_tokens"] == computed(document["text"]["inputs"]["lengths"])
         [server] = speed["server"]
         assert server["runs"] == TINY_PRESET.server_rounds * TINY_PRESET.requests
         assert set(speed["shapes"]) == {"1x8", "2x16"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from bertport.compare.entries import VARIANT
 from bertport.compare.report.document import (
     Offline,
     Server,
@@ -132,7 +131,7 @@ class RowSpeed:
             texts_per_second=_rate(times.median, len(lengths)),
             tokens_per_second=_rate(times.median, tokens),
             real_tokens=tokens,
-            padded_tokens=tokens if self._entry.kind == VARIANT else padded_tokens(lengths),
+            padded_tokens=padded_tokens(lengths) if run.tokens is None else run.tokens,
             share_of_peak=self._share_of_peak(work, times),
             peak_bytes=run.peak_bytes,
         )

@@ -32,16 +32,23 @@ Answer = Any
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Seconds in the stages of answering texts."""
+    """Seconds in the stages of answering texts, and the tokens that were computed."""
 
     tokenize: float = 0.0
     """Seconds of making inputs ready."""
     run: float = 0.0
     """Seconds in the graph."""
+    tokens: int = 0
+    """Tokens of the batches, padding included."""
 
     def reset(self) -> None:
         """Begin again at 0."""
         self.tokenize = self.run = 0.0
+        self.tokens = 0
+
+    def count(self, lengths: Sequence[int]) -> None:
+        """Count the tokens of a batch, whose rows are padded to the longest."""
+        self.tokens += len(lengths) * max(lengths)
 
     def stages(self, total: float) -> dict[str, float]:
         """Return the seconds of each stage of a total: what is in neither is making answers of outputs."""
@@ -111,12 +118,11 @@ class LoadedBundle(LoadedGraph):
 
     def answering(self, texts: Texts) -> Callable[[Sequence[Any]], object]:
         """Return what answers a list of inputs as `predict` does, an error raised where it is found."""
-        call = _TimedCall(
-            **_fields(self._model.bind(texts.task, **texts.parameters)), stopwatch=self.stopwatch or Stopwatch()
-        )
+        watch = self.stopwatch or Stopwatch()
+        call = _TimedCall(**_fields(self._model.bind(texts.task, **texts.parameters)), stopwatch=watch)
 
         def answer(inputs: Sequence[Any]) -> None:
-            for outcome in self._model.outcomes(call, inputs):
+            for outcome in self._model.outcomes(call, inputs, observe=watch.count):
                 if isinstance(outcome, BertportError):
                     raise outcome
 

@@ -57,6 +57,8 @@ class Run:
     """Most memory resident in the process so far."""
     stages: dict[str, float]
     """For texts: seconds of the timed runs in tokenizing, the graph, and post-processing; otherwise empty."""
+    tokens: int | None = None
+    """For a bundle's texts: tokens that one run computes, padding included; otherwise None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +220,7 @@ class _Record:
         self.start_s: list[float] = []
         self.peak_bytes = 0
         self.stages: dict[str, float] = {}
+        self.tokens: int | None = None
 
     def add_start(self, worker: Worker, workload: Workload) -> None:
         """Run a fresh worker's first answer."""
@@ -233,6 +236,7 @@ class _Record:
         self.peak_bytes = max(self.peak_bytes, answer["peak_bytes"])
         for stage, seconds in answer.get("stages", {}).items():
             self.stages[stage] = self.stages.get(stage, 0.0) + seconds
+        self.tokens = answer.get("tokens", self.tokens)
 
     def run(self, subject: str, workload: str) -> Run:
         """Return them as a frozen value."""
@@ -245,4 +249,5 @@ class _Record:
             start_s=tuple(self.start_s),
             peak_bytes=self.peak_bytes,
             stages=dict(self.stages),
+            tokens=self.tokens,
         )

@@ -66,7 +66,8 @@ def time_workload(model: Loaded, workload: Shape | Texts, *, warmup: int, runs: 
 
     Returns:
         `warmup` and `seconds`, one number per run or, in SingleStream, per call of each run; and for texts of a bundle
-        the `stages` of the timed runs: seconds in `tokenize`, `run` and `finish` in total.
+        the `stages` of the timed runs, seconds in `tokenize`, `run` and `finish` in total, and the `tokens` of one run,
+        padding included.
     """
     if isinstance(workload, Shape):
         run = model.forward(workload)
@@ -85,6 +86,7 @@ def time_workload(model: Loaded, workload: Shape | Texts, *, warmup: int, runs: 
     }
     if watch and workload.scenario != SERVER:  # whose seconds hold time spent waiting: the stages do not add up
         measured["stages"] = watch.stages(sum(measured["seconds"]))
+        measured["tokens"] = watch.tokens // max(1, runs)  # the same texts make the same batches each time
     return measured
 
 
