@@ -52,12 +52,14 @@ low, text, count = sys.argv[1] == "low", sys.argv[2], int(sys.argv[3])
 model = load(variant="int8-dynamic", low_memory=low, threads=1, provider="cpu")
 [best] = model.fill_mask(text, top_k=1)
 lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+held = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith("kB")}
 print(best["token_str"], flush=True)
 began = time.process_time()
 for number in range(count):
     model.fill_mask(f"{text} {number}")
-print(json.dumps({"peak_bytes": peak * 1024, "answers_cpu_seconds": time.process_time() - began}))
+print(json.dumps({
+    "peak_bytes": held["VmHWM"], "own_bytes": held["RssAnon"], "answers_cpu_seconds": time.process_time() - began,
+}))
 """
 
 

@@ -21,7 +21,9 @@ def section(data: dict[str, Any]) -> str:
     packed = f"{_mb(data['bundles']['default'])}; {_mb(data['bundles']['int8-dynamic'])}"
     count = len(data["runs"]) // 4
     source = (
-        f"Medians of {count} processes of each kind, in turns. An answer more is of work, not of time. "
+        f"Medians of {count} processes of each kind, in turns. Peak memory counts the pages of mapped files, which other "
+        "processes share and the system may drop; the column beside it is without them, after the first answer. The last "
+        "column is CPU time. "
         f"Python {machine['versions']['python']}, {versions}; {machine['cpu']} ({machine['instruction_set']}), "
         f"{machine['busy']:.1f} processes at work beside, on {machine['physical_cores']} cores; "
         f"{data['date'][:10]}, commit {data['commit'][:12]}, "
@@ -42,8 +44,8 @@ def section(data: dict[str, Any]) -> str:
         "",
         "From the start of a process to its first answer from `int8-dynamic`, with one thread, and after it:",
         "",
-        "| | first answer | work till then | under a quarter of a core | peak memory | an answer more |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| | first answer | work until then | under a quarter of a core | peak memory | not of files | each next answer |",
+        "|---|---:|---:|---:|---:|---:|---:|",
         *(_row(data["runs"], data["answers"], low=low) for low in (False, True)),
         "",
         *wrapped(source),
@@ -58,7 +60,8 @@ def _row(runs: list[dict[str, Any]], count: int, *, low: bool) -> str:
     name = "`low_memory`" if low else "as it comes"
     return (
         f"| {name} | {_median(free, 'seconds'):.2f} s | {_median(free, 'cpu_seconds'):.2f} s | "
-        f"{_median(limited, 'seconds'):.1f} s | {_median(free, 'peak_bytes') / 2**20:.0f} MiB | {answers:.1f} ms |"
+        f"{_median(limited, 'seconds'):.1f} s | {_median(free, 'peak_bytes') / 2**20:.0f} MiB | "
+        f"{_median(free, 'own_bytes') / 2**20:.0f} MiB | {answers:.1f} ms |"
     )
 
 

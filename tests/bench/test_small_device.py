@@ -34,6 +34,7 @@ def test_the_section_has_medians_of_each_kind_and_short_lines():
             "seconds": 4.0 * seconds if limited else seconds,
             "cpu_seconds": 0.5,
             "peak_bytes": (90 if low else 110) << 20,
+            "own_bytes": 70 << 20,
             "answers_cpu_seconds": 2.0,
         }
         for low in (False, True)
@@ -46,7 +47,7 @@ def test_the_section_has_medians_of_each_kind_and_short_lines():
     data |= {"bundles": {"default": 71_000_000, "int8-dynamic": 24_000_000}, "wheel_bytes": 22_000_000}
     text = section({**data, "date": "2026-11-29T11:04:00Z", "commit": "0" * 40})
     assert "| the 5 | 5 | 50 |" in text
-    assert "| as it comes | 2.00 s | 0.50 s | 8.0 s | 110 MiB | 10.0 ms |" in text
-    assert "| `low_memory` | 2.00 s | 0.50 s | 8.0 s | 90 MiB | 10.0 ms |" in text
+    assert "| as it comes | 2.00 s | 0.50 s | 8.0 s | 110 MiB | 70 MiB | 10.0 ms |" in text
+    assert "| `low_memory` | 2.00 s | 0.50 s | 8.0 s | 90 MiB | 70 MiB | 10.0 ms |" in text
     assert "Medians of 3 processes of each kind" in text
     assert max(map(len, text.splitlines())) <= 120
