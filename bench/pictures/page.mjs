@@ -14,8 +14,10 @@ async function photograph(name, options, ask) {
   await page.getByRole("radio", { name: "fill-mask" }).waitFor();
   await ask(page);
   await page.getByText(/^Answered by/).waitFor();
-  await page.getByRole("button", { name: "Ask", exact: true }).click(); // again: the first answer of a kind takes longer
-  await page.waitForTimeout(2000);
+  for (let again = 0; again < 5; again += 1) { // the first answers of a kind take longer
+    await page.getByRole("button", { name: "Ask", exact: true }).click();
+    await page.waitForTimeout(700);
+  }
   await page.screenshot({ path: join(directory, `${name}.png`), fullPage: !options.isMobile });
   await context.close();
 }
