@@ -1,9 +1,9 @@
-/** Answers in the form in which the server gives them, which is what views.js shows. */
+/** Answers in the form in which the server gives them, which views.js shows. */
 
 import { unit } from "../src/arrays.js";
 import { type Model, type TaskName, UsageError } from "../src/index.js";
 
-/** What a task is asked with here, beside what the page gives. */
+/** Parameters of tasks here, beside those that the page gives. */
 const DEFAULTS: Readonly<Record<string, object>> = {
   "text-classification": { top_k: null },
   "token-classification": { aggregation_strategy: "simple" },
@@ -54,9 +54,9 @@ const COMPARE: Readonly<Record<string, Compare>> = {
   euclidean: far(2),
   manhattan: far(1),
 };
-/** What compares two vectors, by the names that a manifest may state. */
+/** Functions that compare two vectors, by the names that a manifest may state. */
 
-/** Return how alike texts are: of vectors that the model was trained to make, or else of the means over their tokens. */
+/** Return the similarity of texts: of vectors that the model was trained to make, or else of the means over their tokens. */
 async function similarities(model: Model, inputs: readonly unknown[]): Promise<number[][]> {
   const facts = model.manifest.heads.embedding?.embedding;
   const compare = COMPARE[facts ? facts.similarity : "cosine"];

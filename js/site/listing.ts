@@ -28,10 +28,10 @@ export interface Site {
   readonly files: Readonly<Record<string, { readonly size: number; readonly sha256: string }>>;
 }
 
-/** Where graphs run. */
+/** Device on which graphs run. */
 export type Device = "cpu" | "gpu";
 
-/** What of onnxruntime-web each device needs. */
+/** Files of onnxruntime-web that each device needs. */
 export const RUNTIMES: Readonly<Record<Device, { module: string; glue: string; wasm: string }>> = {
   cpu: {
     module: "runtime/ort.wasm.min.js",
@@ -50,7 +50,7 @@ export function cacheName(base: string, version: string): string {
   return `${cachePrefix(base)}${version}`;
 }
 
-/** Return what the names of all caches of the site begin with. */
+/** Return the beginning of the names of all caches of the site. */
 export function cachePrefix(base: string): string {
   return `bertport-site ${new URL(base).pathname} `;
 }

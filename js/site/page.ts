@@ -189,7 +189,7 @@ function count(number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }
 
-/** Return whether there is a GPU that WebGPU takes and that is none in software. */
+/** Return whether there is a GPU, not one in software, that WebGPU takes. */
 async function hasGpu(): Promise<boolean> {
   interface Adapter {
     readonly info?: { readonly isFallbackAdapter?: boolean };

@@ -1,15 +1,15 @@
-/** What the page and the model's worker say to each other. */
+/** Messages between the page and the model's worker. */
 
 import type { Proof } from "../src/golden.js";
 import type { Device, Site } from "./listing.js";
 
-/** What the page asks. */
+/** Requests of the page. */
 export type Request =
   | { readonly kind: "load"; readonly site: Site; readonly variant: string; readonly device: Device }
   | { readonly kind: "ask"; readonly task: string; readonly inputs: readonly unknown[]; readonly parameters: object }
   | { readonly kind: "prove" };
 
-/** What `load` answers. */
+/** Answer to `load`. */
 export interface Loaded {
   readonly tasks: readonly string[];
   readonly threads: number;
@@ -17,7 +17,7 @@ export interface Loaded {
   readonly shortText: number;
 }
 
-/** What `ask` answers. */
+/** Answer to `ask`. */
 export interface Answered {
   readonly answers: readonly unknown[];
   /** Milliseconds in the tokenizer and the model. */
@@ -31,7 +31,7 @@ export interface Answers {
   prove: Proof;
 }
 
-/** What the worker says. */
+/** Messages of the worker. */
 export type Message =
   | { readonly kind: "progress"; readonly bytes: number }
   | { readonly kind: "answer"; readonly id: number; readonly value: unknown }

@@ -7,7 +7,7 @@ import { Downloads } from "./download.js";
 import { type Device, RUNTIMES, type Site } from "./listing.js";
 import type { Answered, Loaded, Message, Request } from "./protocol.js";
 
-/** What is used of onnxruntime-web beside its sessions. */
+/** The part of onnxruntime-web that is used beside its sessions. */
 interface WebRuntime extends OnnxRuntime {
   readonly env: {
     wasm: { wasmPaths?: object; wasmBinary?: Uint8Array; numThreads?: number };
@@ -17,7 +17,7 @@ interface WebRuntime extends OnnxRuntime {
 
 const BASE = new URL(".", import.meta.url).href;
 const MOST_THREADS = 4;
-/** More than these gain little for texts as short as those of a page. */
+/** Most threads: more gain little for texts as short as those of a page. */
 const PROVIDERS: Readonly<Record<Device, string>> = { cpu: "wasm", gpu: "webgpu" };
 const MEMORY = /memory|alloc|Array buffer|RangeError|out of bounds/i;
 

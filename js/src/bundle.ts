@@ -1,4 +1,4 @@
-/** A bundle: files that are compared with the hashes of its manifest before anything is made of them. */
+/** A bundle: files that are compared with the hashes of its manifest before they are used. */
 
 import { BundleError, excerpt, UsageError } from "./errors.js";
 import { normalizedDigest, sha256 } from "./hashing.js";
@@ -13,10 +13,10 @@ import { LARGEST_MANIFEST, type Manifest, readManifest } from "./manifest.js";
  */
 export type ReadFile = (name: string, most: number) => Promise<Uint8Array>;
 
-/** A bundle whose manifest was read. */
+/** A bundle whose manifest has been read. */
 export class Bundle {
   private constructor(
-    /** What the bundle states of itself. */
+    /** The manifest: what the bundle states about itself. */
     readonly manifest: Manifest,
     private readonly readFile: ReadFile,
   ) {}
@@ -30,7 +30,7 @@ export class Bundle {
   static async open(readFile: ReadFile, digest?: string): Promise<Bundle> {
     const expected = digest === undefined ? undefined : normalizedDigest(digest);
     if (digest !== undefined && expected === undefined) {
-      throw new UsageError(`the digest ${excerpt(digest)} is no SHA-256: give sha256: and 64 hexadecimal digits`);
+      throw new UsageError(`the digest ${excerpt(digest)} is not a SHA-256: give sha256: and 64 hexadecimal digits`);
     }
     const manifest = await readManifest(await contentOf(readFile, "manifest.json", LARGEST_MANIFEST));
     if (expected !== undefined && expected !== manifest.digest) {

@@ -20,7 +20,7 @@ export class MissingHeadError extends BertportError {
   override readonly name = "MissingHeadError";
 }
 
-/** A parameter, or the name of a task or variant, that is not possible. */
+/** A parameter that is not allowed, or an unknown name of a task or variant. */
 export class UsageError extends BertportError {
   override readonly name = "UsageError";
 }
@@ -30,7 +30,7 @@ export class ProviderError extends BertportError {
   override readonly name = "ProviderError";
 }
 
-/** A graph gave what is no number. */
+/** The output of a graph holds NaN or infinity. */
 export class OutputError extends BertportError {
   override readonly name = "OutputError";
 }

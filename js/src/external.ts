@@ -54,7 +54,7 @@ function* fields(message: Uint8Array): Generator<[number, Uint8Array]> {
       value += (byte & 127) * scale;
       if (byte < 128) return value;
     }
-    throw new BundleError("a graph is no ONNX file: the bundle is damaged; export again");
+    throw new BundleError("a graph is not an ONNX file: the bundle is damaged; export again");
   }
 
   while (at < message.length) {
@@ -64,7 +64,7 @@ function* fields(message: Uint8Array): Generator<[number, Uint8Array]> {
     if (wire === 0) varintSkip();
     else if (wire === 2) length = varint();
     else if (wire !== 1 && wire !== 5)
-      throw new BundleError("a graph is no ONNX file: the bundle is damaged; export again");
+      throw new BundleError("a graph is not an ONNX file: the bundle is damaged; export again");
     if (at + length > message.length) throw new BundleError("a graph ends early: the bundle is damaged; export again");
     if (wire === 2) yield [Math.floor(key / 8), message.subarray(at, at + length)];
     at += length;

@@ -12,7 +12,7 @@ const MOST_TEXTS = 64;
 const MOST_BATCHES = 8;
 const MOST_TOKENS = 512;
 
-/** What the check of golden vectors gave. */
+/** Result of the check of golden vectors. */
 export interface Proof {
   /** Whether all ids are equal, and all outputs within their tolerances. */
   readonly holds: boolean;
@@ -20,7 +20,7 @@ export interface Proof {
   readonly differences: readonly string[];
   /** Texts whose ids were compared. */
   readonly texts: number;
-  /** For each output the largest difference of a listed value, and what is allowed. */
+  /** For each output the largest difference of a listed value, and the tolerance. */
   readonly outputs: Readonly<Record<string, { readonly worst: number; readonly tolerance: number }>>;
 }
 
@@ -81,11 +81,11 @@ async function readGolden(bundle: Bundle): Promise<Golden> {
   const { goldenVectors: name, files, maxLength } = bundle.manifest;
   if (name === null) {
     throw new BundleError(
-      `${bundle.manifest.name} has no golden vectors to prove itself by: make them with bertport golden`,
+      `${bundle.manifest.name} has no golden vectors to check it by: make them with bertport golden`,
     );
   }
   if ((files[name]?.size ?? 0) > LARGEST) {
-    throw new BundleError(`${name} has more than ${LARGEST} bytes, which golden vectors have not: ${DAMAGED}`);
+    throw new BundleError(`${name} has more than ${LARGEST} bytes, more than golden vectors have: ${DAMAGED}`);
   }
   const root = new Value(await bundle.json(name), name);
   const version = root.at("golden_version").number();
@@ -103,7 +103,7 @@ async function readGolden(bundle: Bundle): Promise<Golden> {
   const widest = Math.max(0, ...batches.map((feeds) => feeds.input_ids?.dims[1] ?? 0));
   if (texts.length > MOST_TEXTS || batches.length > MOST_BATCHES || largest > MOST_TOKENS || widest > maxLength) {
     throw new BundleError(
-      `${name} has ${texts.length} texts and ${batches.length} batches of up to ${largest} tokens, which no golden vectors have: ${DAMAGED}`,
+      `${name} has ${texts.length} texts and ${batches.length} batches of up to ${largest} tokens, more than golden vectors have: ${DAMAGED}`,
     );
   }
   return {

@@ -26,7 +26,7 @@ export interface OnnxSession {
   release?(): Promise<void>;
 }
 
-/** What is used of onnxruntime-node or onnxruntime-web: hand in the module. */
+/** The part of onnxruntime-node or onnxruntime-web that is used: pass the module. */
 export interface OnnxRuntime {
   readonly Tensor: new (type: "int64", data: BigInt64Array, dims: readonly number[]) => OnnxTensor;
   readonly InferenceSession: { create(model: Uint8Array, options: object): Promise<OnnxSession> };
@@ -42,7 +42,7 @@ export interface Row {
   readonly positions: readonly number[];
 }
 
-/** One row's share of an output: `[rows, width]`, where rows are its tokens or the positions decoded, or 1. */
+/** The part of an output that belongs to one row: `[rows, width]`, where rows are its tokens or the positions decoded, or 1. */
 export interface Values {
   /** The numbers, row by row. */
   readonly data: Float32Array;
@@ -53,7 +53,7 @@ export interface Values {
 }
 
 const DOMAINS: ReadonlySet<string> = new Set(["ai.onnx", "com.microsoft"]);
-/** What ONNX Runtime's CPU computes rightly: the others are for other devices. */
+/** Precisions that ONNX Runtime's CPU computes correctly; the others are for other devices. */
 const PRECISIONS: ReadonlySet<string> = new Set([
   "fp32",
   "int8-dynamic",
@@ -133,7 +133,7 @@ export class Graph {
     }
   }
 
-  /** Return each row's share of an output; rows of nearly equal length share a run. */
+  /** Return the part of an output that belongs to each row; rows of nearly equal length share a run. */
   async run(rows: readonly Row[], output: string): Promise<Values[]> {
     const shares: Values[] = new Array(rows.length);
     for (const batch of plan(rows.map((row) => row.ids.length))) {
@@ -217,7 +217,7 @@ export class Graph {
     return new this.runtime.Tensor("int64", BigInt64Array.from(numbers, BigInt), dims);
   }
 
-  /** Return each row's share of the output of a batch. */
+  /** Return the part of a batch's output that belongs to each row. */
   private split(rows: readonly Row[], output: string, tensor: FloatTensor): Values[] {
     const { data } = tensor;
     const width = tensor.dims.at(-1) as number;

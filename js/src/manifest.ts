@@ -19,15 +19,15 @@ export interface FileEntry {
   readonly sha256: string;
 }
 
-/** What sentence-transformers records of a model whose head makes one vector of a text. */
+/** Settings that sentence-transformers records for a model whose head makes one vector of a text. */
 export interface Embedding {
   /** Numbers of the vector, as the graph gives it. */
   readonly dimension: number;
   /** Beginnings of texts by the name of their use. */
   readonly prompts: Readonly<Record<string, string>>;
-  /** Name of the prompt that texts begin with unless the caller says otherwise; null for none. */
+  /** Name of the default prompt; null for none. */
   readonly defaultPrompt: string | null;
-  /** Numbers to which a vector is cut unless the caller says otherwise; null where it stays whole. */
+  /** Default length to which a vector is cut; null where it stays whole. */
   readonly truncateDim: number | null;
   /** How two vectors are compared: `cosine`, `dot`, `euclidean` or `manhattan`. */
   readonly similarity: string;
@@ -43,9 +43,9 @@ export interface HeadEntry {
   readonly problemType: string | null;
   /** Column of the label that means yes; null where there is none. */
   readonly positive: number | null;
-  /** What makes scores of the logits where that is not what the problem type says; null elsewhere. */
+  /** Function that makes scores of the logits where it is not the one of the problem type; null elsewhere. */
   readonly activation: string | null;
-  /** What makes vectors of texts; null for a head that makes none. */
+  /** Settings of a head that makes vectors of texts; null for another head. */
   readonly embedding: Embedding | null;
 }
 
@@ -67,7 +67,7 @@ export interface Variant {
   readonly isa: string | null;
 }
 
-/** All that a bundle states of itself and this package reads. */
+/** The fields of a manifest that this package reads. */
 export interface Manifest {
   /** The format it is stored in. */
   readonly formatVersion: number;
@@ -100,7 +100,9 @@ export interface Manifest {
  */
 export async function readManifest(content: Uint8Array<ArrayBuffer>): Promise<Manifest> {
   if (content.length > LARGEST_MANIFEST) {
-    throw new BundleError(`manifest.json has more than ${LARGEST_MANIFEST} bytes, which no bundle's has: export again`);
+    throw new BundleError(
+      `manifest.json has more than ${LARGEST_MANIFEST} bytes, more than any bundle's: export again`,
+    );
   }
   const root = new Value(parsed(content), "manifest.json");
   if (!root.isObject() || !Number.isInteger(root.at("format_version").raw)) {
@@ -116,7 +118,7 @@ export async function readManifest(content: Uint8Array<ArrayBuffer>): Promise<Ma
     );
   }
   if (version < 1) {
-    throw new BundleError(`manifest.json states format ${version}, and the first was 1: ${DAMAGED}`);
+    throw new BundleError(`manifest.json states format ${version}, and the first is 1: ${DAMAGED}`);
   }
   const digest = await sealedDigest(content, version === 1 ? undefined : (root.at("digest").raw ?? null));
   const manifest = version === 1 ? formatOne(root) : formatTwo(root);
@@ -245,7 +247,7 @@ function headOf(value: Value): HeadEntry {
   };
 }
 
-/** Refuse what is well formed and cannot be. */
+/** Refuse well-formed fields whose values are impossible. */
 function check(manifest: Manifest): void {
   const named = Object.values(manifest.variants).flatMap((variant) => [variant.file, ...variant.externalData]);
   if (manifest.goldenVectors !== null) named.push(manifest.goldenVectors);
@@ -271,7 +273,7 @@ function checkLabels(name: string, head: HeadEntry): void {
   );
 }
 
-/** Refuse a path that is none inside a bundle. */
+/** Refuse a path that is not inside the bundle. */
 function refuseOutside(path: string): void {
   if (path.length > LONGEST_PATH) {
     throw new BundleError(`manifest.json names ${excerpt(path)}, which is longer than a path is: ${DAMAGED}`);

@@ -10,19 +10,19 @@ import { type AnswerOf, ELSEWHERE, type ParametersOf, TASKS, type TaskName } fro
 import type { Bound, Context, Prepared, Task } from "./tasks/task.js";
 import { Tokens } from "./tokenizer.js";
 
-/** What a model is loaded from and with. */
+/** Options of `load`. */
 export interface LoadOptions {
-  /** Returns the content of a bundle's file by its path inside the bundle. */
+  /** Return the content of a file of the bundle by its path inside the bundle. */
   readonly readFile: ReadFile;
   /** The module onnxruntime-node or onnxruntime-web. */
   readonly runtime: OnnxRuntime;
-  /** The variant; where none is asked for, see `preferred`. */
+  /** The variant; by default, see `preferred`. */
   readonly variant?: string;
   /** The digest that the bundle must have. */
   readonly digest?: string;
   /** Options of ONNX Runtime's session, such as `{ executionProviders: ["wasm"] }`. */
   readonly sessionOptions?: object;
-  /** Is told what is no error; `console.warn` where nothing is asked for. */
+  /** Called with each warning; `console.warn` by default. */
   readonly warn?: (message: string) => void;
 }
 
@@ -51,7 +51,7 @@ export class Model {
     return new Model(bundle, variant, tokens, graph, options.warn ?? console.warn);
   }
 
-  /** What the bundle states of itself. */
+  /** The manifest: what the bundle states about itself. */
   get manifest(): Manifest {
     return this.bundle.manifest;
   }

@@ -10,7 +10,7 @@ import { type LoadOptions, Model } from "./model.js";
 
 export * from "./index.js";
 
-/** Options of `load` in Node.js: the runtime is onnxruntime-node unless another is handed in. */
+/** Options of `load` in Node.js: the runtime is onnxruntime-node unless another is passed. */
 export type NodeOptions = Omit<LoadOptions, "readFile" | "runtime"> & { readonly runtime?: OnnxRuntime };
 
 /**
@@ -34,7 +34,8 @@ export function directoryReader(directory: string): ReadFile {
     const handle = await open(file, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
     try {
       const status = await handle.stat();
-      if (!status.isFile()) throw new BundleError(`${name} is no regular file: copy the bundle again, or export again`);
+      if (!status.isFile())
+        throw new BundleError(`${name} is not a regular file: copy the bundle again, or export again`);
       const content = new Uint8Array(Math.min(status.size, most + 1));
       let length = 0;
       while (length < content.length) {

@@ -59,7 +59,7 @@ const CLEANED: readonly (readonly [string, string])[] = [
   [" 've", "'ve"],
   [" 're", "'re"],
 ];
-/** What transformers rewrites in decoded text, in this order, when `clean_up_tokenization_spaces` is set. */
+/** Replacements that transformers makes in decoded text, in this order, when `clean_up_tokenization_spaces` is set. */
 
 /** Special tokens around one text or two: a run before the first, behind it, and so on, and the segment of each run. */
 interface Frame {
@@ -67,7 +67,7 @@ interface Frame {
   readonly types: readonly number[];
 }
 
-/** What is used of @huggingface/tokenizers, whose own types need another resolution of modules than Node's. */
+/** The part of @huggingface/tokenizers that is used, whose own types need another resolution of modules than Node's. */
 interface Library {
   readonly normalizer: LibraryNormalizer | null;
   readonly pre_tokenizer: ((text: string) => string[]) | null;
@@ -100,7 +100,7 @@ export class Tokens {
   readonly unknownId: number | null;
   /** Whether transformers would pad on the left. */
   readonly padsLeft: boolean;
-  /** What begins a token that continues a word; null where the vocabulary marks none. */
+  /** Prefix of tokens that continue a word; null where the vocabulary has none. */
   readonly continuation: string | null;
   /** Whether two texts of one token each fit into the model. */
   readonly takesPairs: boolean;
@@ -433,7 +433,7 @@ export class Tokens {
   }
 }
 
-/** Let normalizers do what those of the Rust package do, where the library's differ. */
+/** Replace normalizers of the library that differ from those of the Rust package. */
 function mend(normalizer: LibraryNormalizer | null): void {
   if (normalizer?.config.type === "BertNormalizer") {
     const normalize = bertNormalizer(normalizer.config);

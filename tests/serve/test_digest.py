@@ -56,11 +56,11 @@ def test_what_is_asked_for(argument, asked):
 @pytest.mark.parametrize("digits", ["", "nonsense", "0" * 63, "0" * 65, "g" * 64, "０" * 64])  # noqa: RUF001 — digits, and none of ours
 def test_what_is_no_digest_is_refused_and_not_taken_for_a_path(digits):
     for place in ("dir", "a=dir"):
-        with pytest.raises(UsageError, match="is no SHA-256: give sha256: and 64 hexadecimal digits"):
+        with pytest.raises(UsageError, match="is not a SHA-256: give sha256: and 64 hexadecimal digits"):
             _asked(f"{place}@sha256:{digits}")
     done = CliRunner().invoke(cli.app, ["serve", f"{OLD}@sha256:{digits}"], catch_exceptions=False)
     assert done.exit_code == 2
-    assert "is no SHA-256" in done.stderr
+    assert "is not a SHA-256" in done.stderr
 
 
 def test_a_directory_that_is_called_so(tmp_path):

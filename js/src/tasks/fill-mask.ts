@@ -8,7 +8,7 @@ import { boolean, type Context, oneText, rowOf, type Shared, type Task, wholeNum
 
 /** Parameters of fill-mask. */
 export interface FillMaskParameters extends Shared {
-  /** How many answers per mask; 5 where nothing is asked for. */
+  /** Answers per mask; 5 by default. */
   readonly top_k?: number;
   /** Only these words compete; their scores stay those of the full vocabulary. */
   readonly targets?: string | readonly string[];

@@ -5,9 +5,9 @@ import { BundleError, MissingHeadError } from "../errors.js";
 import type { Values } from "../graph.js";
 import type { HeadEntry, Manifest } from "../manifest.js";
 
-/** Names of what makes scores of logits, as transformers has them. */
+/** Names of the functions that make scores of logits, as transformers has them. */
 export const ACTIVATIONS = ["softmax", "sigmoid", "none"] as const;
-/** The name of what makes scores of logits. */
+/** Name of a function that makes scores of logits. */
 export type Activation = (typeof ACTIVATIONS)[number];
 
 /** Return a head's entry, and its label per column. */
@@ -17,7 +17,7 @@ export function labelled(head: string, manifest: Manifest): { entry: HeadEntry; 
   throw new MissingHeadError(`${manifest.name} does not record what its ${head} labels mean: export it again`);
 }
 
-/** Refuse logits that have not a column for each label. */
+/** Refuse logits without a column for each label. */
 export function checkColumns(values: Values, labels: readonly string[], manifest: Manifest): void {
   if (values.width === labels.length) return;
   throw new BundleError(

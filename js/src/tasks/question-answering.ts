@@ -13,7 +13,7 @@ import { boolean, hasFields, refuseSegments, rowOf, type Shared, type Task, whol
 
 /** Parameters of question-answering. */
 export interface AnsweringParameters extends Shared {
-  /** How many answers, best first, 100 at most; there may be fewer. */
+  /** Number of answers, best first, 100 at most; there may be fewer. */
   readonly top_k?: number;
   /** Most tokens of an answer. */
   readonly max_answer_len?: number;

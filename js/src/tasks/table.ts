@@ -1,4 +1,4 @@
-/** The table of tasks, and those of bertport that this package leaves to others. */
+/** The table of tasks, and of tasks of bertport that this package does not have. */
 
 import { multipleChoice, textClassification, textRanking } from "./classification.js";
 import { fillMask } from "./fill-mask.js";

@@ -1,4 +1,4 @@
-/** What a task is: how it reads an input, which head it needs, and how its answer is made of that head's output. */
+/** Tasks: how each reads an input, which head it needs, and how its answer is made of that head's output. */
 
 import { excerpt, InputTextError, UsageError } from "../errors.js";
 import type { Row, Values } from "../graph.js";
@@ -6,11 +6,11 @@ import type { HeadName } from "../heads.js";
 import type { Manifest } from "../manifest.js";
 import type { Encoded, Text, Tokens } from "../tokenizer.js";
 
-/** What a task is bound to. */
+/** The model that a task is bound to. */
 export interface Context {
   readonly manifest: Manifest;
   readonly tokens: Tokens;
-  /** Tells the caller what is no error. */
+  /** Passes a warning to the caller. */
   readonly warn: (message: string) => void;
 }
 

@@ -60,9 +60,9 @@ export const features: Task<unknown, FeaturesParameters, Float32Array | Float32A
 export interface EmbeddingsParameters extends Shared {
   /** What each text begins with. */
   readonly prompt?: string;
-  /** Name of one of the model's prompts; its default where nothing is asked for. */
+  /** Name of one of the model's prompts; the model's default otherwise. */
   readonly prompt_name?: string;
-  /** Numbers to which a vector is cut; the model's own choice where nothing is asked for. */
+  /** Length to which a vector is cut; the model's default otherwise. */
   readonly truncate_dim?: number;
   /** Scale a vector to length 1, after it was cut. */
   readonly normalize?: boolean;

@@ -37,7 +37,7 @@ def test_a_digest_in_any_form(form):
     ["", "sha256:", "nonsense", DIGITS[1:], DIGITS + "0", f"sha512:{DIGITS}", f"sha256:sha256:{DIGITS}", "g" * 64],
 )
 def test_what_is_no_digest(form):
-    said = "is no SHA-256: give sha256: and 64 hexadecimal digits, as bertport verify prints them"
+    said = "is not a SHA-256: give sha256: and 64 hexadecimal digits, as bertport verify prints them"
     with pytest.raises(UsageError, match=said):
         load(OLD, digest=form)
     done = run("verify", OLD, "--digest", form)
@@ -47,7 +47,7 @@ def test_what_is_no_digest(form):
 
 @pytest.mark.parametrize("form", [1, b"0", DIGITS.encode(), ["a"]])
 def test_what_is_no_text_is_no_digest(form):
-    with pytest.raises(UsageError, match="is no SHA-256"):
+    with pytest.raises(UsageError, match="is not a SHA-256"):
         load(OLD, digest=form)
 
 

@@ -274,7 +274,7 @@ def expected_digest(text: str) -> str:
     digest = normalized(text) if isinstance(text, str) else None
     if digest is None:
         raise UsageError(
-            f"the digest {excerpt(text, 100)} is no SHA-256: give sha256: and 64 hexadecimal digits, as bertport "
+            f"the digest {excerpt(text, 100)} is not a SHA-256: give sha256: and 64 hexadecimal digits, as bertport "
             "verify prints them"
         )
     return digest

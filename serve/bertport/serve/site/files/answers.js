@@ -1,7 +1,7 @@
-/** Answers in the form in which the server gives them, which is what views.js shows. */
+/** Answers in the form in which the server gives them, which views.js shows. */
 import { unit } from "./bertport/arrays.js";
 import { UsageError } from "./bertport/index.js";
-/** What a task is asked with here, beside what the page gives. */
+/** Parameters of tasks here, beside those that the page gives. */
 const DEFAULTS = {
     "text-classification": { top_k: null },
     "token-classification": { aggregation_strategy: "simple" },
@@ -38,8 +38,8 @@ const COMPARE = {
     euclidean: far(2),
     manhattan: far(1),
 };
-/** What compares two vectors, by the names that a manifest may state. */
-/** Return how alike texts are: of vectors that the model was trained to make, or else of the means over their tokens. */
+/** Functions that compare two vectors, by the names that a manifest may state. */
+/** Return the similarity of texts: of vectors that the model was trained to make, or else of the means over their tokens. */
 async function similarities(model, inputs) {
     const facts = model.manifest.heads.embedding?.embedding;
     const compare = COMPARE[facts ? facts.similarity : "cosine"];

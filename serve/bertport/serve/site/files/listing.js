@@ -1,5 +1,5 @@
 /** What site.json says: what the site holds, with the hash of each file, as `bertport site` wrote it. */
-/** What of onnxruntime-web each device needs. */
+/** Files of onnxruntime-web that each device needs. */
 export const RUNTIMES = {
     cpu: {
         module: "runtime/ort.wasm.min.js",
@@ -16,7 +16,7 @@ export const RUNTIMES = {
 export function cacheName(base, version) {
     return `${cachePrefix(base)}${version}`;
 }
-/** Return what the names of all caches of the site begin with. */
+/** Return the beginning of the names of all caches of the site. */
 export function cachePrefix(base) {
     return `bertport-site ${new URL(base).pathname} `;
 }

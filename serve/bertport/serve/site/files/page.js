@@ -172,7 +172,7 @@ async function prove() {
 function count(number, noun) {
     return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }
-/** Return whether there is a GPU that WebGPU takes and that is none in software. */
+/** Return whether there is a GPU, not one in software, that WebGPU takes. */
 async function hasGpu() {
     const { gpu: door } = navigator;
     try {

@@ -6,7 +6,7 @@ import { Downloads } from "./download.js";
 import { RUNTIMES } from "./listing.js";
 const BASE = new URL(".", import.meta.url).href;
 const MOST_THREADS = 4;
-/** More than these gain little for texts as short as those of a page. */
+/** Most threads: more gain little for texts as short as those of a page. */
 const PROVIDERS = { cpu: "wasm", gpu: "webgpu" };
 const MEMORY = /memory|alloc|Array buffer|RangeError|out of bounds/i;
 const tell = (message) => postMessage(message);

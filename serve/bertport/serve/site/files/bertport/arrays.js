@@ -1,4 +1,4 @@
-/** What numpy does in Python: softmax, sigmoid, norms, and the order of scores. */
+/** Arithmetic on arrays: softmax, sigmoid, norms, and the order of scores. */
 /** Return the softmax of logits. */
 export function softmax(logits) {
     let most = Number.NEGATIVE_INFINITY;

@@ -1,7 +1,7 @@
 /** Batching: inputs of nearly equal length share a run, in the batches that Python's runtime makes on a CPU. */
 /** Tokens of a batch, padding included, at most; an input that is longer is a batch of its own. */
 export const BATCH_TOKENS = 1024;
-/** What a run costs beside its tokens, in tokens: so much padding is worth one run less. */
+/** Cost of a run beside its tokens, in tokens: so much padding is worth one run less. */
 export const OVERHEAD_TOKENS = 16;
 const MOST_ROWS = 1024;
 /**

@@ -1,13 +1,13 @@
-/** A bundle: files that are compared with the hashes of its manifest before anything is made of them. */
+/** A bundle: files that are compared with the hashes of its manifest before they are used. */
 import { BundleError, excerpt, UsageError } from "./errors.js";
 import { normalizedDigest, sha256 } from "./hashing.js";
 import { LARGEST_MANIFEST, readManifest } from "./manifest.js";
-/** A bundle whose manifest was read. */
+/** A bundle whose manifest has been read. */
 export class Bundle {
     manifest;
     readFile;
     constructor(
-    /** What the bundle states of itself. */
+    /** The manifest: what the bundle states about itself. */
     manifest, readFile) {
         this.manifest = manifest;
         this.readFile = readFile;
@@ -21,7 +21,7 @@ export class Bundle {
     static async open(readFile, digest) {
         const expected = digest === undefined ? undefined : normalizedDigest(digest);
         if (digest !== undefined && expected === undefined) {
-            throw new UsageError(`the digest ${excerpt(digest)} is no SHA-256: give sha256: and 64 hexadecimal digits`);
+            throw new UsageError(`the digest ${excerpt(digest)} is not a SHA-256: give sha256: and 64 hexadecimal digits`);
         }
         const manifest = await readManifest(await contentOf(readFile, "manifest.json", LARGEST_MANIFEST));
         if (expected !== undefined && expected !== manifest.digest) {

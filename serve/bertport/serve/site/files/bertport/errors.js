@@ -15,7 +15,7 @@ export class InputTextError extends BertportError {
 export class MissingHeadError extends BertportError {
     name = "MissingHeadError";
 }
-/** A parameter, or the name of a task or variant, that is not possible. */
+/** A parameter that is not allowed, or an unknown name of a task or variant. */
 export class UsageError extends BertportError {
     name = "UsageError";
 }
@@ -23,7 +23,7 @@ export class UsageError extends BertportError {
 export class ProviderError extends BertportError {
     name = "ProviderError";
 }
-/** A graph gave what is no number. */
+/** The output of a graph holds NaN or infinity. */
 export class OutputError extends BertportError {
     name = "OutputError";
 }

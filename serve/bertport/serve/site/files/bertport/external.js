@@ -52,7 +52,7 @@ function* fields(message) {
             if (byte < 128)
                 return value;
         }
-        throw new BundleError("a graph is no ONNX file: the bundle is damaged; export again");
+        throw new BundleError("a graph is not an ONNX file: the bundle is damaged; export again");
     }
     while (at < message.length) {
         const key = varint();
@@ -63,7 +63,7 @@ function* fields(message) {
         else if (wire === 2)
             length = varint();
         else if (wire !== 1 && wire !== 5)
-            throw new BundleError("a graph is no ONNX file: the bundle is damaged; export again");
+            throw new BundleError("a graph is not an ONNX file: the bundle is damaged; export again");
         if (at + length > message.length)
             throw new BundleError("a graph ends early: the bundle is damaged; export again");
         if (wire === 2)

@@ -29,10 +29,10 @@ export async function prove(bundle, variant, tokens, graph) {
 async function readGolden(bundle) {
     const { goldenVectors: name, files, maxLength } = bundle.manifest;
     if (name === null) {
-        throw new BundleError(`${bundle.manifest.name} has no golden vectors to prove itself by: make them with bertport golden`);
+        throw new BundleError(`${bundle.manifest.name} has no golden vectors to check it by: make them with bertport golden`);
     }
     if ((files[name]?.size ?? 0) > LARGEST) {
-        throw new BundleError(`${name} has more than ${LARGEST} bytes, which golden vectors have not: ${DAMAGED}`);
+        throw new BundleError(`${name} has more than ${LARGEST} bytes, more than golden vectors have: ${DAMAGED}`);
     }
     const root = new Value(await bundle.json(name), name);
     const version = root.at("golden_version").number();
@@ -47,7 +47,7 @@ async function readGolden(bundle) {
     const largest = Math.max(0, ...batches.flatMap((feeds) => Object.values(feeds).map(({ data }) => data.length)));
     const widest = Math.max(0, ...batches.map((feeds) => feeds.input_ids?.dims[1] ?? 0));
     if (texts.length > MOST_TEXTS || batches.length > MOST_BATCHES || largest > MOST_TOKENS || widest > maxLength) {
-        throw new BundleError(`${name} has ${texts.length} texts and ${batches.length} batches of up to ${largest} tokens, which no golden vectors have: ${DAMAGED}`);
+        throw new BundleError(`${name} has ${texts.length} texts and ${batches.length} batches of up to ${largest} tokens, more than golden vectors have: ${DAMAGED}`);
     }
     return {
         texts,

@@ -4,7 +4,7 @@ import { BundleError, excerpt, OutputError, ProviderError } from "./errors.js";
 import { externalFiles } from "./external.js";
 import { isPerToken, POSITIONS, SEGMENTS } from "./heads.js";
 const DOMAINS = new Set(["ai.onnx", "com.microsoft"]);
-/** What ONNX Runtime's CPU computes rightly: the others are for other devices. */
+/** Precisions that ONNX Runtime's CPU computes correctly; the others are for other devices. */
 const PRECISIONS = new Set([
     "fp32",
     "int8-dynamic",
@@ -73,7 +73,7 @@ export class Graph {
             throw new ProviderError(`ONNX Runtime cannot open variant ${excerpt(name)} (${excerpt(reason(error), 300)}): ${advice}`);
         }
     }
-    /** Return each row's share of an output; rows of nearly equal length share a run. */
+    /** Return the part of an output that belongs to each row; rows of nearly equal length share a run. */
     async run(rows, output) {
         const shares = new Array(rows.length);
         for (const batch of plan(rows.map((row) => row.ids.length))) {
@@ -141,7 +141,7 @@ export class Graph {
     tensor(numbers, dims) {
         return new this.runtime.Tensor("int64", BigInt64Array.from(numbers, BigInt), dims);
     }
-    /** Return each row's share of the output of a batch. */
+    /** Return the part of a batch's output that belongs to each row. */
     split(rows, output, tensor) {
         const { data } = tensor;
         const width = tensor.dims.at(-1);

@@ -15,7 +15,7 @@ const LONGEST_INPUT = 1_000_000;
  */
 export async function readManifest(content) {
     if (content.length > LARGEST_MANIFEST) {
-        throw new BundleError(`manifest.json has more than ${LARGEST_MANIFEST} bytes, which no bundle's has: export again`);
+        throw new BundleError(`manifest.json has more than ${LARGEST_MANIFEST} bytes, more than any bundle's: export again`);
     }
     const root = new Value(parsed(content), "manifest.json");
     if (!root.isObject() || !Number.isInteger(root.at("format_version").raw)) {
@@ -27,7 +27,7 @@ export async function readManifest(content) {
             "install a later version");
     }
     if (version < 1) {
-        throw new BundleError(`manifest.json states format ${version}, and the first was 1: ${DAMAGED}`);
+        throw new BundleError(`manifest.json states format ${version}, and the first is 1: ${DAMAGED}`);
     }
     const digest = await sealedDigest(content, version === 1 ? undefined : (root.at("digest").raw ?? null));
     const manifest = version === 1 ? formatOne(root) : formatTwo(root);
@@ -147,7 +147,7 @@ function headOf(value) {
         })),
     };
 }
-/** Refuse what is well formed and cannot be. */
+/** Refuse well-formed fields whose values are impossible. */
 function check(manifest) {
     const named = Object.values(manifest.variants).flatMap((variant) => [variant.file, ...variant.externalData]);
     if (manifest.goldenVectors !== null)
@@ -173,7 +173,7 @@ function checkLabels(name, head) {
         return;
     throw new BundleError(`manifest.json gives ${count ?? 0} labels to the head ${excerpt(name)}, and calls column ${head.positive} positive: ${DAMAGED}`);
 }
-/** Refuse a path that is none inside a bundle. */
+/** Refuse a path that is not inside the bundle. */
 function refuseOutside(path) {
     if (path.length > LONGEST_PATH) {
         throw new BundleError(`manifest.json names ${excerpt(path)}, which is longer than a path is: ${DAMAGED}`);

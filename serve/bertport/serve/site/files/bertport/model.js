@@ -36,7 +36,7 @@ export class Model {
         const graph = await Graph.open(bundle, variant, options.runtime, options.sessionOptions ?? {}, tokens.padId ?? 0);
         return new Model(bundle, variant, tokens, graph, options.warn ?? console.warn);
     }
-    /** What the bundle states of itself. */
+    /** The manifest: what the bundle states about itself. */
     get manifest() {
         return this.bundle.manifest;
     }

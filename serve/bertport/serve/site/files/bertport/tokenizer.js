@@ -34,7 +34,7 @@ export class Tokens {
     unknownId;
     /** Whether transformers would pad on the left. */
     padsLeft;
-    /** What begins a token that continues a word; null where the vocabulary marks none. */
+    /** Prefix of tokens that continue a word; null where the vocabulary has none. */
     continuation;
     /** Whether two texts of one token each fit into the model. */
     takesPairs;
@@ -331,7 +331,7 @@ export class Tokens {
         throw new BundleError(`tokenizer.json gives no token for any of ${PROBES.join(", ")} (is its vocabulary empty?): export again`);
     }
 }
-/** Let normalizers do what those of the Rust package do, where the library's differ. */
+/** Replace normalizers of the library that differ from those of the Rust package. */
 function mend(normalizer) {
     if (normalizer?.config.type === "BertNormalizer") {
         const normalize = bertNormalizer(normalizer.config);

@@ -1,7 +1,7 @@
 /** Labels: from the logits of a head that classifies to scores under the labels that the bundle records. */
 import { sigmoid, softmax } from "../arrays.js";
 import { BundleError, MissingHeadError } from "../errors.js";
-/** Names of what makes scores of logits, as transformers has them. */
+/** Names of the functions that make scores of logits, as transformers has them. */
 export const ACTIVATIONS = ["softmax", "sigmoid", "none"];
 /** Return a head's entry, and its label per column. */
 export function labelled(head, manifest) {
@@ -10,7 +10,7 @@ export function labelled(head, manifest) {
         return { entry, labels: entry.labels };
     throw new MissingHeadError(`${manifest.name} does not record what its ${head} labels mean: export it again`);
 }
-/** Refuse logits that have not a column for each label. */
+/** Refuse logits without a column for each label. */
 export function checkColumns(values, labels, manifest) {
     if (values.width === labels.length)
         return;

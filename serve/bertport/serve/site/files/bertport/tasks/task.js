@@ -1,4 +1,4 @@
-/** What a task is: how it reads an input, which head it needs, and how its answer is made of that head's output. */
+/** Tasks: how each reads an input, which head it needs, and how its answer is made of that head's output. */
 import { excerpt, InputTextError, UsageError } from "../errors.js";
 /** Most rows that one input may make. */
 export const MOST_ROWS = 16_384;
