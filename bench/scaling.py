@@ -7,7 +7,7 @@
 other, since cores that share their memory are slower when both are busy. What a part costs is looked for with texts of
 four words, one to a part and all in one: the same texts by the same process, so that what the two differ by is the
 parts'. All of it is done several times, in turn. CPU seconds and not those of the clock are counted, so that other work
-on the machine changes them less. What a part costs Ray's driver is taken from docs/data/batch-many.json, where it is
+on the machine changes them less. What a part costs Ray's driver is taken from docs/data/batch-driver.json, where it is
 there. What more machines would do is arithmetic, and the page says so.
 """
 
@@ -69,10 +69,29 @@ PRICE = "https://www.factualminds.com/blog/amazon-ec2-on-demand-pricing-instance
 DOLLARS = MACHINE_DOLLARS / MACHINE_CORES
 STORE_BYTES = 100e9 / 8
 """An assumption: bytes a second that shared storage takes and gives, 100 Gbit/s."""
-DRIVER_PART = 0.01
-"""An assumption where nothing was measured: seconds that the driver takes for a part."""
 ROWS = 1e8
 """Rows whose time is reckoned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """What Ray's driver spends, in CPU seconds; the defaults are assumptions, for where nothing was measured."""
+
+    part_seconds: float = 0.01
+    """CPU seconds of a part."""
+    share: float = 0.05
+    """Share of a core that waiting for the workers takes."""
+    start_seconds: float = 0.0
+    """CPU seconds before the first part."""
+
+    @classmethod
+    def of(cls, measured: dict[str, Any]) -> Driver:
+        """Return what `bench.batch driver` measured."""
+        return cls(
+            part_seconds=measured["part_seconds"],
+            share=measured["share_of_a_core"],
+            start_seconds=measured["start_seconds"],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,19 +114,19 @@ class Cost:
         """Rows that a core answers in a second, in parts of the default size."""
         return 1 / (self.row_seconds + self.part_seconds / PART_ROWS)
 
-    def seconds(self, nodes: int, driver_part: float) -> tuple[float, str]:
+    def seconds(self, nodes: int, driver: Driver) -> tuple[float, str]:
         """Return how long `ROWS` rows take on so many nodes, and what it is that takes so long.
 
         Args:
             nodes: nodes of `CORES` cores.
-            driver_part: seconds that the driver takes for a part.
+            driver: what Ray's driver, which has one core, spends.
         """
         parts = math.ceil(ROWS / PART_ROWS)
         waves = math.ceil(parts / (nodes * CORES))  # each core makes whole parts
         limits = {
             "cores" if waves > 1 else "one part a core": self.start_seconds + waves * PART_ROWS / self.rows_a_core,
             "storage": ROWS * self.row_bytes / STORE_BYTES,
-            "driver": parts * driver_part,
+            "driver": driver.start_seconds + parts * driver.part_seconds / (1 - driver.share),
         }
         limit = max(limits, key=lambda name: limits[name])
         return limits[limit], limit
@@ -226,20 +245,19 @@ def cost_of(found: dict[str, Any]) -> Cost:
     )
 
 
-def page(data: dict[str, Any], many: dict[str, Any] | None) -> str:
+def page(data: dict[str, Any], spent: dict[str, Any] | None) -> str:
     """Return the page.
 
     Args:
         data: what this program measured.
-        many: what `bench.batch many` did, if it ran.
+        spent: what `bench.batch driver` measured, if it ran.
     """
     costs = {task: cost_of(data[task]) for task in TASKS}
-    driver = DRIVER_PART if many is None else many["cpu_seconds"]["driver"] / many["parts"]
+    driver = Driver.of(spent) if spent else Driver()
+    source = " ([measured](batch.md#the-driver) with two workers)" if spent else ""
     driver_from = (
-        f"The driver is assumed to spend {1e3 * driver:.0f} ms on a part"
-        if many is None
-        else f"The driver spent {1e3 * driver:.0f} ms of CPU on a part of [{many['rows']:,} rows]"
-        "(../data/batch-many.json), its start among them"
+        f"Ray's driver is {'taken' if spent else 'assumed'} to spend {1e3 * driver.part_seconds:.0f} ms of CPU on a "
+        f"part, and {100 * driver.share:.0f}% of its one core on waiting{source}"
     )
     first, last = data["load"]
     lines = [
@@ -341,8 +359,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.what == "measure":
         measure(given.rows)
-    many = batch_data("many")
-    text = page(read_data(DATA, "bench.scaling"), read_data(many, "bench.batch many") if many.exists() else None)
+    spent = batch_data("driver")
+    text = page(read_data(DATA, "bench.scaling"), read_data(spent, "bench.batch driver") if spent.exists() else None)
     if given.check:
         check_files({PAGE: text}, "bench.scaling page")
     else:

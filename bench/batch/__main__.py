@@ -2,11 +2,12 @@
 
     python -m bench.batch rate [--rows 200000]      # local, and Ray with 1 and 2 one-core workers, beside predict
     python -m bench.batch many [--rows 10000000]    # a tiny model: the driver's memory
+    python -m bench.batch driver [--rows 100000]    # a tiny model: what the driver spends on a part, and while it waits
     python -m bench.batch kills [--rows 200000]     # a tiny model: ten workers and two drivers killed
     python -m bench.batch page [--check]            # docs/research/batch.md, from what the three have written
 
-The first three run in the environment of `dev.py ray`, and write docs/data/batch-rate.json, batch-many.json and
-batch-kills.json, or where `--output` says. Each fails where an answer is not predict's, or a row is missing or doubled.
+All but the last run in the environment of `dev.py ray`, and write docs/data/batch-rate.json and so on, or where
+`--output` says. Each fails where an answer is not predict's, or a row is missing or doubled.
 With `--scratch` the files of `many` stay in that folder, and the same command goes on where it was interrupted.
 """
 
@@ -189,6 +190,32 @@ def many(scratch: Path, rows: int | None) -> dict[str, Any]:
     return {name: summary[name] for name in names} | {"most_driver_bytes": MOST_DRIVER}
 
 
+def driver(scratch: Path, rows: int | None) -> dict[str, Any]:
+    """Return what the driver spends in a short run, in one of many more parts, and in one of many more rows."""
+    count = rows or 100_000
+    asked: dict[str, Any] = {"bundle": str(TINY), **VECTORS, "carry": ["id"], "engine": "ray"}
+    runs = {}
+    for name, times, part_rows in (("short", 1, count // 5), ("parts", 1, count // 2000), ("rows", 10, count // 5)):
+        data = _rows(scratch, times * count, MANY_WORDS)
+        with nodes(1, 1) as cluster:
+            place = {"address": cluster.address, "output": str(scratch / name), "part_rows": part_rows}
+            summary = measured(**asked, input=str(data), **place)
+        if summary["rows"] != times * count:
+            sys.exit(f"{name}: {summary['rows']:,} of {times * count:,} rows")
+        runs[name] = {each: summary[each] for each in ("rows", "parts", "seconds", "cpu_seconds", "driver_peak_bytes")}
+    return {"runs": runs, **driver_costs(runs)}
+
+
+def driver_costs(runs: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Return the CPU seconds of the driver's start, of a second and of a part, of which each run's are made."""
+    import numpy as np
+
+    spent = [run["cpu_seconds"]["driver"] for run in runs.values()]
+    of = [[1.0, run["seconds"], run["parts"]] for run in runs.values()]
+    start, second, part = np.linalg.solve(np.array(of), np.array(spent)).tolist()
+    return {"start_seconds": start, "share_of_a_core": second, "part_seconds": part}
+
+
 def kills(scratch: Path, rows: int | None) -> dict[str, Any]:
     """Return what became of a run whose workers are killed ten times and its driver twice."""
     import pyarrow.parquet as pq
@@ -228,7 +255,7 @@ def _rows(scratch: Path, count: int, words: int | None = None) -> Path:
     return data
 
 
-PROGRAMS = {"rate": rate, "many": many, "kills": kills}
+PROGRAMS = {"rate": rate, "many": many, "driver": driver, "kills": kills}
 
 if __name__ == "__main__":
     main()

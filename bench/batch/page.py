@@ -35,8 +35,9 @@ def text(found: dict[str, dict[str, Any]]) -> str:
     lines = ["# Batches on several nodes", ""]
     lines += wrapped(
         "`bertport batch` on one machine, and on nodes of Ray: raylets of that same machine, each with one CPU. "
-        "`python -m bench.batch rate`, `many` and `kills` measure in the environment of `python3 dev.py ray`, and "
-        "`python -m bench.batch page` writes this page. Rows are sentences of the evaluation sample, again and again."
+        "`python -m bench.batch rate`, `many`, `driver` and `kills` measure in the environment of "
+        "`python3 dev.py ray`, and `python -m bench.batch page` writes this page. Rows are sentences of the evaluation "
+        "sample, again and again."
     )
     for name, (title, section) in SECTIONS.items():
         missing = [f"Not measured yet: `python -m bench.batch {name}` does it."]
@@ -52,6 +53,20 @@ def _many(found: dict[str, Any]) -> list[str]:
         f"driver held {_mib(found['driver_peak_bytes'])} at most ({_mib(found['most_driver_bytes'])} are allowed) and "
         f"used {spent['driver']:,.0f} CPU seconds beside the workers' {spent['workers']:,.0f}; the run took "
         f"{found['seconds'] / 60:,.1f} minutes. {_made(found)}"
+    )
+
+
+def _driver(found: dict[str, Any]) -> list[str]:
+    runs = found["runs"]
+    spent = ", ".join(
+        f"{run['cpu_seconds']['driver']:,.1f} for {run['rows']:,} rows in {run['parts']:,} parts "
+        f"({run['seconds']:,.0f} s)"
+        for run in runs.values()
+    )
+    return wrapped(
+        f"CPU seconds of the driver with two one-core workers and a tiny model: {spent}. So its start takes "
+        f"{found['start_seconds']:,.1f}, a part {1e3 * found['part_seconds']:,.1f} ms, and waiting for workers "
+        f"{100 * found['share_of_a_core']:,.1f}% of a core. {_made(found)}"
     )
 
 
@@ -114,5 +129,10 @@ def _mib(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
 
 
-SECTIONS = {"rate": ("Rate", _rate), "many": ("Very many rows", _many), "kills": ("Deaths", _kills)}
+SECTIONS = {
+    "rate": ("Rate", _rate),
+    "many": ("Very many rows", _many),
+    "driver": ("The driver", _driver),
+    "kills": ("Deaths", _kills),
+}
 """By program, in the order of the page: the section's title, and what makes its lines of figures."""

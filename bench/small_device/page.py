@@ -21,9 +21,9 @@ def section(data: dict[str, Any]) -> str:
     packed = f"{_mb(data['bundles']['default'])}; {_mb(data['bundles']['int8-dynamic'])}"
     count = len(data["runs"]) // 4
     source = (
-        f"Medians of {count} processes of each kind, in turns. Peak memory counts the pages of mapped files, which other "
-        "processes share and the system may drop; the column beside it is without them, after the first answer. The last "
-        "column is CPU time. "
+        f"Medians of {count} processes of each kind, in turns. Peak memory counts the pages of mapped files, which "
+        "other processes share and the system may drop; the column beside it is without them, after the first answer. "
+        "The last column is CPU time. "
         f"Python {machine['versions']['python']}, {versions}; {machine['cpu']} ({machine['instruction_set']}), "
         f"{machine['busy']:.1f} processes at work beside, on {machine['physical_cores']} cores; "
         f"{data['date'][:10]}, commit {data['commit'][:12]}, "
@@ -44,7 +44,7 @@ def section(data: dict[str, Any]) -> str:
         "",
         "From the start of a process to its first answer from `int8-dynamic`, with one thread, and after it:",
         "",
-        "| | first answer | work until then | under a quarter of a core | peak memory | not of files | each next answer |",
+        "| | first answer | work until then | on a quarter of a core | peak memory | not of files | each next answer |",
         "|---|---:|---:|---:|---:|---:|---:|",
         *(_row(data["runs"], data["answers"], low=low) for low in (False, True)),
         "",

@@ -9,6 +9,7 @@ import os
 import pytest
 
 from bench import scaling
+from bench.batch import __main__ as program
 from bench.batch import cluster, page
 from bench.batch.__main__ import main
 from bench.checkout import read_data
@@ -89,12 +90,24 @@ def cost(**changed):
 
 def test_what_becomes_the_limit():
     parts = 12208  # of 8,192 rows, a hundred million
-    seconds, limit = cost().seconds(1, driver_part=1e-3)
+    idle = scaling.Driver(part_seconds=0.0)
+    seconds, limit = cost().seconds(1, scaling.Driver(part_seconds=1e-3))
     assert (seconds, limit) == (pytest.approx(2 + parts / 16 * 8.192, rel=1e-3), "cores")
-    seconds, limit = cost().seconds(1000, driver_part=0.0)  # 16,000 cores have less than a part each
+    seconds, limit = cost().seconds(1000, idle)  # 16,000 cores have less than a part each
     assert (seconds, limit) == (pytest.approx(2 + 8.192), "one part a core")
-    assert cost().seconds(1000, driver_part=0.01) == (pytest.approx(122.08), "driver")
-    assert cost(row_bytes=1e5).seconds(1000, driver_part=0.0) == (pytest.approx(800.0), "storage")
+    busy = scaling.Driver(part_seconds=0.01, share=0.5, start_seconds=3.0)
+    assert cost().seconds(1000, busy) == (pytest.approx(3 + 2 * 122.08), "driver")
+    assert cost(row_bytes=1e5).seconds(1000, idle) == (pytest.approx(800.0), "storage")
+
+
+def test_what_a_driver_spends_is_told_apart():
+    def ran(seconds, parts):
+        return {"seconds": seconds, "parts": parts, "cpu_seconds": {"driver": 3 + 0.05 * seconds + 0.002 * parts}}
+
+    costs = program.driver_costs({"short": ran(10, 5), "parts": ran(30, 2000), "rows": ran(100, 50)})
+    assert scaling.Driver.of(costs) == scaling.Driver(
+        start_seconds=pytest.approx(3), share=pytest.approx(0.05), part_seconds=pytest.approx(0.002)
+    )
 
 
 def test_rows_are_those_that_are_asked_for(tmp_path):
