@@ -66,6 +66,15 @@ def test_json_lines_and_parquet_of_folders_globs_and_urls(tiny_bundle, expected,
         assert json.loads((tmp_path / f"out{number}" / "_bertport" / "summary.json").read_text()) == summary
 
 
+def test_the_embedded_bundle_by_name_and_the_column_that_is_missing(tmp_path):
+    data = lines(tmp_path / "in.jsonl", GOOD[:1])
+    assert run("default", "fill-mask", data, tmp_path / "out")["rows"] == 1
+    with pytest.raises(
+        InputTextError, match=r"no column text_pair .*reads text and text_pair.*--column text_pair=NAME"
+    ):
+        run(None, "next-sentence", data, tmp_path / "pairs")
+
+
 @settings(max_examples=25)
 @given(
     rows=st.lists(
@@ -255,13 +264,13 @@ def test_what_cannot_be_is_one_sentence(tiny_bundle, tmp_path):
     (tmp_path / "foreign" / "notes.txt").write_text("mine")
     scored = lines(tmp_path / "scored.jsonl", [{**row, "score": 1} for row in GOOD])
     for error, sentence, asked, chosen in (
-        (InputTextError, "has no column text, which fill-mask reads .columns: body.*--column text=NAME", bodies, {}),
+        (InputTextError, "has no column text .fill-mask reads text; columns: body.*--column text=NAME", bodies, {}),
         (InputTextError, "has no column 'gone' .named for text", data, {"columns": {"text": "gone"}}),
         (InputTextError, "column id of .* is int64, and fill-mask reads a text", data, {"columns": {"text": "id"}}),
         (InputTextError, "column text of .* is int64", tmp_path / "numbers.parquet", {}),
         (InputTextError, "column x of .*b.parquet is string, and of the first file int64", tmp_path / "two", {}),
         (PathError, "broken.parquet .*: check the path", tmp_path / "broken.parquet", {}),
-        (PathError, "holds no files with anything in them", tmp_path / "none", {}),
+        (PathError, "none is not there: give a file", tmp_path / "none", {}),
         (UsageError, "has a column score, and the answer of fill-mask too.*--prefix", scored, {}),
         (UsageError, "unknown engine 'spark' .available: local, ray", data, {"engine": "spark"}),
         (UsageError, "unknown choice for errors", data, {"on_error": "ignore"}),
@@ -308,8 +317,8 @@ def test_the_command(tiny_bundle, expected, tmp_path):
     assert "--provider is given 2 times" in str(refused.exception)
     done = CliRunner().invoke(batch, arguments)
     assert done.exit_code == 0, done.output
-    assert done.stdout == f"10 rows in 1 parts in {out} (10 written, 1 without an answer)\n"
-    assert "1 rows: No mask_token" in done.stderr
+    assert done.stdout == f"10 rows in 1 part in {out} (10 written, 1 without an answer)\n"
+    assert "bertport: 1 row: No mask_token" in done.stderr
     assert words(out) == [*expected[:3], None, *expected[4:]]
     assert json.loads(CliRunner().invoke(batch, [*arguments, "--json"]).stdout)["parts_done_before"] == 1
 

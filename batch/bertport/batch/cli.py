@@ -17,9 +17,6 @@ from bertport.runtime.providers.table import AUTO
 
 __all__ = ["batch"]
 
-DEFAULT = "default"
-"""Argument that stands for the embedded bundle."""
-
 
 @click.command()
 @click.argument("bundle")
@@ -124,7 +121,7 @@ def batch(  # noqa: PLR0913 — one parameter per option
     # Ray prints what its machines meet on standard output, which is the summary's.
     with Progress(sys.stderr) as progress, redirect_stdout(sys.stderr):
         summary = run(
-            None if bundle == DEFAULT else bundle,
+            bundle,
             task,
             rows,
             output,
@@ -152,8 +149,13 @@ def batch(  # noqa: PLR0913 — one parameter per option
         show_json(summary, indent=2)
         return
     show(
-        f"{summary['rows']:,} rows in {summary['parts']:,} parts in {output} ({summary['rows_written']:,} written, "
+        f"{_counted(summary['rows'], 'row')} in {_counted(summary['parts'], 'part')} in {output} "
+        f"({summary['rows_written']:,} written, "
         f"{summary['errors']:,} without an answer)"
     )
     for reason, count in summary["errors_by_reason"].items():
-        report(f"bertport: {count:,} rows: {reason}")
+        report(f"bertport: {_counted(count, 'row')}: {reason}")
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count:,} {name}{'' if count == 1 else 's'}"

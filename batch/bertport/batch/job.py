@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
     from bertport.batch.tasks import Form, Shape
 
-__all__ = ["ERROR", "FAIL", "HUB", "ON_ERROR", "OTHER", "Carriers", "Job", "Part", "Runs", "Source", "Span"]
+__all__ = ["DEFAULT", "ERROR", "FAIL", "HUB", "ON_ERROR", "OTHER", "Carriers", "Job", "Part", "Runs", "Source", "Span"]
 
 ON_ERROR = ("fail", "keep", "drop")
 """Treatments of a row that has no answer: the run ends, the row is written with its error, or it is left out."""
 FAIL = "fail"
 ERROR = "error"
 """The column of errors; null for a row with an answer."""
+DEFAULT = "default"
+"""Name that stands for the embedded bundle."""
 HUB = "hf://"
 """Prefix of a bundle on the Hub."""
 OTHER = "other_fields"

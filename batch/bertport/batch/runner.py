@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bertport.batch.engines import ENGINES, LOCAL, RAY
-from bertport.batch.job import HUB, ON_ERROR, Carriers, Job, Runs
+from bertport.batch.job import DEFAULT, HUB, ON_ERROR, Carriers, Job, Runs
 from bertport.batch.places import open_place
 from bertport.batch.summary import Pace, summarized
 from bertport.runtime.errors import MissingDependencyError, PathError, UnknownNameError, UsageError
@@ -63,8 +63,8 @@ def run(  # noqa: PLR0913 — each is one choice, by keyword
     Parts are in the order of the input, and so are rows in a part. A part is there whole or not at all.
 
     Args:
-        bundle: directory of the bundle, which every machine sees, or `hf://OWNER/NAME[@REVISION]`; None for the
-            embedded default.
+        bundle: directory of the bundle, which every machine sees, or `hf://OWNER/NAME[@REVISION]`; None or `default`
+            for the embedded one.
         task: the task, as `Model.predict` takes it.
         input: JSON lines or Parquet: a file, a folder, a glob, or a URL of fsspec.
         output: folder of the parts: a path or a URL. A run of the same request in it goes on.
@@ -101,7 +101,7 @@ def run(  # noqa: PLR0913 — each is one choice, by keyword
     began, cpu = time.monotonic(), time.process_time()
     _check(engine, on_error, part_rows, workers, ship=ship)
     runs = Runs(
-        bundle=None if bundle is None else _absolute(str(bundle)),
+        bundle=None if bundle in (None, DEFAULT) else _absolute(str(bundle)),
         digest=digest or "",
         variant=variant,
         provider=provider,
@@ -204,12 +204,12 @@ def _files(place: Place) -> list[File]:
     Raises:
         PathError: where there is none.
     """
-    files = [file for file in place.files() if file.size]
-    if not files:
-        raise PathError(
-            f"the input {place.url} holds no files with anything in them: give a file, a folder, a glob or a URL"
-        )
-    return files
+    files = place.files()
+    full = [file for file in files if file.size]
+    if not full:
+        what = "holds no files with anything in them" if files or place.exists() else "is not there"
+        raise PathError(f"the input {place.url} {what}: give a file, a folder, a glob or a URL")
+    return full
 
 
 def _prepared(  # noqa: PLR0913 — what is asked
