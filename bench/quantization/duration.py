@@ -29,6 +29,7 @@ PAGE = ROOT / "docs" / "research" / "quantization.md"
 DATA = ROOT / "docs" / "data" / "quantize-time.json"
 BAR = 180
 """Seconds that a BERT-base may take on two cores."""
+WAITING = "waiting for the machine"
 STAGES = {
     "": "reading text, opening fp32",
     "fusing the fp32 graph": "fusing the graph",
@@ -36,7 +37,7 @@ STAGES = {
     "calibrating the weights": "calibrating the weights",
     "making int8-dynamic": "making the graph",
     "measuring accuracy": "measuring accuracy",
-    "waiting for the machine": "waiting for the machine",
+    WAITING: WAITING,
     "measuring speed": "measuring speed, writing",
 }
 
@@ -57,6 +58,7 @@ def measure(bundle: Path) -> dict[str, Any]:
 
     def progress(name: str, done: int, count: int) -> None:  # noqa: ARG001 — the signature
         nonlocal stage, began
+        name = WAITING if name.startswith("waiting for") else name
         if name != stage:
             now = time.perf_counter()
             stages[stage] = stages.get(stage, 0.0) + now - began

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bertport.measure import machine
-from bertport.measure.machine import MACHINE_LOCK, describe_machine, machine_lock, matmul_peak
+from bertport.measure.machine import MACHINE_LOCK, awaited, describe_machine, machine_lock, matmul_peak
 from bertport.runtime.matmul import matmul_model
 
 
@@ -62,6 +62,12 @@ def test_measuring_waits_for_a_training_step(lock):
     os.close(holder)
     assert held.wait(10)
     thread.join()
+
+
+def test_it_says_which_process_is_waited_for(lock):
+    assert awaited() == f"waiting for a process, which measures or trains on this machine ({lock})"
+    with machine_lock():
+        assert awaited() == f"waiting for process {os.getpid()}, which measures or trains on this machine ({lock})"
 
 
 def test_threads_of_one_process_take_turns(lock):

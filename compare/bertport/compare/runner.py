@@ -39,7 +39,7 @@ from bertport.compare.workloads import (
 )
 from bertport.measure.budget import UNDECIDED, applicable, default_budget, judge_all, parse_budget, refuse_idle
 from bertport.measure.interrupts import stoppable
-from bertport.measure.machine import Machine, describe_machine, matmul_peak
+from bertport.measure.machine import Machine, awaited, describe_machine, matmul_peak
 from bertport.measure.quality.bias import probe, read_label_probe, read_probe
 from bertport.measure.quality.heads import measured_rows
 from bertport.measure.quality.label_bias import probe_labels
@@ -504,7 +504,7 @@ class Comparison:
             warmup=warmup,
             fresh=fresh,
             failed=lambda spec, error: failed.update({spec.name: str(error)}),
-            waiting=lambda: self.progress.say("waiting for another program that measures or trains on this machine …"),
+            waiting=lambda: self.progress.say(f"{awaited()} …"),
             progress=self.progress.update,
         )
         return TimingStep(runs=tuple(timed), failed=failed)

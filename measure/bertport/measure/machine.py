@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MACHINE_LOCK",
     "Machine",
+    "awaited",
     "describe_machine",
     "installed_versions",
     "machine_lock",
@@ -133,6 +134,27 @@ def machine_lock(waiting: Callable[[], None] | None = None) -> Iterator[None]:
         finally:
             _depth = 0
             os.close(descriptor)
+
+
+def awaited() -> str:
+    """Return what is waited for where another process holds the machine's lock, as a stage of a command says it."""
+    holder = _holder()
+    who = f"process {holder}" if holder else "a process"
+    return f"waiting for {who}, which measures or trains on this machine ({MACHINE_LOCK})"
+
+
+def _holder() -> int | None:
+    """Return the process that holds the machine's lock; None where the system does not say."""
+    try:
+        inode = MACHINE_LOCK.stat().st_ino
+        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        match line.split():  # one that waits has an arrow behind its number
+            case [_, "FLOCK", _, _, process, place, *_] if place.rpartition(":")[2] == str(inode):
+                return int(process) or None
+    return None
 
 
 def matmul_peak(*, threads: int | None = None, size: int = 1024, seconds: float = 1.0) -> float:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from bertport.measure.machine import describe_machine
+from bertport.measure.machine import awaited, describe_machine
 from bertport.measure.quality.fidelity import measure
 from bertport.measure.quality.heads import unmeasured
 from bertport.measure.quality.model import CachedModel, Graph, conventions, open_onnx, size_of, streams
@@ -246,7 +246,7 @@ def time_against(  # noqa: PLR0913 — how long to measure, by keyword
         workloads,
         rounds=rounds,
         runs=runs,
-        waiting=lambda: progress("waiting for the machine", 0, 0),
+        waiting=lambda: progress(awaited(), 0, 0),
         progress=lambda done, all_of_them: progress("measuring speed", done, all_of_them),
     )
     by_name = {(run.subject, run.workload): run for run in times}
