@@ -14,13 +14,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime.bundle.default import default_bundle
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import torch
 
+MODEL = Path(__file__).resolve().parents[1] / "models" / "default"
+"""The default model of this checkout: an installation's has no fp32 graph, whose weights are those of a checkpoint."""
 BATCH = 32
 """Sentences in a step."""
 FAST, GENTLE = (3e-3, 1), (2e-3, 20)
@@ -179,7 +179,7 @@ def write(directory: Path) -> None:
     import transformers
 
     torch.set_num_threads(1)  # of so small a model, threads only wait for each other
-    tokenizer = transformers.AutoTokenizer.from_pretrained(default_bundle())
+    tokenizer = transformers.AutoTokenizer.from_pretrained(MODEL)
     for name, (kind, batch, steps, rate, settings) in MODELS.items():
         torch.manual_seed(7)
         rng = random.Random(7)  # noqa: S311 — sentences, not secrets
@@ -208,7 +208,7 @@ def embedder(directory: Path) -> None:
     from bertport.export import restore
 
     with tempfile.TemporaryDirectory() as place:
-        restore(default_bundle(), Path(place) / "checkpoint")
+        restore(MODEL, Path(place) / "checkpoint")
         encoder = Transformer(str(Path(place) / "checkpoint"))
         pooling = Pooling(encoder.get_embedding_dimension(), pooling_mode="mean")
         SentenceTransformer(modules=[encoder, pooling, Normalize()], device="cpu").save(str(directory))

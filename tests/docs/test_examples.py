@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bertport.runtime.bundle import default
 from tests.docs import examples
 from tests.sentence_models import PROMPTS, sentence_model
 
@@ -83,6 +84,27 @@ def place(tmp_path, checkpoint):
             os.kill(pid, signal.SIGKILL)
 
 
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory):
+    """The bundle that an installation embeds, and a folder with a command `bertport` that has it, as one has."""
+    from bertport.runtime.bundle.packing import pack
+
+    place = tmp_path_factory.mktemp("installed")
+    pack(DEFAULT, place / "default", variants=["int8-dynamic"])
+    command = place / "bin" / "bertport"
+    command.parent.mkdir()
+    command.write_text(
+        f"#!{sys.executable}\n"
+        "from pathlib import Path\n"
+        "from bertport.runtime.bundle import default\n"
+        f"default.PLACES = (Path({str(place / 'default')!r}),)\n"
+        "from bertport.runtime.cli import main\n"
+        "main()\n"
+    )
+    command.chmod(0o755)
+    return place
+
+
 def marked(page):
     """A page as a parameter; those with checkpoints of their own, or that train heads or compare, take long."""
     marks = [pytest.mark.slow, pytest.mark.timeout(900)] if page in (*TUNED, *LONG) else []
@@ -94,11 +116,14 @@ WITH_EXAMPLES = [page for page in PAGES if any(examples.examples(page.read_text(
 
 
 @pytest.mark.parametrize("page", [marked(page) for page in WITH_EXAMPLES])
-def test_examples_of(page, place, request, monkeypatch):
+def test_examples_of(page, place, embedded, request, monkeypatch):
     monkeypatch.chdir(place)
+    monkeypatch.setattr(default, "PLACES", (embedded / "default",))
     if page in TUNED:
         shutil.copytree(request.getfixturevalue("small_models"), place, dirs_exist_ok=True)
-    programs = Path(sys.executable).parent
+    if page.name == "quantize.md":
+        shutil.copytree(DEFAULT, "mybundle")  # as the page's commands leave it: fp32 and int8-dynamic
+    programs = os.pathsep.join(map(str, (embedded / "bin", Path(sys.executable).parent)))
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "80"}
     text = page.read_text(encoding="utf-8")
     namespace = {"__name__": "__main__"}

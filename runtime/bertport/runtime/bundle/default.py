@@ -14,12 +14,13 @@ PLACES = (AREA / "default", AREA.parents[2] / "models" / "default")
 """Places, in order: a wheel has the bundle in this area; in a checkout this is runtime/bertport/runtime."""
 
 
-def default_bundle(places: tuple[Path, ...] = PLACES) -> Path:
+def default_bundle(places: tuple[Path, ...] | None = None) -> Path:
     """Return the directory of the embedded default bundle.
 
     Raises:
         PathError: when this installation has none.
     """
+    places = PLACES if places is None else places
     for place in places:
         if (place / MANIFEST).is_file():
             return place
