@@ -212,11 +212,26 @@ async function keepOffline(): Promise<void> {
     if (before) at("newer").hidden = false;
   });
   try {
-    await serviceWorker.register(new URL("service-worker.js", BASE).href, { updateViaCache: "none" });
-    await Promise.race([serviceWorker.ready, new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
+    const registration = await serviceWorker.register(new URL("service-worker.js", BASE).href, {
+      updateViaCache: "none",
+    });
+    await Promise.race([serviceWorker.ready, failed(registration.installing), after(PATIENCE)]);
   } catch {
     at("offline").textContent = "This browser keeps nothing of it for visits without a network.";
   }
+}
+
+/** Return when an installation has ended in nothing, as where a file was changed on the way. */
+function failed(installing: ServiceWorker | null): Promise<void> {
+  return new Promise((resolve) => {
+    installing?.addEventListener("statechange", () => {
+      if (installing.state === "redundant") resolve();
+    });
+  });
+}
+
+function after(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 async function listing(): Promise<Site> {

@@ -194,12 +194,26 @@ async function keepOffline() {
             at("newer").hidden = false;
     });
     try {
-        await serviceWorker.register(new URL("service-worker.js", BASE).href, { updateViaCache: "none" });
-        await Promise.race([serviceWorker.ready, new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
+        const registration = await serviceWorker.register(new URL("service-worker.js", BASE).href, {
+            updateViaCache: "none",
+        });
+        await Promise.race([serviceWorker.ready, failed(registration.installing), after(PATIENCE)]);
     }
     catch {
         at("offline").textContent = "This browser keeps nothing of it for visits without a network.";
     }
+}
+/** Return when an installation has ended in nothing, as where a file was changed on the way. */
+function failed(installing) {
+    return new Promise((resolve) => {
+        installing?.addEventListener("statechange", () => {
+            if (installing.state === "redundant")
+                resolve();
+        });
+    });
+}
+function after(milliseconds) {
+    return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 async function listing() {
     let response;
