@@ -295,6 +295,8 @@ def test_mistakes_are_told_at_once(model):
         model.predict("fill", [])
     with pytest.raises(UnknownNameError, match="unknown parameter of fill-mask 'topk'"):
         model.predict("fill-mask", [], topk=3)
+    with pytest.raises(UsageError, match="the inputs are 3, not a collection of them: give a list"):
+        model.predict("fill-mask", 3)
     with pytest.raises(UsageError, match="not one text: put the text in a list"):
         model.predict("fill-mask", "a [MASK]")
     with pytest.raises(UsageError, match="truncation is True or False"):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterator, Sized
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from bertport.runtime.errors import BertportError, InputTextError, OutputError, UsageError
 from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -108,8 +108,10 @@ class Asking(ABC):
 
     def _answers(self, call: Call, inputs: Iterable[object]) -> Iterator[Any]:
         """Return the answers of `outcomes`, raising the first error; UsageError for what is no collection of inputs."""
-        if not isinstance(inputs, Iterable):
-            raise UsageError(f"the inputs are {excerpt(inputs)}, and a text or an iterable of inputs is asked for")
+        try:
+            iter(inputs)
+        except TypeError:
+            raise UsageError(f"the inputs are {excerpt(inputs)}, not a collection of them: give a list") from None
         outcomes = self.outcomes(call, inputs)
         return raising(outcomes, numbered=not (isinstance(inputs, Sized) and len(inputs) == 1))
 
