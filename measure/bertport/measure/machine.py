@@ -146,15 +146,19 @@ def awaited() -> str:
 def _holder() -> int | None:
     """Return the process that holds the machine's lock; None where the system does not say."""
     try:
-        inode = MACHINE_LOCK.stat().st_ino
+        status = MACHINE_LOCK.stat()
         lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
     except OSError:
         return None
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    found: dict[str, list[int]] = {}
     for line in lines:
         match line.split():  # one that waits has an arrow behind its number
-            case [_, "FLOCK", _, _, process, place, *_] if place.rpartition(":")[2] == str(inode):
-                return int(process) or None
-    return None
+            case [_, "FLOCK", _, _, process, place, *_] if place.rpartition(":")[2] == str(status.st_ino):
+                found.setdefault(place.rpartition(":")[0], []).append(int(process))
+    if device not in found and len(found) == 1:  # overlays and btrfs say another device of a file than of its lock
+        [device] = found
+    return found[device][0] or None if device in found else None
 
 
 def matmul_peak(*, threads: int | None = None, size: int = 1024, seconds: float = 1.0) -> float:
