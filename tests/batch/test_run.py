@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,12 +16,13 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertport.batch import run
+from bertport.batch import reading, run
 from bertport.batch.cli import batch
 from bertport.batch.engines import ENGINES, Engine
 from bertport.batch.job import Part, Span
 from bertport.batch.places import open_place
 from bertport.batch.reading import chunks, cut, read_source
+from bertport.batch.tasks import TASKS
 from bertport.batch.worker import Counts
 from bertport.runtime import load
 from bertport.runtime.errors import BundleError, InputTextError, MissingDependencyError, PathError, UsageError
@@ -73,6 +75,28 @@ def test_the_embedded_bundle_by_name_and_the_column_that_is_missing(tmp_path):
         InputTextError, match=r"no column text_pair .*reads text and text_pair.*--column text_pair=NAME"
     ):
         run(None, "next-sentence", data, tmp_path / "pairs")
+
+
+@pytest.mark.parametrize(
+    ("there", "columns", "sentence"),
+    [
+        (
+            ["document", "documents"],
+            {},
+            "no column query (text-ranking reads query and documents, or query and document;",
+        ),
+        (["query"], {}, "no column documents, or document ("),
+        (
+            ["query", "d"],
+            {"document": "d", "documents": "d"},
+            "--column names document and documents, and text-ranking",
+        ),
+    ],
+)
+def test_which_column_of_several_forms_is_missing(there, columns, sentence):
+    place = open_place("in.jsonl")
+    with pytest.raises((InputTextError, UsageError), match=re.escape(sentence)):
+        reading._chosen(place, "text-ranking", TASKS["text-ranking"].forms, there, columns)  # noqa: SLF001 — no bundle has such a head here
 
 
 @settings(max_examples=25)
@@ -270,7 +294,7 @@ def test_what_cannot_be_is_one_sentence(tiny_bundle, tmp_path):
         (InputTextError, "column text of .* is int64", tmp_path / "numbers.parquet", {}),
         (InputTextError, "column x of .*b.parquet is string, and of the first file int64", tmp_path / "two", {}),
         (PathError, "broken.parquet .*: check the path", tmp_path / "broken.parquet", {}),
-        (PathError, "none is not there: give a file", tmp_path / "none", {}),
+        (PathError, "none is not there, or is in .*: give a file", tmp_path / "none", {}),
         (UsageError, "has a column score, and the answer of fill-mask too.*--prefix", scored, {}),
         (UsageError, "unknown engine 'spark' .available: local, ray", data, {"engine": "spark"}),
         (UsageError, "unknown choice for errors", data, {"on_error": "ignore"}),

@@ -71,7 +71,7 @@ def test_rows_of_an_object_store_are_answered_into_it(engine, bucket, bundle, tm
 
 
 def test_a_bucket_that_is_not_there_is_one_sentence(bucket, bundle, tmp_path):
-    with pytest.raises(PathError, match=r"is not there|holds no files with anything in them|cannot use s3"):
+    with pytest.raises(PathError, match=r"holds no files with anything in them|cannot use s3"):
         run(bundle, "fill-mask", f"{bucket}-none/rows", tmp_path / "out")
     data = sentences(tmp_path / "in.jsonl", 3)
     with pytest.raises(PathError, match=f"cannot use {bucket}-none/out"):

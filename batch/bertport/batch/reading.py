@@ -152,12 +152,16 @@ def _chosen(
         named = {name: columns.get(name, name) for name in (*form.needs, *form.may)}
         if all(named[name] in there for name in form.needs) and columns.keys() <= named.keys():
             return form, {name: column for name, column in named.items() if column in there}
-    lacking = [[name for name in form.needs if columns.get(name, name) not in there] for form in forms]
     needed = ", or ".join(" and ".join(form.needs) for form in forms)
-    lacks = ", or ".join(" and ".join(names) for names in lacking if names) or needed
+    lacking = [[name for name in form.needs if columns.get(name, name) not in there] for form in forms]
+    if not all(lacking):  # else a form would have been found
+        raise UsageError(
+            f"--column names {' and '.join(columns)}, and {task} reads {needed}: name columns of one of them"
+        )
+    lacks = ", or ".join(dict.fromkeys(" and ".join(names) for names in lacking))
     raise InputTextError(
         f"{place.url} has no column {lacks} ({task} reads {needed}; columns: {_shown(there)}): "
-        f"name the column that holds it, as --column {(lacking[-1] or forms[-1].needs)[0]}=NAME"
+        f"name the column that holds it, as --column {lacking[-1][0]}=NAME"
     )
 
 
