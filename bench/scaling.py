@@ -126,7 +126,7 @@ class Cost:
         limits = {
             "cores" if waves > 1 else "one part a core": self.start_seconds + waves * PART_ROWS / self.rows_a_core,
             "storage": ROWS * self.row_bytes / STORE_BYTES,
-            "driver": driver.start_seconds + parts * driver.part_seconds / (1 - driver.share),
+            "driver": (driver.start_seconds + parts * driver.part_seconds) / (1 - driver.share),
         }
         limit = max(limits, key=lambda name: limits[name])
         return limits[limit], limit

@@ -4,10 +4,10 @@
     python -m bench.batch many [--rows 10000000]    # a tiny model: the driver's memory
     python -m bench.batch driver [--rows 100000]    # a tiny model: what the driver spends on a part, and while it waits
     python -m bench.batch kills [--rows 200000]     # a tiny model: ten workers and two drivers killed
-    python -m bench.batch page [--check]            # docs/research/batch.md, from what the three have written
+    python -m bench.batch page [--check]            # docs/research/batch.md, from what these have written
 
 All but the last run in the environment of `dev.py ray`, and write docs/data/batch-rate.json and so on, or where
-`--output` says. Each fails where an answer is not predict's, or a row is missing or doubled.
+`--output` says. Each fails where an answer is not predict's, or a row is missing or doubled (`driver` counts them).
 With `--scratch` the files of `many` stay in that folder, and the same command goes on where it was interrupted.
 """
 
@@ -119,13 +119,12 @@ def rate(scratch: Path, rows: int | None, variant: str = "fp32") -> dict[str, An
     equal = {
         name: compared(scratch / name.replace(" ", ""), expected, range(count)) for name in ("local", "ray 1", "ray 2")
     }
-    rates = {name: working_rate(summary) for name, summary in runs.items()}
+    rates = {name: count / summary["seconds"] for name, summary in runs.items()}
     return {
         "rows": count,
         "variant": variant,
         "predict": predict,
         "rows_per_second": rates,
-        "rows_per_second_with_start": {name: count / summary["seconds"] for name, summary in runs.items()},
         "ray_2_of_local": rates["ray 2"] / rates["local"],
         "bar": BAR,
         "equal_to_predict": equal,
@@ -134,12 +133,6 @@ def rate(scratch: Path, rows: int | None, variant: str = "fp32") -> dict[str, An
         "bytes_a_row": data.stat().st_size / count,
         "runs": runs,
     }
-
-
-def working_rate(summary: dict[str, Any]) -> float:
-    """Return rows a second while parts were made: without the start of Ray, and of the loading of bundles."""
-    workers = sum(node["workers"] for node in summary["nodes"].values())
-    return float(summary["rows"] / (summary["worker_seconds"] / workers))
 
 
 def compared(output: Path, expected: list[Any], ids: range) -> dict[str, Any]:

@@ -85,8 +85,8 @@ def _kills(found: dict[str, Any]) -> list[str]:
 def _rate(found: dict[str, Any]) -> list[str]:
     """Return the table of rates and what it says."""
     lines = [
-        "| engine | rows a second | with its start | workers' CPU s | reading | writing | driver's CPU s | its peak |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| engine | rows a second | workers' CPU s | reading | writing | driver's CPU s | its peak |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     names = {
         "local": "`local`, both cores",
@@ -96,9 +96,8 @@ def _rate(found: dict[str, Any]) -> list[str]:
     for name, shown in names.items():
         cpu = found["cpu_seconds"][name]
         lines.append(
-            f"| {shown} | {found['rows_per_second'][name]:,.0f} | {found['rows_per_second_with_start'][name]:,.0f} | "
-            f"{cpu['workers']:,.0f} | {cpu['reading']:.1f} | {cpu['writing']:.1f} | {cpu['driver']:.1f} | "
-            f"{_mib(found['driver_peak_bytes'][name])} |"
+            f"| {shown} | {found['rows_per_second'][name]:,.0f} | {cpu['workers']:,.0f} | {cpu['reading']:.1f} | "
+            f"{cpu['writing']:.1f} | {cpu['driver']:.1f} | {_mib(found['driver_peak_bytes'][name])} |"
         )
     share, furthest = (
         found["ray_2_of_local"],
@@ -108,9 +107,9 @@ def _rate(found: dict[str, Any]) -> list[str]:
     said = (
         f"{found['rows']:,} sentences, fill-mask by the default model's {found['variant']}; `Model.predict` on both "
         f"cores: {found['predict']['rows_per_second']:,.0f} a second. Ray's two workers reach {share:.0%} of `local` "
-        f"while parts are made ({found['bar']:.0%} are asked for: {verdict}). Reading and writing are part of the "
-        "workers' CPU seconds; the peak is the driver's resident set. All answers are `Model.predict`'s, row by row: "
-        f"scores within {furthest:.1e}. {_made(found)}"
+        f"({found['bar']:.0%} are asked for: {verdict}), their start and that of Ray included. Reading and writing are "
+        "part of the workers' CPU seconds; the peak is the driver's resident set. All answers are `Model.predict`'s, "
+        f"row by row: scores within {furthest:.1e}. {_made(found)}"
     )
     return [*lines, "", *wrapped(said)]
 

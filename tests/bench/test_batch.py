@@ -35,7 +35,6 @@ def test_the_page_says_whether_the_bar_is_met():
         "bar": 0.85,
         "predict": {"rows_per_second": 100.0},
         "rows_per_second": dict.fromkeys(engines, 100.0),
-        "rows_per_second_with_start": dict.fromkeys(engines, 90.0),
         "cpu_seconds": dict.fromkeys(engines, cpu),
         "driver_peak_bytes": dict.fromkeys(engines, 300 << 20),
         "equal_to_predict": {engine: {"furthest_score": 1e-6} for engine in engines},
@@ -96,7 +95,7 @@ def test_what_becomes_the_limit():
     seconds, limit = cost().seconds(1000, idle)  # 16,000 cores have less than a part each
     assert (seconds, limit) == (pytest.approx(2 + 8.192), "one part a core")
     busy = scaling.Driver(part_seconds=0.01, share=0.5, start_seconds=3.0)
-    assert cost().seconds(1000, busy) == (pytest.approx(3 + 2 * 122.08), "driver")
+    assert cost().seconds(1000, busy) == (pytest.approx(2 * (3 + 122.08)), "driver")
     assert cost(row_bytes=1e5).seconds(1000, idle) == (pytest.approx(800.0), "storage")
 
 
