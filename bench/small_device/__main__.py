@@ -63,12 +63,12 @@ print(json.dumps({
 """
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=number, default=5, help="processes of each kind")
     parser.add_argument("--check", action="store_true", help="compare the page with the data, and nothing else")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.check:
         check_section(PAGE, section(read_data(DATA, "bench.small_device")), "bench.small_device")
         return

@@ -18,6 +18,10 @@ def test_bytes_are_those_of_a_package_s_files(tmp_path):
     assert program.packages(tmp_path) == {"thing": {"version": "1.2", "bytes": size}}
 
 
+def test_the_page_is_that_of_the_data():
+    program.main(["--check"])
+
+
 def test_a_machine_without_the_group_is_told_of(tmp_path, monkeypatch):
     monkeypatch.setattr(program, "GROUPS", tmp_path / "none")
     with pytest.raises(SystemExit, match="takes a control group, which cannot be made"), program.quota():
