@@ -31,11 +31,13 @@ TUNED = [
 LONG = [
     ROOT / "docs" / name
     for name in (
+        "guide/embeddings.md",
         "guide/export.md",
         "guide/serve.md",
         "how-to/add-your-own-head.md",
         "how-to/measure-your-model.md",
         "how-to/scikit-learn.md",
+        "how-to/small-device.md",
         "how-to/triton.md",
         "reference/export.md",
         "reference/http.md",

@@ -79,16 +79,8 @@ def strike(source, target, moment, number):
     )
 
 
-@pytest.mark.parametrize(
-    "moment",
-    [
-        "between",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("making the graphs", "writing the bundle", "exchanged")
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["between", "making the graphs", "writing the bundle", "exchanged"])
 def test_a_killed_export_leaves_one_complete_bundle(moment, tiny_checkpoint, tiny_bundle, tmp_path, caplog):
     target = shutil.copytree(tiny_bundle, tmp_path / "out")
     result = strike(tiny_checkpoint, target, moment, signal.SIGKILL)

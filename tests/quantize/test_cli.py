@@ -113,7 +113,7 @@ def start(path, held_out):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_leaves_the_bundle_as_it_was(bundle_copy, held_out, sent):
     before = contents(bundle_copy)
     process = start(bundle_copy, held_out)

@@ -521,7 +521,9 @@ def placed(tiny_bundle, tiny_checkpoint, tmp_path):
 
 
 @posix
-@pytest.mark.parametrize(("stream", "error"), [(">&-", CLOSED), pytest.param(">/dev/full", FULL, marks=linux)])
+@pytest.mark.parametrize(
+    ("stream", "error"), [(">&-", CLOSED), pytest.param(">/dev/full", FULL, marks=(linux, pytest.mark.slow))]
+)
 def test_an_answer_that_has_nowhere_to_go_is_a_failure(placed, tmp_path, stream, error):
     ends = forked(f'exec "$@" {stream}', [placed(arguments) for arguments in ANSWERING], tmp_path / "codes")
     for arguments, done in zip(ANSWERING, ends, strict=True):

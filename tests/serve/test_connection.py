@@ -136,6 +136,7 @@ def test_a_large_refused_body_is_taken_so_that_the_answer_arrives(plain):
     assert statuses(answer) == [413]
 
 
+@pytest.mark.slow
 def test_a_body_that_nobody_reads_ends_in_time(plain):
     before = resident(plain)
     began = time.monotonic()

@@ -153,12 +153,20 @@ def lost_padding(model):
     ("stage", "damage", "output"),
     [
         ("name_weights", change_weight("cls.seq_relationship.bias", 1, 3e-4), "seq_relationship_logits"),
-        ("name_weights", change_weight("cls.predictions.bias", 200, 3e-4), "logits"),
-        ("name_weights", change_weight("bert.pooler.dense.bias", 3, 1e-1), "seq_relationship_logits|pooler_output"),
-        (
+        pytest.param(
+            "name_weights", change_weight("cls.predictions.bias", 200, 3e-4), "logits", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "name_weights",
+            change_weight("bert.pooler.dense.bias", 3, 1e-1),
+            "seq_relationship_logits|pooler_output",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             "name_weights",
             change_weight("bert.embeddings.position_embeddings.weight", (159, 0), 1.0),
             "logits|last_hidden_state",
+            marks=pytest.mark.slow,
         ),
         ("name_weights", lost_padding, "logits"),
     ],

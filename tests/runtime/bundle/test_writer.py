@@ -189,8 +189,7 @@ def test_of_two_new_bundles_the_second_is_refused(small, tmp_path):
 @pytest.mark.parametrize(
     ("change", "options"),
     [
-        ("replace", []),
-        *(pytest.param(change, [], marks=pytest.mark.slow) for change in ("again", "add", "new")),
+        *(pytest.param(change, [], marks=pytest.mark.slow) for change in ("replace", "again", "add", "new")),
         pytest.param("replace", ["--portable"], marks=pytest.mark.slow),
         *(pytest.param(change, [], marks=(pytest.mark.slow, pytest.mark.long)) for change in ("figures", "table")),
         pytest.param("again", ["--portable"], marks=(pytest.mark.slow, pytest.mark.long)),
