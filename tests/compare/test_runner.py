@@ -116,6 +116,7 @@ def test_the_portable_graph_is_left_out_and_said_to_be(document):
     assert any("portable" in sentence and "--variant portable" in sentence for sentence in document["not_measured"])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_what_it_has_and_goes_on(make_options, tmp_path):
     apart = dataclasses.replace(TINY_PRESET, together=False)
     options = make_options(tmp_path / "out", variants=("fp32",), effort=apart)

@@ -209,6 +209,7 @@ def test_the_card_shows_every_prompt_and_what_was_measured(tiny_bundle: Path, tr
     assert Bundle.open(bundle).verify() == ()
 
 
+@pytest.mark.slow
 def test_the_card_keeps_the_section_on_quantized_variants(tiny_bundle: Path, training: Path, tmp_path: Path) -> None:
     bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     kept = shutil.copytree(training, tmp_path / "training")

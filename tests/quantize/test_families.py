@@ -63,6 +63,7 @@ def check_layers(source, family):
     assert abs(hidden[real] - expected[real]).max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", DIFFERENT)
 def test_a_family_is_quantized_to_its_end(sources, family, held_out, tmp_path):
     check_layers(sources(family), family)

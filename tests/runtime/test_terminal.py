@@ -239,6 +239,7 @@ def test_a_word_that_is_none(run, tmp_path, command, word):
     mistaken(run(*line))
 
 
+@pytest.mark.slow
 def test_a_bundle_and_a_checkpoint_in_a_directory_whose_name_is_not_utf_8(run, tiny_bundle, tiny_checkpoint, tmp_path):
     bundle = shutil.copytree(tiny_bundle, tmp_path / NOT_UTF_8)
     checkpoint = shutil.copytree(tiny_checkpoint, tmp_path / os.fsdecode(b"checkpoint\xff"))

@@ -27,6 +27,8 @@ from bertport.quantize.texts import read_evaluation
 from bertport.quantize.weights.cache import WeightCache
 from tests.quantize.conftest import OUTPUTS, STATIC, feeds, gathered, session, silent
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def outlying(tiny):

@@ -28,10 +28,13 @@ WAYS = {
 
 OPTIMUM = "import bertport.export.exporter\nfrom optimum.onnxruntime import ORTModelForMaskedLM"
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 29),
-    reason="before 1.29, ONNX Runtime has telemetry on Windows only",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux") or tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 29),
+        reason="before 1.29, ONNX Runtime has telemetry on Windows only",
+    ),
+]
 
 
 @pytest.fixture
