@@ -48,13 +48,13 @@ const far =
     const sum = a.reduce((total, value, index) => total + Math.abs(value - (b[index] as number)) ** power, 0);
     return -(sum ** (1 / power));
   };
+/** Functions that compare two vectors, by the names that a manifest may state. */
 const COMPARE: Readonly<Record<string, Compare>> = {
   cosine: (a, b) => dot(unit(a), unit(b)),
   dot,
   euclidean: far(2),
   manhattan: far(1),
 };
-/** Functions that compare two vectors, by the names that a manifest may state. */
 
 /** Return the similarity of texts: of vectors that the model was trained to make, or else of the means over their tokens. */
 async function similarities(model: Model, inputs: readonly unknown[]): Promise<number[][]> {

@@ -47,6 +47,7 @@ export const LONGEST_TEXT = 200_000;
 const PROBES = ["a", "1", "."];
 const MOST_WINDOWS = 16_384;
 const SETTINGS_FILES = ["special_tokens_map.json", "tokenizer_config.json"];
+/** Replacements that transformers makes in decoded text, in this order, when `clean_up_tokenization_spaces` is set. */
 const CLEANED: readonly (readonly [string, string])[] = [
   [" .", "."],
   [" ?", "?"],
@@ -59,7 +60,6 @@ const CLEANED: readonly (readonly [string, string])[] = [
   [" 've", "'ve"],
   [" 're", "'re"],
 ];
-/** Replacements that transformers makes in decoded text, in this order, when `clean_up_tokenization_spaces` is set. */
 
 /** Special tokens around one text or two: a run before the first, behind it, and so on, and the segment of each run. */
 interface Frame {

@@ -32,13 +32,13 @@ const far = (power) => (a, b) => {
     const sum = a.reduce((total, value, index) => total + Math.abs(value - b[index]) ** power, 0);
     return -(sum ** (1 / power));
 };
+/** Functions that compare two vectors, by the names that a manifest may state. */
 const COMPARE = {
     cosine: (a, b) => dot(unit(a), unit(b)),
     dot,
     euclidean: far(2),
     manhattan: far(1),
 };
-/** Functions that compare two vectors, by the names that a manifest may state. */
 /** Return the similarity of texts: of vectors that the model was trained to make, or else of the means over their tokens. */
 async function similarities(model, inputs) {
     const facts = model.manifest.heads.embedding?.embedding;

@@ -7,6 +7,7 @@ export const LONGEST_TEXT = 200_000;
 const PROBES = ["a", "1", "."];
 const MOST_WINDOWS = 16_384;
 const SETTINGS_FILES = ["special_tokens_map.json", "tokenizer_config.json"];
+/** Replacements that transformers makes in decoded text, in this order, when `clean_up_tokenization_spaces` is set. */
 const CLEANED = [
     [" .", "."],
     [" ?", "?"],
