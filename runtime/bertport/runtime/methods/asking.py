@@ -108,10 +108,8 @@ class Asking(ABC):
 
     def _answers(self, call: Call, inputs: Iterable[object]) -> Iterator[Any]:
         """Return the answers of `outcomes`, raising the first error; UsageError for what is no collection of inputs."""
-        try:
-            iter(inputs)
-        except TypeError:
-            raise UsageError(f"the inputs are {excerpt(inputs)}, not a collection of them: give a list") from None
+        if not (hasattr(inputs, "__iter__") or hasattr(inputs, "__getitem__")):  # iter() might start what it reads
+            raise UsageError(f"the inputs are {excerpt(inputs)}, not a collection of them: give a list")
         outcomes = self.outcomes(call, inputs)
         return raising(outcomes, numbered=not (isinstance(inputs, Sized) and len(inputs) == 1))
 
