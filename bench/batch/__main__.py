@@ -191,7 +191,7 @@ def driver(scratch: Path, rows: int | None) -> dict[str, Any]:
     for name, times, part_rows in (("short", 1, count // 5), ("parts", 1, count // 2000), ("rows", 10, count // 5)):
         data = _rows(scratch, times * count, MANY_WORDS)
         with nodes(1, 1) as cluster:
-            place = {"address": cluster.address, "output": str(scratch / name), "part_rows": part_rows}
+            place = {"address": cluster.address, "output": str(scratch / name), "part_rows": max(1, part_rows)}
             summary = measured(**asked, input=str(data), **place)
         if summary["rows"] != times * count:
             sys.exit(f"{name}: {summary['rows']:,} of {times * count:,} rows")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from bench.history.entries import BUNDLE, environment
-from bertport.measure.machine import machine_lock
+from bertport.measure.machine import awaited, machine_lock
 from bertport.measure.statistics import median_ratio
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def take_turns(
         What each row took and said, by its name and the workload's.
     """
     answered = {}
-    with machine_lock(lambda: say("waiting for another measurement on this machine")), ExitStack() as stack:
+    with machine_lock(lambda: say(awaited())), ExitStack() as stack:
         processes = {row.name: stack.enter_context(Process(row)) for row in rows}
         for workload, (texts, at_once) in workloads.items():
             words = {name: tuple(process.answer(texts, at_once)["words"]) for name, process in processes.items()}

@@ -49,7 +49,7 @@ from bench.performance.pages import check_pages, write_pages
 from bench.performance.report import page, plots, stem
 from bench.performance.subjects import BATCHES, TASKS, subjects_of
 from bench.performance.timing import measure_shapes, measure_task
-from bertport.measure.machine import describe_machine, machine_lock, matmul_peak
+from bertport.measure.machine import awaited, describe_machine, machine_lock, matmul_peak
 from bertport.measure.speed.process import Workers
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.providers.cpu import cpu, usable_cores
@@ -169,7 +169,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         "text_sha256": hashlib.sha256(TEXT.read_bytes()).hexdigest(),
         "models": {},
     }
-    with machine_lock(lambda: say("waiting for another measurement on this machine")):
+    with machine_lock(lambda: say(awaited())):
         began = time.monotonic()
         peaks = [matmul_peak(threads=given.threads or None)]
         for model in prepared:

@@ -54,6 +54,11 @@ class Place:
         """Whether it is on this machine's own file systems."""
         return "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
 
+    @property
+    def pattern(self) -> bool:
+        """Whether it is a glob, which stands for paths."""
+        return any(sign in self.path for sign in "*?[")
+
     def child(self, name: str) -> Place:
         """Return a place below this one."""
         return Place(f"{self.url.rstrip('/')}/{name}", self.fs, f"{self.path.rstrip('/')}/{name}")
@@ -95,7 +100,7 @@ class Place:
 
     def _listing(self) -> dict[str, Any]:
         self.fs.invalidate_cache()
-        if any(sign in self.path for sign in "*?["):
+        if self.pattern:
             return dict(self.fs.glob(self.path, detail=True))
         if self.fs.isfile(self.path):
             return {self.path: self.fs.info(self.path)}

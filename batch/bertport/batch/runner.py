@@ -208,8 +208,8 @@ def _files(place: Place) -> list[File]:
     full = [file for file in files if file.size]
     if not full:
         what = "holds no files with anything in them"
-        if not files and place.local and not any(sign in place.path for sign in "*?["):
-            what = what if os.path.lexists(place.path) else "is not there, or is in a folder that may not be read"
+        if place.local and not place.pattern and not os.path.lexists(place.path):
+            what = "is not there, or is in a folder that may not be read"
         raise PathError(f"the input {place.url} {what}: give a file, a folder, a glob or a URL")
     return full
 

@@ -151,14 +151,14 @@ def _holder() -> int | None:
     except OSError:
         return None
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
-    found: dict[str, list[int]] = {}
+    found: dict[str, int] = {}
     for line in lines:
         match line.split():  # one that waits has an arrow behind its number
             case [_, "FLOCK", _, _, process, place, *_] if place.rpartition(":")[2] == str(status.st_ino):
-                found.setdefault(place.rpartition(":")[0], []).append(int(process))
+                found.setdefault(place.rpartition(":")[0], int(process))
     if device not in found and len(found) == 1:  # overlays and btrfs say another device of a file than of its lock
         [device] = found
-    return found[device][0] or None if device in found else None
+    return found.get(device) or None
 
 
 def matmul_peak(*, threads: int | None = None, size: int = 1024, seconds: float = 1.0) -> float:
