@@ -297,6 +297,8 @@ def test_mistakes_are_told_at_once(model):
         model.predict("fill-mask", [], topk=3)
     with pytest.raises(UsageError, match="the inputs are 3, not a collection of them: give a list"):
         model.predict("fill-mask", 3)
+    with pytest.raises(UsageError, match="not a collection of them: give a list"):
+        model.predict("fill-mask", np.array("a [MASK]"))
     with pytest.raises(UsageError, match="not one text: put the text in a list"):
         model.predict("fill-mask", "a [MASK]")
     with pytest.raises(UsageError, match="truncation is True or False"):
@@ -324,3 +326,28 @@ def test_several_threads_may_use_one_model(model):
         for number, answer in enumerate(pool.map(ask, range(120))):
             flat, wanted = np.ravel(answer), np.ravel(alone[number % len(TEXTS)])
             assert [answer["token"] for answer in flat] == [answer["token"] for answer in wanted]
+
+
+def test_inputs_that_only_have_an_order_are_taken_and_an_iterable_is_begun_once(model):
+    class Ordered:
+        """As map-style data sets of torch are."""
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return ["a [MASK]", "the [MASK]"][index]
+
+    class Loader:
+        """As loaders are that start workers."""
+
+        begun = 0
+
+        def __iter__(self):
+            self.begun += 1
+            return iter(["a [MASK]"])
+
+    loader = Loader()
+    assert len(list(model.predict("fill-mask", Ordered()))) == 2
+    assert len(list(model.predict("fill-mask", loader))) == 1
+    assert loader.begun == 1

@@ -108,7 +108,9 @@ class Asking(ABC):
 
     def _answers(self, call: Call, inputs: Iterable[object]) -> Iterator[Any]:
         """Return the answers of `outcomes`, raising the first error; UsageError for what is no collection of inputs."""
-        if not (hasattr(inputs, "__iter__") or hasattr(inputs, "__getitem__")):  # iter() might start what it reads
+        # iter() might start what it reads; an array without a dimension has the method, and nothing to go over.
+        several = hasattr(inputs, "__iter__") or hasattr(inputs, "__getitem__")
+        if not several or getattr(inputs, "shape", None) == ():
             raise UsageError(f"the inputs are {excerpt(inputs)}, not a collection of them: give a list")
         outcomes = self.outcomes(call, inputs)
         return raising(outcomes, numbered=not (isinstance(inputs, Sized) and len(inputs) == 1))
