@@ -65,6 +65,25 @@ def settled(address, cpus):
     assert found == cpus
 
 
+def test_no_cluster_there_is_one_sentence(bundle, data, tmp_path):
+    """Before any other test has a cluster, which `auto` would find."""
+    for address, sentence in (
+        ("auto", "no cluster of Ray is found at auto .*none runs here.*ray start --head"),
+        ("127.0.0.1:9", "no cluster of Ray is found at 127.0.0.1:9 .*Connection refused"),
+        ("nowhere", "'nowhere' is no address of Ray: give HOST:PORT, auto or local"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            run(
+                bundle,
+                "features",
+                data,
+                tmp_path / "out",
+                parameters={"pooling": "mean"},
+                engine="ray",
+                address=address,
+            )
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_on_every_cpu_answer_as_one_machine(  # noqa: PLR0913, PLR0917 — fixtures
     workers, two_nodes, bundle, data, one_machine, tmp_path
@@ -143,24 +162,6 @@ def test_a_node_that_goes_takes_no_row_along(bundle, data, one_machine, tmp_path
         _, stderr = driver.communicate(timeout=240)
         assert driver.returncode == 0, stderr
     check(out, one_machine)
-
-
-def test_no_cluster_there_is_one_sentence(bundle, data, tmp_path):
-    for address, sentence in (
-        ("auto", "no cluster of Ray is found at auto .*none runs here.*ray start --head"),
-        ("127.0.0.1:9", "no cluster of Ray is found at 127.0.0.1:9 .*Connection refused"),
-        ("nowhere", "'nowhere' is no address of Ray: give HOST:PORT, auto or local"),
-    ):
-        with pytest.raises(UsageError, match=sentence):
-            run(
-                bundle,
-                "features",
-                data,
-                tmp_path / "out",
-                parameters={"pooling": "mean"},
-                engine="ray",
-                address=address,
-            )
 
 
 def check_refused(done, code, sentence):
