@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from bench.batch import page
 from bench.batch.cluster import killed_again_and_again, nodes, sentences
 from bench.checkout import ROOT, number, provenance
 from bertport.batch import run
+from bertport.measure.speed.worker import peak_bytes
 from bertport.runtime import load
 from bertport.runtime.bundle.default import default_bundle
 
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
 def child(settings: dict[str, Any]) -> None:
     """Run a batch and print its summary with this process's own peak of memory."""
     summary = run(**settings)
-    print(json.dumps(summary | {"driver_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+    print(json.dumps(summary | {"driver_peak_bytes": peak_bytes()}))
 
 
 def measured(**settings: object) -> dict[str, Any]:
