@@ -33,6 +33,7 @@ LONG = [
     for name in (
         "guide/embeddings.md",
         "guide/export.md",
+        "guide/install.md",
         "guide/serve.md",
         "how-to/add-your-own-head.md",
         "how-to/measure-your-model.md",
@@ -40,10 +41,11 @@ LONG = [
         "how-to/small-device.md",
         "how-to/triton.md",
         "reference/export.md",
+        "reference/golden.md",
         "reference/http.md",
     )
 ]
-"""The pages whose examples export, serve or compare several models, or search with one: ten seconds or more."""
+"""The pages whose examples export, serve or compare several models, install, or search with one: the longest."""
 REWRITE = os.environ.get("BERTPORT_REWRITE_DOCS") == "1"
 """Set by `dev.py docs`: write what the commands print into the pages, instead of comparing."""
 

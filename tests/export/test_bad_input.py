@@ -321,6 +321,7 @@ def test_a_tolerance_below_float32_is_decided_by_float64_and_told(tiny_checkpoin
     assert validation["worst"]["logits"] > validation["atol"]
 
 
+@pytest.mark.slow
 def test_folders_made_for_a_failed_export_are_removed(tiny_checkpoint, tmp_path, monkeypatch):
     out = tmp_path / "a" / "b" / "out"
     with monkeypatch.context() as changed:

@@ -78,7 +78,13 @@ def assert_parity(bundle, inputs, expected, run_graph, atol=ATOL):
         assert_same_outputs(wanted, run_graph(serving, inputs | {"masked_positions": positions}), atol)
 
 
-@pytest.mark.parametrize("model_class", HEADS)
+@pytest.mark.parametrize(
+    "model_class",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in {"BertForNextSentencePrediction", "BertModel"} else ())
+        for name in HEADS
+    ],
+)
 def test_every_class(model_class, make_checkpoint, tmp_path, run_graph):
     source = make_checkpoint(tmp_path / "source", model_class)
     bundle = export(source, tmp_path / "out")
@@ -146,7 +152,13 @@ def first_config(directory):
 
 
 @pytest.mark.parametrize(
-    "form", [sharded, pickled, old_names, stored_decoder, half_precision, vocabulary_only, first_config]
+    "form",
+    [
+        old_names,
+        stored_decoder,
+        vocabulary_only,
+        *(pytest.param(form, marks=pytest.mark.slow) for form in (sharded, pickled, half_precision, first_config)),
+    ],
 )
 def test_every_form_gives_the_same_answers(form, checkpoint, tiny_checkpoint, tmp_path, run_graph):
     form(checkpoint)
@@ -197,9 +209,14 @@ def without(*parts):
     ("lost", "heads", "note"),
     [
         (("pooler",), ("mlm",), "neither next-sentence prediction nor pooled features"),
-        (("seq_relationship",), ("mlm", "pooler"), "BertForPreTraining, but the weights hold no nsp head"),
         (("cls.predictions",), ("nsp", "pooler"), "BertForPreTraining, but the weights hold no mlm head"),
-        (("cls", "pooler"), (), "no pooler"),
+        pytest.param(
+            ("seq_relationship",),
+            ("mlm", "pooler"),
+            "BertForPreTraining, but the weights hold no nsp head",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(("cls", "pooler"), (), "no pooler", marks=pytest.mark.slow),
     ],
 )
 def test_no_head_is_invented(  # noqa: PLR0913, PLR0917 — fixtures
@@ -309,7 +326,7 @@ def test_the_graphs(tiny_bundle):
     assert Counter(node.op_type for node in graphs["fp32"].graph.node)["LayerNormalization"] == 6
 
 
-@pytest.mark.parametrize(("opset", "ir_version"), [(14, 7), (20, 9)])
+@pytest.mark.parametrize(("opset", "ir_version"), [pytest.param(14, 7, marks=pytest.mark.slow), (20, 9)])
 def test_opset_and_ir_version(opset, ir_version, tiny_checkpoint, tmp_path):
     bundle = export(tiny_checkpoint, tmp_path / "out", opset=opset)
     for variant in bundle.manifest.variants.values():
@@ -392,6 +409,7 @@ def test_options_that_cannot_be(options, error, message, tiny_checkpoint, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_config_json_names_no_code_and_is_otherwise_as_it_was(tiny_checkpoint, tmp_path):
     source = shutil.copytree(tiny_checkpoint, tmp_path / "source")
     config = json.loads((source / "config.json").read_text())

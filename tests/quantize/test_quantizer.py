@@ -165,7 +165,7 @@ def test_overwriting_leaves_one_copy(bundle_copy, held_out):
 @pytest.mark.parametrize(
     ("where", "error"),
     [
-        ("time_against", MemoryError()),
+        pytest.param("time_against", MemoryError(), marks=pytest.mark.slow),
         ("meet_budget", KeyboardInterrupt()),
         ("write_graph", OSError(28, "No space left on device")),
     ],

@@ -104,7 +104,7 @@ def test_the_default_budget_bounds_what_is_there(heads, budget):
     assert str(budget_for(None, heads)) == budget
 
 
-@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("as_json", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize(
     ("budget", "code", "message"),
     [("none", 3, "is slower than fp32"), ("kl=0.0000001", 1, "breaks the accuracy budget")],

@@ -255,6 +255,7 @@ def test_the_next_window_is_made_ready_while_the_graph_runs(model, monkeypatch):
     assert set(threads) == {threading.main_thread()}
 
 
+@pytest.mark.slow
 def test_an_endless_stream_is_answered_in_bounded_memory(tiny_bundle):
     """In a process of its own: what was read and answered must not stay."""
     program = (

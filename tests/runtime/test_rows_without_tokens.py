@@ -16,7 +16,11 @@ from bertport.runtime.top_k import top_k_head
 from tests.export import tokenizer_forms as forms
 from tests.runtime.parity import assert_same_fillings
 
-FORMS = (forms.duplicate_lines, forms.byte_level, forms.unigram, forms.renamed_tokens)
+FORMS = (
+    forms.duplicate_lines,
+    forms.unigram,
+    *(pytest.param(form, marks=pytest.mark.slow) for form in (forms.byte_level, forms.renamed_tokens)),
+)
 
 
 class Both(dict):

@@ -11,7 +11,12 @@ from tests.export import tokenizer_forms as forms
 
 
 @pytest.fixture(
-    scope="module", params=[forms.without_segments, forms.other_class("DistilBertTokenizer"), forms.complete]
+    scope="module",
+    params=[
+        forms.without_segments,
+        forms.complete,
+        pytest.param(forms.other_class("DistilBertTokenizer"), marks=pytest.mark.slow),
+    ],
 )
 def case(request, tiny_checkpoint, tmp_path_factory):
     """transformers' tokenizer and model of a checkpoint, and ours."""

@@ -398,7 +398,7 @@ def test_people_and_programs_can_read_it_in_every_encoding(run, model, encoding)
 
 
 @pytest.mark.parametrize("command", ["inspect", "verify", "doctor", "fill-mask", "predict", "export", "quantize"])
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+@pytest.mark.parametrize("encoding", ["latin-1", pytest.param("ascii", marks=pytest.mark.slow)])
 def test_json_is_json_in_every_encoding(run, edited, tmp_path, command, encoding):
     def rename(manifest):
         manifest["name"] = "中文 😀 é"
@@ -522,9 +522,8 @@ def placed(tiny_bundle, tiny_checkpoint, tmp_path):
 
 
 @posix
-@pytest.mark.parametrize(
-    ("stream", "error"), [(">&-", CLOSED), pytest.param(">/dev/full", FULL, marks=(linux, pytest.mark.slow))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("stream", "error"), [(">&-", CLOSED), pytest.param(">/dev/full", FULL, marks=linux)])
 def test_an_answer_that_has_nowhere_to_go_is_a_failure(placed, tmp_path, stream, error):
     ends = forked(f'exec "$@" {stream}', [placed(arguments) for arguments in ANSWERING], tmp_path / "codes")
     for arguments, done in zip(ANSWERING, ends, strict=True):

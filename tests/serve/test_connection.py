@@ -106,6 +106,7 @@ def at_once(function, values):
         return list(pool.map(function, values))
 
 
+@pytest.mark.slow
 def test_what_is_no_body_is_bounded_and_refused(plain):
     assert plain.get("/health")[0] == 200
     before = resident(plain)
