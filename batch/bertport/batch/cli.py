@@ -67,7 +67,14 @@ __all__ = ["batch"]
     help="A parameter of the task, its value as JSON or a plain word; may be repeated.",
 )
 @click.option("--variant", metavar="NAME", help="Variant of the bundle.  [default: the one that suits the provider]")
-@click.option("--provider", cls=Once, default=(AUTO,), show_default=True, metavar="NAME", help=PROVIDER)
+@click.option(
+    "--provider",
+    cls=Once,
+    default=(AUTO,),
+    show_default=True,
+    metavar="NAME",
+    help=f"{PROVIDER} On Ray, {AUTO} is cpu.",
+)
 @click.option("--provider-library", metavar="PATH", help=LIBRARY)
 @click.option(
     "--provider-option",

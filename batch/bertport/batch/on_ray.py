@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 from bertport.batch.job import Part
 from bertport.batch.worker import Worker, bundle_directory
 from bertport.runtime import errors
+from bertport.runtime.bundle.select import CPU
 from bertport.runtime.errors import BertportError, MissingDependencyError, PathError, ProviderError, UsageError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.providers.table import PROVIDERS
+from bertport.runtime.providers.table import AUTO, PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -158,9 +159,14 @@ def _explained(error: Exception) -> BertportError:
 
 
 def _for_workers(job: Job) -> Job:
-    """Return the job with as many threads and batches at once as an actor asks for."""
-    threads = job.runs.threads or 1
-    return replace(job, runs=replace(job.runs, threads=threads, streams=job.runs.streams or 1))
+    """Return the job with as many threads and batches at once as an actor asks for, and on what it asks for.
+
+    Ray does not hide a GPU from an actor that asks for none, so `auto`, for which none is asked, must not find one.
+    """
+    runs = job.runs
+    provider = CPU if runs.provider == AUTO and runs.provider_library is None else runs.provider
+    runs = replace(runs, provider=provider, threads=runs.threads or 1, streams=runs.streams or 1)
+    return replace(job, runs=runs)
 
 
 def _how_actors_live() -> dict[str, Any]:
@@ -172,7 +178,7 @@ def _resources(job: Job) -> dict[str, float]:
     """Return what an actor asks Ray for: its CPUs, and a GPU for a provider that runs on one."""
     asked: dict[str, float] = {"num_cpus": job.runs.threads or 1}
     provider = PROVIDERS.get(job.runs.provider)
-    if provider is not None and provider.device is not None and provider.device != "cpu":
+    if provider is not None and not provider.on_cpu:
         asked["num_gpus"] = 1
     return asked
 
