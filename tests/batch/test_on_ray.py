@@ -107,6 +107,8 @@ def test_workers_on_every_cpu_answer_as_one_machine(  # noqa: PLR0913, PLR0917 â
         assert summary[name] == one_machine[1][name]
     made = pids(out)
     assert len(made) == workers
+    assert [node["workers"] for node in summary["nodes"].values()] == [1] * workers  # told apart on one machine
+    assert {worker.rpartition(":")[0] for worker in made} == summary["nodes"].keys()
     assert summary["cpu_seconds"]["driver"] > 0
 
 

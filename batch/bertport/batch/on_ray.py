@@ -45,6 +45,8 @@ DEATHS = 2
 RETRIES = 20
 """Retries of a part after its actor died: a machine that is taken away is no fault of the part, and a part that kills
 each actor must not go on for ever."""
+NODE_DIGITS = 8
+"""Digits of a node's id that tell it from others of its host name."""
 
 
 class Answering:
@@ -68,7 +70,7 @@ class Answering:
     def _outcome(self, part: Part) -> dict[str, Any]:
         try:
             if self._worker is None:
-                self._worker = Worker(self._job, bundle=self._bundle())
+                self._worker = Worker(self._job, bundle=self._bundle(), node=_node())
             stats = self._worker.make(part)
         except BertportError as error:
             # A value, not an exception: Ray would wrap it, and may begin the actor again.
@@ -85,6 +87,13 @@ class Answering:
         with tarfile.open(fileobj=BytesIO(ray.get(self._shipped))) as archive:
             archive.extractall(self._unpacked.name, filter="data")
         return self._unpacked.name
+
+
+def _node() -> str:
+    """Return the name of this node: the host's, and as several nodes may share one, Ray's id in short."""
+    import ray
+
+    return f"{platform.node()} ({ray.get_runtime_context().get_node_id()[:NODE_DIGITS]})"
 
 
 def make_parts(job: Job, parts: Sequence[Part], carriers: Carriers) -> Iterator[dict[str, Any]]:

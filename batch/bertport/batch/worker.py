@@ -94,12 +94,16 @@ class Worker:
         job: what is asked.
         model: a model that is loaded already; None to load the job's.
         bundle: where the bundle is on this machine, if not where the job says.
+        node: name of the node in what is counted; None for this machine's host name.
     """
 
-    def __init__(self, job: Job, *, model: Model | None = None, bundle: str | None = None) -> None:
+    def __init__(
+        self, job: Job, *, model: Model | None = None, bundle: str | None = None, node: str | None = None
+    ) -> None:
         self.job = job
         self._model = model
         self._bundle = bundle
+        self._node = node or platform.node()
         self._call: Call | None = None
         self._began = time.monotonic()
         self._output = open_place(job.output)
@@ -152,8 +156,8 @@ class Worker:
                     "seconds": round(time.monotonic() - wall, 4),
                     "cpu": {**counts.cpu, "all": time.process_time() - cpu},
                     "cores": self._model.graph.threads or os.cpu_count(),
-                    "node": platform.node(),
-                    "worker": f"{platform.node()}:{os.getpid()}",
+                    "node": self._node,
+                    "worker": f"{self._node}:{os.getpid()}",
                     "run": self.job.id,
                 }
                 writer.add_key_value_metadata({STATS.decode(): json.dumps(stats)})
