@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
 import shutil
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertport.batch import reading, run, runner
-from bertport.batch.cli import batch
+from bertport.batch.cli import FirstLines, batch
 from bertport.batch.engines import ENGINES, Engine
 from bertport.batch.job import Part, Span
 from bertport.batch.places import open_place
@@ -393,6 +394,13 @@ def test_the_command(tiny_bundle, expected, tmp_path):
     assert "bertport: 1 row: No mask_token" in done.stderr
     assert words(out) == [*expected[:3], None, *expected[4:]]
     assert json.loads(CliRunner().invoke(batch, [*arguments, "--json"]).stdout)["parts_done_before"] == 1
+
+
+def test_of_what_ray_prints_the_first_line_of_each_message_is_shown():
+    shown = io.StringIO()
+    for text in ("(raylet) It failed. Error: Traceback (most recent call last):\n  File", "one\ntwo\n", "three"):
+        print(text, file=FirstLines(shown))
+    assert shown.getvalue() == "(raylet) It failed.\none\n\nthree\n"
 
 
 def test_without_ray_the_engine_says_what_installs_it(tiny_bundle, tmp_path):

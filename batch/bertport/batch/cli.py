@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from contextlib import redirect_stdout
+from typing import TextIO
 
 import click
 
@@ -126,7 +128,7 @@ def batch(  # noqa: PLR0913 — one parameter per option
     from bertport.batch.runner import run
 
     # Ray prints what its machines meet on standard output, which is the summary's.
-    with Progress(sys.stderr) as progress, redirect_stdout(sys.stderr):
+    with Progress(sys.stderr) as progress, redirect_stdout(FirstLines(sys.stderr)):
         summary = run(
             bundle,
             task,
@@ -162,6 +164,23 @@ def batch(  # noqa: PLR0913 — one parameter per option
     )
     for reason, count in summary["errors_by_reason"].items():
         report(f"bertport: {_counted(count, 'row')}: {reason}")
+
+
+class FirstLines(io.TextIOBase):
+    """A stream that passes on the first line of each message, and no traceback: Ray prints those of its machines.
+
+    Args:
+        stream: the stream that takes the lines.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write what is shown of a message."""
+        first = text.partition("\n")[0].partition(" Error: Traceback")[0]
+        self._stream.write(f"{first}\n" if text.endswith("\n") else first)
+        return len(text)
 
 
 def _counted(count: int, name: str) -> str:

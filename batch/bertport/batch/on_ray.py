@@ -120,7 +120,7 @@ def make_parts(job: Job, parts: Sequence[Part], carriers: Carriers) -> Iterator[
         # An actor that is not yet there when the last part is done is cancelled, which Ray counts as a death of it.
         context.max_consecutive_actor_init_deaths = workers + DEATHS
         context.print_on_execution_start = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what ends a run is raised, and said in a sentence
         described = [{"part": json.dumps([part.number, part.row])} for part in parts]
         with warnings.catch_warnings():
             # Only this way can an actor's retries be bounded and its place be spread in 2.60; it goes in 2.64.
