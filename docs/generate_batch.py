@@ -41,12 +41,20 @@ def page() -> str:
     sections = [HEAD]
     for name, task in TASKS.items():
         sections.append(f"## {name}\n\nReads {', or '.join(map(_read, task.forms))}.\n")
-        for parameters in ({}, *VARIATIONS.get(name, ())):
-            for form in task.forms:
-                table = _table(name, parameters, form)
-                if table not in sections:
-                    sections += [*_condition(name, parameters, form), table]
+        sections += _tables(name)
     return "\n".join(sections)
+
+
+def _tables(name: str) -> list[str]:
+    """Return a task's tables, each once, below the parameters and the columns read under which it holds."""
+    shown: dict[str, str] = {}
+    for parameters in ({}, *VARIATIONS.get(name, ())):
+        found: dict[str, Form] = {}
+        for form in TASKS[name].forms:
+            found.setdefault(_table(name, parameters, form), form)
+        for table, form in found.items():
+            shown.setdefault(table, _condition(parameters, form if len(found) > 1 else None))
+    return [text for table, condition in shown.items() for text in (condition, table) if text]
 
 
 def _read(form: Form) -> str:
@@ -57,11 +65,11 @@ def _read(form: Form) -> str:
     return needs + (f", and {' and '.join(map(named, form.may))} where it is there" if form.may else "")
 
 
-def _condition(name: str, parameters: Mapping[str, Any], form: Form) -> list[str]:
+def _condition(parameters: Mapping[str, Any], form: Form | None) -> str:
+    """Return the line above a table: the parameters, and the form of the input where tables differ by it."""
     given = ", ".join(f"`{key}={value}`" for key, value in parameters.items())
-    columns = _read(form) if len(TASKS[name].forms) > 1 and not parameters else ""
-    said = ", ".join(text for text in (given and f"With {given}", columns and f"of {columns}") if text)
-    return [f"{said[:1].upper()}{said[1:]}:\n"] if said else []
+    said = ", ".join(text for text in (given and f"With {given}", form and f"of {_read(form)}") if text)
+    return f"{said[:1].upper()}{said[1:]}:\n" if said else ""
 
 
 def _table(name: str, parameters: Mapping[str, Any], form: Form) -> str:

@@ -8,6 +8,7 @@ from bench.batch.cluster import LONGEST_PAUSE
 from bench.checkout import ROOT, check_files, read_data, wrapped, write_files
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 __all__ = ["PAGE", "data", "text", "write"]
@@ -42,6 +43,8 @@ def text(found: dict[str, dict[str, Any]]) -> str:
     for name, (title, section) in SECTIONS.items():
         missing = [f"Not measured yet: `python -m bench.batch {name}` does it."]
         lines += ["", f"## {title}", "", *(section(found[name]) if name in found else missing)]
+        if name == "driver" and found.keys() >= {"driver", "many"}:
+            lines += ["", *_memory([*found["driver"]["runs"].values(), found["many"]])]
     return "\n".join(lines) + "\n"
 
 
@@ -67,6 +70,20 @@ def _driver(found: dict[str, Any]) -> list[str]:
         f"CPU seconds of the driver with two one-core workers and a tiny model: {spent}. So its start takes "
         f"{found['start_seconds']:,.1f}, a part {1e3 * found['part_seconds']:,.1f} ms, and waiting for workers "
         f"{100 * found['share_of_a_core']:,.1f}% of a core. {_made(found)}"
+    )
+
+
+def _memory(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what the driver held in each run, and how that grew from the fewest rows to the most."""
+    ordered = sorted(runs, key=lambda run: (run["rows"], run["parts"]))
+    few, most = ordered[0], ordered[-1]
+    held = ", ".join(
+        f"{_mib(run['driver_peak_bytes'])} for {run['rows']:,} rows in {run['parts']:,} parts" for run in ordered
+    )
+    grown = most["driver_peak_bytes"] - few["driver_peak_bytes"]
+    return wrapped(
+        f"Its peak of memory, the longest run above included: {held}. So {most['rows']:,} rows take "
+        f"{_mib(abs(grown))} {'more' if grown >= 0 else 'less'} than {few['rows']:,}."
     )
 
 

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+import bertport
 from bench.batch.cluster import QUIET, STORE, killed_again_and_again, nodes, sentences
 from bertport.batch import run
 from bertport.runtime.errors import UsageError
@@ -29,6 +32,8 @@ pytestmark = [
 ]
 ROWS = 3000
 PARAMETERS = {"top_k": 2}
+NO_OPENVINO = "provider 'openvino' is not available here (available: cpu): the package onnxruntime-ep-openvino is not "
+"""The beginning of what a node says that has no such provider."""
 UNSHARE = shutil.which("unshare") or "unshare"
 
 
@@ -107,6 +112,8 @@ def test_workers_on_every_cpu_answer_as_one_machine(  # noqa: PLR0913, PLR0917 â
         assert summary[name] == one_machine[1][name]
     made = pids(out)
     assert len(made) == workers
+    assert [node["workers"] for node in summary["nodes"].values()] == [1] * workers  # told apart on one machine
+    assert {worker.rpartition(":")[0] for worker in made} == summary["nodes"].keys()
     assert summary["cpu_seconds"]["driver"] > 0
 
 
@@ -147,6 +154,39 @@ def test_workers_and_the_driver_are_killed(bundle, data, one_machine, tmp_path):
     check(out, one_machine)
 
 
+def test_a_run_goes_on_with_another_number_of_workers(two_nodes, bundle, data, one_machine, tmp_path):
+    out = tmp_path / "out"
+    arguments = [bundle, "fill-mask", data, "--output", out, "-p", "top_k=2", "--part-rows", "250"]
+    driver = subprocess.Popen(
+        command(*arguments, "--engine", "ray", "--address", two_nodes, "--workers", "1"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **QUIET},
+    )
+    end = time.monotonic() + 90
+    while len(list(out.glob("part-*"))) < 2 and driver.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+    driver.kill()
+    driver.wait()
+    done = len(list(out.glob("part-*")))
+    assert 2 <= done < one_machine[1]["parts"] - 2
+    assert len(pids(out)) == 1
+    summary = run(
+        bundle,
+        "fill-mask",
+        data,
+        out,
+        parameters=PARAMETERS,
+        part_rows=250,
+        engine="ray",
+        address=two_nodes,
+        workers=2,
+    )
+    check(out, one_machine)
+    assert summary["parts_done_before"] >= done
+    assert len(pids(out)) == 1 + 2
+
+
 def test_a_node_that_goes_takes_no_row_along(bundle, data, one_machine, tmp_path):
     out = tmp_path / "out"
     arguments = [bundle, "fill-mask", data, "--output", out, "-p", "top_k=2", "--part-rows", "250"]
@@ -184,7 +224,7 @@ def test_what_a_node_meets_is_one_sentence(two_nodes, bundle, tmp_path):
         (
             (["--provider", "cuda"], 2, "a worker asks for 1 CPU and 1 GPU, and the largest machine"),
             (["--threads", "2"], 2, "a worker asks for 2 CPUs, and the largest machine of the cluster has 1 CPUs"),
-            (["--provider", "openvino"], 2, "provider 'openvino'"),
+            (["--provider", "openvino"], 2, f"error: {platform.node()}: {NO_OPENVINO}"),
             (["--on-error", "fail"], 2, "the line at byte 0 of"),
         )
     ):
@@ -194,30 +234,52 @@ def test_what_a_node_meets_is_one_sentence(two_nodes, bundle, tmp_path):
         check_refused(done, code, sentence)
 
 
+@contextmanager
+def node_apart(address, own):
+    """Start a node of one CPU that has folders of its own under paths where all others have other ones.
+
+    Args:
+        address: the cluster's.
+        own: the node's folder by path.
+    """
+    if os.geteuid() != 0 or subprocess.call([UNSHARE, "-m", "true"]) != 0:
+        pytest.skip("a folder of one node's own takes root and mount namespaces")
+    ray = Path(sys.executable).with_name("ray")
+    start = [f"mount --bind {folder} {path}" for path, folder in own.items()]
+    start += [f"exec {ray} start --address={address} --num-cpus=1 --block --object-store-memory={STORE}"]
+    node = subprocess.Popen(
+        [UNSHARE, "-m", "sh", "-c", " && ".join(start)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **QUIET},
+        start_new_session=True,
+    )
+    try:
+        settled(address, 1)
+        yield
+    finally:
+        os.killpg(node.pid, signal.SIGTERM)
+        node.wait(60)
+
+
 @pytest.fixture
 def apart(tmp_path):
     """A node that has a folder of its own under a path where all others have another one."""
-    if os.geteuid() != 0 or subprocess.call([UNSHARE, "-m", "true"]) != 0:
-        pytest.skip("a folder of one node's own takes root and mount namespaces")
     place, own = tmp_path / "place", tmp_path / "own"
     place.mkdir()
     own.mkdir()
-    ray = Path(sys.executable).with_name("ray")
-    with nodes() as cluster:
-        start = f"mount --bind {own} {place} && exec {ray} start --address={cluster.address} --num-cpus=1 --block"
-        node = subprocess.Popen(
-            [UNSHARE, "-m", "sh", "-c", f"{start} --object-store-memory={STORE}"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **QUIET},
-            start_new_session=True,
+    with nodes() as cluster, node_apart(cluster.address, {place: own}):
+        yield cluster.address, place, own
+
+
+def test_a_node_without_bertport_is_one_sentence(bundle, data, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with nodes() as cluster, node_apart(cluster.address, dict.fromkeys(bertport.__path__, empty)):
+        done = asked(
+            bundle, "fill-mask", data, "--output", tmp_path / "out", "--engine", "ray", "--address", cluster.address
         )
-        try:
-            settled(cluster.address, 1)
-            yield cluster.address, place, own
-        finally:
-            os.killpg(node.pid, signal.SIGTERM)
-            node.wait(60)
+    check_refused(done, 2, "a machine of the cluster lacks bertport: install the same version there, with the extras")
 
 
 def test_what_one_node_sees_otherwise_is_one_sentence(apart, bundle, data, tmp_path):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,8 +19,8 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertport.batch import reading, run
-from bertport.batch.cli import batch
+from bertport.batch import reading, run, runner
+from bertport.batch.cli import FirstLines, batch
 from bertport.batch.engines import ENGINES, Engine
 from bertport.batch.job import Part, Span
 from bertport.batch.places import open_place
@@ -250,6 +253,52 @@ def test_a_run_goes_on_where_it_was_interrupted(tiny_bundle, expected, tmp_path,
     assert (again["parts_done_before"], again["rows"]) == (again["parts"], len(GOOD))
 
 
+def test_runs_that_begin_in_one_folder_at_one_moment_go_on_together(tiny_bundle, expected, tmp_path, monkeypatch):
+    """Each finds an empty folder and makes parts for it before the other's record is there."""
+    data, out = lines(tmp_path / "in.jsonl", GOOD), tmp_path / "out"
+    both = Barrier(2, timeout=60)
+    parts = runner._parts  # noqa: SLF001 — between the look into the folder and the record
+    monkeypatch.setattr(runner, "_parts", lambda *asked: (both.wait(), parts(*asked))[1])
+    with ThreadPoolExecutor(2) as pool:
+        begun = [pool.submit(ask, tiny_bundle, data, out, part_rows=5, threads=1, streams=1) for _ in range(2)]
+        summaries = [each.result() for each in begun]
+    assert both.n_waiting == 0
+    assert len({summary["run"] for summary in summaries}) == 1
+    assert [summary["rows"] for summary in summaries] == [len(GOOD)] * 2
+    assert words(out) == expected
+    assert not (out / "_bertport" / "tmp").exists()
+    again = ask(tiny_bundle, data, out, part_rows=5)
+    assert (again["parts_done_before"], again["rows"]) == (again["parts"], len(GOOD))
+
+
+def test_requests_that_begin_in_one_folder_at_one_moment_are_told_apart(tiny_bundle, expected, tmp_path, monkeypatch):
+    data, out = lines(tmp_path / "in.jsonl", GOOD), tmp_path / "out"
+    parts = runner._parts  # noqa: SLF001 — as above
+
+    def overtaken(*asked):
+        monkeypatch.setattr(runner, "_parts", parts)
+        ask(tiny_bundle, data, out)
+        return parts(*asked)
+
+    monkeypatch.setattr(runner, "_parts", overtaken)
+    with pytest.raises(UsageError, match="holds another run: its parameters is"):
+        ask(tiny_bundle, data, out, parameters={"top_k": 2})
+    assert words(out) == expected
+
+
+def test_a_part_of_another_run_is_not_taken_for_one_s_own(tiny_bundle, tmp_path, monkeypatch):
+    data, out, other = lines(tmp_path / "in.jsonl", GOOD[:2]), tmp_path / "out", tmp_path / "other"
+    ask(tiny_bundle, data, other)
+
+    def late(job, parts, carriers, model):
+        shutil.copy(other / "part-0000000.parquet", out)
+        return ENGINES["local"].make(job, parts, carriers, model)
+
+    monkeypatch.setitem(ENGINES, "late", Engine(name="late", make=late))
+    with pytest.raises(PathError, match=r"out holds a part of another run \(number 0\)"):
+        ask(tiny_bundle, data, out, engine="late")
+
+
 def test_another_request_or_input_is_refused(tiny_bundle, bundle, tmp_path):
     data, out = lines(tmp_path / "in.jsonl", GOOD), tmp_path / "out"
     ask(tiny_bundle, data, out)
@@ -345,6 +394,13 @@ def test_the_command(tiny_bundle, expected, tmp_path):
     assert "bertport: 1 row: No mask_token" in done.stderr
     assert words(out) == [*expected[:3], None, *expected[4:]]
     assert json.loads(CliRunner().invoke(batch, [*arguments, "--json"]).stdout)["parts_done_before"] == 1
+
+
+def test_of_what_ray_prints_the_first_line_of_each_message_is_shown():
+    shown = io.StringIO()
+    for text in ("(raylet) It failed. Error: Traceback (most recent call last):\n  File", "one\ntwo\n", "three"):
+        print(text, file=FirstLines(shown))
+    assert shown.getvalue() == "(raylet) It failed.\none\n\nthree\n"
 
 
 def test_without_ray_the_engine_says_what_installs_it(tiny_bundle, tmp_path):

@@ -14,6 +14,7 @@ from bertport.batch.tasks import TYPES as NAMES
 from bertport.runtime import load
 from bertport.runtime.heads import MULTIPLE_CHOICE, QUESTION_ANSWERING, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
 from bertport.runtime.tasks.table import TASKS as RUNTIME
+from tests.family_bundles import family_bundle
 from tests.heads import head_bundle
 
 A, B = "The old house was sold.", "He bought milk and bread in the city."
@@ -48,8 +49,20 @@ CASES = {
     ),
     "embeddings": ("sentences", TEXTS, [{}]),
     "sentence-similarity": ("sentences", [{"source_sentence": A, "sentences": [B, A]}], [{}]),
+    "sentence-order": (("albert", None), PAIRS, [{}]),
+    "replaced-tokens": (("electra", "ElectraForPreTraining"), TEXTS, [{"ignore_labels": []}]),
+    "token-classification of words": (
+        (TOKEN_CLASSIFICATION, {}),
+        [{"words": A.split()}, {"words": B.split()}],
+        [{"ignore_labels": []}],
+    ),
+    "text-ranking of a pair": (
+        (SEQUENCE_CLASSIFICATION, {"labels": ("fits",)}),
+        [{"query": A, "document": B}, {"query": B, "document": A}],
+        [{}],
+    ),
 }
-"""By task: a bundle, rows, and parameters. sentence-order and replaced-tokens are shaped as two others are."""
+"""By task, and form of its input where that is not the first of its row: a bundle, rows, and parameters."""
 
 
 def flat(task, answer):
@@ -69,7 +82,9 @@ def bundle_for(tiny_bundle, tmp_path_factory, request):
         if named == "sentences":
             return request.getfixturevalue("sentence_bundle")
         head, settings = named
-        return head_bundle(tmp_path_factory, "bert", head, **settings)[1]
+        if isinstance(settings, dict):
+            return head_bundle(tmp_path_factory, "bert", head, **settings)[1]
+        return family_bundle(tmp_path_factory, head, settings)[1]
 
     return bundle
 
@@ -83,27 +98,38 @@ def test_the_table_has_the_tasks_of_the_runtime():
                 assert column.text
 
 
-OWN = ("zero-shot-classification", "text-ranking")
-"""Tasks whose bundles no other test makes: seconds each."""
+def test_every_form_of_every_task_has_a_case():
+    held = {(case.partition(" of ")[0], _form(case).needs) for case in CASES}
+    assert held == {(name, form.needs) for name, row in TASKS.items() for form in row.forms}
 
 
-@pytest.mark.parametrize("task", [pytest.param(task, marks=pytest.mark.slow if task in OWN else ()) for task in CASES])
-def test_columns_hold_what_predict_answers(task, bundle_for, tmp_path):
-    named, rows, choices = CASES[task]
+def _form(case):
+    """Return the form that a case's rows have."""
+    forms = TASKS[case.partition(" of ")[0]].forms
+    return next(form for form in forms if all(set(form.needs) <= row.keys() for row in CASES[case][1]))
+
+
+OWN = ("zero-shot-classification", "text-ranking", "text-ranking of a pair")
+"""Cases whose bundles no other test makes: seconds each."""
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=pytest.mark.slow if case in OWN else ()) for case in CASES])
+def test_columns_hold_what_predict_answers(case, bundle_for, tmp_path):
+    task, (named, rows, choices), form = case.partition(" of ")[0], CASES[case], _form(case)
     bundle = bundle_for(named)
     data = tmp_path / "in.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     model = load(bundle)
+    asked = [list(row.values()) for row in rows] if form.pair else rows
     for number, parameters in enumerate(choices):
         out = tmp_path / f"out{number}"
         summary = run(bundle, task, data, out, parameters=parameters, carry=())
         table = pq.read_table(out)
         assert table.column("error").to_pylist() == [None] * len(rows)
         assert summary["rows"] == summary["rows_written"] == len(rows)
-        form = next(form for form in TASKS[task].forms if set(form.needs) <= rows[0].keys())
         columns = [column.name for column in TASKS[task].shape(parameters, form).columns]
         assert table.column_names == [*columns, "error"]
-        for row, answer in zip(table.to_pylist(), model.predict(task, rows, **parameters), strict=True):
+        for row, answer in zip(table.to_pylist(), model.predict(task, asked, **parameters), strict=True):
             # Every value of the answer is in some column; of a batch's own are labels of a judgement and numbers
             # of masks and of tokens.
             expected, found = flat(task, answer), flat(task, [row[name] for name in columns])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pyarrow.parquet as pq
 import pytest
 
 from bench.batch.cluster import nodes, sentences
-from bertport.batch import run
+from bertport.batch import run, runner
 from bertport.batch.places import open_place
 from bertport.runtime.errors import PathError, UsageError
 
@@ -68,6 +70,22 @@ def test_rows_of_an_object_store_are_answered_into_it(engine, bucket, bundle, tm
     fs.put_file(str(data), f"{bucket}/rows/more.jsonl")
     with pytest.raises(UsageError, match="its fingerprint of the input is"):
         run(bundle, "fill-mask", f"{bucket}/rows", f"{bucket}/out", **chosen)
+
+
+def test_runs_that_begin_in_one_folder_at_one_moment_go_on_together(bucket, bundle, tmp_path, monkeypatch):
+    """Each finds no record there before the other writes its own, of which the store takes one."""
+    data = sentences(tmp_path / "in.jsonl", 20)
+    both = Barrier(2, timeout=60)
+    parts = runner._parts  # noqa: SLF001 — between the look into the folder and the record
+    monkeypatch.setattr(runner, "_parts", lambda *asked: (both.wait(), parts(*asked))[1])
+    chosen = {"parameters": {"top_k": 1}, "part_rows": 5, "threads": 1, "streams": 1}
+    with ThreadPoolExecutor(2) as pool:
+        begun = [pool.submit(run, bundle, "fill-mask", data, f"{bucket}/out", **chosen) for _ in range(2)]
+        summaries = [each.result() for each in begun]
+    assert len({summary["run"] for summary in summaries}) == 1
+    assert [summary["rows"] for summary in summaries] == [20, 20]
+    open_place(bucket).fs.get(f"{bucket}/out", str(tmp_path / "fetched"), recursive=True)
+    assert pq.read_table(tmp_path / "fetched").column("id").to_pylist() == list(range(20))
 
 
 def test_a_bucket_that_is_not_there_is_one_sentence(bucket, bundle, tmp_path):

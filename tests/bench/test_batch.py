@@ -43,6 +43,18 @@ def test_the_page_says_whether_the_bar_is_met():
     assert "85% are asked for: missed" in " ".join(page.text({"rate": figures | {"ray_2_of_local": 0.84}}).split())
 
 
+def test_the_page_says_what_the_driver_held_for_how_many_rows():
+    found = {name: read_data(page.data(name), "bench.batch") for name in ("driver", "many")}
+    runs = found["driver"]["runs"].values()
+    for run, size, rows in zip([*runs, found["many"]], (210, 240, 215, 230), (10, 10, 100, 1000), strict=True):
+        run.update(driver_peak_bytes=size << 20, rows=rows, parts=rows if size == 240 else rows // 10)
+    said = " ".join(page.text(found).split())
+    assert "210 MiB for 10 rows in 1 parts, 240 MiB for 10 rows in 10 parts, 215 MiB for 100 rows in 10 parts" in said
+    assert "230 MiB for 1,000 rows in 100 parts. So 1,000 rows take 20 MiB more than 10." in said
+    found["many"]["driver_peak_bytes"] = 200 << 20
+    assert "So 1,000 rows take 10 MiB less than 10." in " ".join(page.text(found).split())
+
+
 def test_rows_that_were_killed_for_are_all_there():
     kills = read_data(page.data("kills"), "bench.batch")
     assert kills["killed"] == {"worker": 10, "driver": 2}

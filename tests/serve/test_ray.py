@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from contextlib import contextmanager
+from itertools import cycle
 
 import pytest
 
@@ -26,6 +27,9 @@ pytestmark = [
 from bertport.serve.ray import application, build, deploy  # noqa: E402 — after the check that ray is there
 
 REQUESTS = 1000
+"""Requests that are answered between the beginning and the end of changes of the bundle, at least."""
+IN_HAND = 8
+"""Requests of the clients that an old replica may have accepted before a change came to its end: two of each."""
 TEXTS = ("The [MASK] barked all night.", "She poured a cup of [MASK].")
 """The two variants give them scores that differ by 0.003 and more."""
 CLOSE = 1e-4
@@ -118,6 +122,12 @@ def until(condition, seconds=240):
         time.sleep(0.1)
 
 
+def more(answers, count):
+    """Wait for so many more answers."""
+    goal = len(answers) + count
+    until(lambda: len(answers) >= goal)
+
+
 def running():
     """Return the number of replicas that run."""
     from ray import serve
@@ -128,18 +138,26 @@ def running():
 def test_a_bundle_is_exchanged_under_load_and_no_request_is_lost(port, bundles, expected):
     deploy(f"model={bundles['int8-dynamic']}")
     assert get(port, "/ready") == (200, b'{"status":"ready"}')
+    during, changes = 0, []
     with asking(port, clients=4) as answers:
-        until(lambda: len(answers) > REQUESTS // 4)
-        deploy(f"model={bundles['fp32']}")
-        after = len(answers)
-        until(lambda: len(answers) > max(REQUESTS, after + REQUESTS // 4))
+        more(answers, REQUESTS // 10)
+        for variant in cycle(("fp32", "int8-dynamic")):
+            before = len(answers)
+            deploy(f"model={bundles[variant]}")
+            after = len(answers)
+            during += after - before
+            more(answers, REQUESTS // 10)
+            changes.append((variant, after + IN_HAND, len(answers)))
+            if during >= REQUESTS:
+                break
     assert {status for _, status, _, _ in answers} == {200}
     assert {variant for _, _, variant, _ in answers} == set(expected)
     for number, _, variant, content in answers:
         [answer], wanted = json.loads(content), expected[variant][number % len(TEXTS)]
         assert answer["sequence"] == wanted["sequence"]
         assert answer["score"] == pytest.approx(wanted["score"], abs=CLOSE)
-    assert {variant for _, _, variant, _ in answers[after + 8 :]} == {"fp32"}, "an old replica answers after the change"
+    for changed, first, last in changes:
+        assert {variant for _, _, variant, _ in answers[first:last]} == {changed}, "an old replica after the change"
     differ = [abs(a["score"] - b["score"]) for a, b in zip(*expected.values(), strict=True)]
     assert min(differ) > 2 * CLOSE, "the answers do not tell the bundles apart"
 

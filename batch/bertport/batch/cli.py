@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from contextlib import redirect_stdout
+from typing import TextIO
 
 import click
 
@@ -67,7 +69,14 @@ __all__ = ["batch"]
     help="A parameter of the task, its value as JSON or a plain word; may be repeated.",
 )
 @click.option("--variant", metavar="NAME", help="Variant of the bundle.  [default: the one that suits the provider]")
-@click.option("--provider", cls=Once, default=(AUTO,), show_default=True, metavar="NAME", help=PROVIDER)
+@click.option(
+    "--provider",
+    cls=Once,
+    default=(AUTO,),
+    show_default=True,
+    metavar="NAME",
+    help=f"{PROVIDER} On Ray, {AUTO} is cpu.",
+)
 @click.option("--provider-library", metavar="PATH", help=LIBRARY)
 @click.option(
     "--provider-option",
@@ -119,7 +128,7 @@ def batch(  # noqa: PLR0913 — one parameter per option
     from bertport.batch.runner import run
 
     # Ray prints what its machines meet on standard output, which is the summary's.
-    with Progress(sys.stderr) as progress, redirect_stdout(sys.stderr):
+    with Progress(sys.stderr) as progress, redirect_stdout(FirstLines(sys.stderr)):
         summary = run(
             bundle,
             task,
@@ -155,6 +164,23 @@ def batch(  # noqa: PLR0913 — one parameter per option
     )
     for reason, count in summary["errors_by_reason"].items():
         report(f"bertport: {_counted(count, 'row')}: {reason}")
+
+
+class FirstLines(io.TextIOBase):
+    """A stream that passes on the first line of each message, and no traceback: Ray prints those of its machines.
+
+    Args:
+        stream: the stream that takes the lines.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write what is shown of a message."""
+        first = text.partition("\n")[0].partition(" Error: Traceback")[0]
+        self._stream.write(f"{first}\n" if text.endswith("\n") else first)
+        return len(text)
 
 
 def _counted(count: int, name: str) -> str:

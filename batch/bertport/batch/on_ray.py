@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 from bertport.batch.job import Part
 from bertport.batch.worker import Worker, bundle_directory
 from bertport.runtime import errors
+from bertport.runtime.bundle.select import CPU
 from bertport.runtime.errors import BertportError, MissingDependencyError, PathError, ProviderError, UsageError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.providers.table import PROVIDERS
+from bertport.runtime.providers.table import AUTO, PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,6 +45,8 @@ DEATHS = 2
 RETRIES = 20
 """Retries of a part after its actor died: a machine that is taken away is no fault of the part, and a part that kills
 each actor must not go on for ever."""
+NODE_DIGITS = 8
+"""Digits of a node's id that tell it from others of its host name."""
 
 
 class Answering:
@@ -67,7 +70,7 @@ class Answering:
     def _outcome(self, part: Part) -> dict[str, Any]:
         try:
             if self._worker is None:
-                self._worker = Worker(self._job, bundle=self._bundle())
+                self._worker = Worker(self._job, bundle=self._bundle(), node=_node())
             stats = self._worker.make(part)
         except BertportError as error:
             # A value, not an exception: Ray would wrap it, and may begin the actor again.
@@ -84,6 +87,13 @@ class Answering:
         with tarfile.open(fileobj=BytesIO(ray.get(self._shipped))) as archive:
             archive.extractall(self._unpacked.name, filter="data")
         return self._unpacked.name
+
+
+def _node() -> str:
+    """Return the name of this node: the host's, and as several nodes may share one, Ray's id in short."""
+    import ray
+
+    return f"{platform.node()} ({ray.get_runtime_context().get_node_id()[:NODE_DIGITS]})"
 
 
 def make_parts(job: Job, parts: Sequence[Part], carriers: Carriers) -> Iterator[dict[str, Any]]:
@@ -110,7 +120,7 @@ def make_parts(job: Job, parts: Sequence[Part], carriers: Carriers) -> Iterator[
         # An actor that is not yet there when the last part is done is cancelled, which Ray counts as a death of it.
         context.max_consecutive_actor_init_deaths = workers + DEATHS
         context.print_on_execution_start = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what ends a run is raised, and said in a sentence
         described = [{"part": json.dumps([part.number, part.row])} for part in parts]
         with warnings.catch_warnings():
             # Only this way can an actor's retries be bounded and its place be spread in 2.60; it goes in 2.64.
@@ -158,9 +168,14 @@ def _explained(error: Exception) -> BertportError:
 
 
 def _for_workers(job: Job) -> Job:
-    """Return the job with as many threads and batches at once as an actor asks for."""
-    threads = job.runs.threads or 1
-    return replace(job, runs=replace(job.runs, threads=threads, streams=job.runs.streams or 1))
+    """Return the job with as many threads and batches at once as an actor asks for, and on what it asks for.
+
+    Ray does not hide a GPU from an actor that asks for none, so `auto`, for which none is asked, must not find one.
+    """
+    runs = job.runs
+    provider = CPU if runs.provider == AUTO and runs.provider_library is None else runs.provider
+    runs = replace(runs, provider=provider, threads=runs.threads or 1, streams=runs.streams or 1)
+    return replace(job, runs=runs)
 
 
 def _how_actors_live() -> dict[str, Any]:
@@ -172,7 +187,7 @@ def _resources(job: Job) -> dict[str, float]:
     """Return what an actor asks Ray for: its CPUs, and a GPU for a provider that runs on one."""
     asked: dict[str, float] = {"num_cpus": job.runs.threads or 1}
     provider = PROVIDERS.get(job.runs.provider)
-    if provider is not None and provider.device is not None and provider.device != "cpu":
+    if provider is not None and not provider.on_cpu:
         asked["num_gpus"] = 1
     return asked
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ class Place:
     @property
     def local(self) -> bool:
         """Whether it is on this machine's own file systems."""
-        return "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+        return "file" in self._protocols
 
     @property
     def pattern(self) -> bool:
@@ -116,10 +117,19 @@ class Place:
         """Make a folder, and those above it."""
         self._tried(self._made)
 
+    @property
+    def _in_store(self) -> bool:
+        """Whether it is in an object store."""
+        return bool(OBJECT_STORES.intersection(self._protocols))
+
+    @property
+    def _protocols(self) -> tuple[str, ...]:
+        """The names of its file system."""
+        return (self.fs.protocol,) if isinstance(self.fs.protocol, str) else tuple(self.fs.protocol)
+
     def _made(self) -> None:
         """Make the folder; in an object store there are none, and making one would make a bucket."""
-        protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else set(self.fs.protocol)
-        if not protocols & OBJECT_STORES:
+        if not self._in_store:
             self.fs.makedirs(self.path, exist_ok=True)
 
     def write(self, content: bytes, beside: Place) -> None:
@@ -131,7 +141,34 @@ class Place:
             self.fs.pipe_file(scratch.path, content)
             scratch.rename(self)
 
-        self._tried(put)
+        def put_again() -> None:
+            try:
+                put()
+            except FileNotFoundError:  # another run of the same command has just ended, and tidied up
+                put()
+
+        self._tried(put_again)
+
+    def create(self, content: bytes, beside: Place) -> None:
+        """Write a file as `write` does, unless it is there: read it again to learn whose content stands.
+
+        Of writers at one moment one alone comes through on disks with hard links and in stores that know the condition
+        (S3's If-None-Match); elsewhere the last one stands.
+        """
+        scratch = beside.child(f"{uuid.uuid4().hex}.new")
+
+        with suppress(Exception):  # it is there, or the place has no such way: which of them is asked below
+            if self.local:
+                beside.make()
+                self.fs.pipe_file(scratch.path, content)
+                os.link(scratch.path, self.path)
+            elif self._in_store:
+                self.fs.pipe_file(self.path, content, mode="create")
+        if self.local:
+            scratch.remove()
+        self.fs.invalidate_cache()
+        if not self.exists():
+            self.write(content, beside)
 
     def rename(self, target: Place) -> None:
         """Give a file another name, in one step where the file system has one; what had that name is replaced."""

@@ -11,6 +11,7 @@ import json
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -80,11 +81,14 @@ class Record:
         self.save()
         text = json.dumps(summary, indent=2) + "\n"
         self.output.child(RECORDS).child("summary.json").write(text.encode(), scratch(self.output))
-        scratch(self.output).remove()
+        with suppress(PathError):  # another run of the same command writes there, and removes it at its own end
+            scratch(self.output).remove()
 
 
 def open_record(output: Place, asked: Mapping[str, Any], make_parts: Any) -> Record:  # noqa: ANN401 — a function
     """Return the record of a run: a new one in an empty folder, or the one that is there, to go on with it.
+
+    Of several runs that begin in one folder at one moment, all go on with the record of the first.
 
     Args:
         output: the folder.
@@ -99,12 +103,11 @@ def open_record(output: Place, asked: Mapping[str, Any], make_parts: Any) -> Rec
     content = folder.child("run.json").read()
     if content is None:
         _refuse_others(output)
-        record = Record(output=output, id=uuid.uuid4().hex, parts=make_parts())
+        rows = [part.row for part in make_parts()]
+        text = json.dumps({"format": FORMAT, "id": uuid.uuid4().hex, "asked": asked, "parts": rows})
         output.make()
-        rows = [part.row for part in record.parts]
-        text = json.dumps({"format": FORMAT, "id": record.id, "asked": asked, "parts": rows})
-        folder.child("run.json").write(text.encode(), scratch(output))
-        return record
+        folder.child("run.json").create(text.encode(), scratch(output))
+        content = folder.child("run.json").read() or text.encode()  # another run may have begun at the same moment
     try:
         stored = json.loads(content)
         if (version := stored["format"]) != FORMAT:

@@ -79,7 +79,7 @@ def run(  # noqa: PLR0913 — each is one choice, by keyword
         prefix: what the names of the answers' columns begin with.
         part_rows: about how many rows a part has.
         variant: variant of the bundle; None for the one that suits the provider.
-        provider: provider, as `load` takes it.
+        provider: provider, as `load` takes it; on Ray `auto` is `cpu`, and one that runs on a GPU asks for one.
         provider_library: path of a plugin that holds the provider.
         provider_options: the provider's options.
         threads: threads of a worker; None for one per physical core, or on Ray for 1.

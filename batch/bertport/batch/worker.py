@@ -94,12 +94,16 @@ class Worker:
         job: what is asked.
         model: a model that is loaded already; None to load the job's.
         bundle: where the bundle is on this machine, if not where the job says.
+        node: name of the node in what is counted; None for this machine's host name.
     """
 
-    def __init__(self, job: Job, *, model: Model | None = None, bundle: str | None = None) -> None:
+    def __init__(
+        self, job: Job, *, model: Model | None = None, bundle: str | None = None, node: str | None = None
+    ) -> None:
         self.job = job
         self._model = model
         self._bundle = bundle
+        self._node = node or platform.node()
         self._call: Call | None = None
         self._began = time.monotonic()
         self._output = open_place(job.output)
@@ -115,8 +119,17 @@ class Worker:
         target = self._output.child(part.name)
         self._check_output()
         if target.exists():
-            return part_stats(target)
+            return self._stats_of(target, part)
         call = self._ready()
+        try:
+            return self._made(part, call, target)
+        except (PathError, FileNotFoundError):
+            if target.exists():  # another run of the same command made it, ended, and tidied up
+                return self._stats_of(target, part)
+            raise
+
+    def _made(self, part: Part, call: Call, target: Place) -> dict[str, Any]:
+        """Write a part, and return what was counted."""
         assert self._model is not None  # noqa: S101 — `_ready` loads it
         wall, cpu = time.monotonic(), time.process_time()
         counts = Counts()
@@ -143,17 +156,21 @@ class Worker:
                     "seconds": round(time.monotonic() - wall, 4),
                     "cpu": {**counts.cpu, "all": time.process_time() - cpu},
                     "cores": self._model.graph.threads or os.cpu_count(),
-                    "node": platform.node(),
-                    "worker": f"{platform.node()}:{os.getpid()}",
+                    "node": self._node,
+                    "worker": f"{self._node}:{os.getpid()}",
                     "run": self.job.id,
                 }
                 writer.add_key_value_metadata({STATS.decode(): json.dumps(stats)})
-            try:
-                target.take(made, beside)
-            except PathError:
-                if target.exists():  # another run of the same command made it, ended, and tidied up
-                    return part_stats(target)
-                raise
+            target.take(made, beside)
+        return stats
+
+    def _stats_of(self, target: Place, part: Part) -> dict[str, Any]:
+        """Return what was counted of a part that is there; PathError where another run made it."""
+        stats = part_stats(target)
+        if stats["run"] != self.job.id:
+            raise PathError(
+                f"{self._output.url} holds a part of another run (number {part.number:,}): give another folder"
+            )
         return stats
 
     def _check_output(self) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.select import CPU
 from bertport.runtime.errors import BertportError, MissingDependencyError, PathError, ProviderError, UsageError
 from bertport.runtime.providers.table import AUTO, PROVIDERS
 from bertport.serve.cli import settings_of
@@ -144,7 +145,7 @@ def application(  # noqa: PLR0913 — settings, each with a default
         target_requests: requests in a replica, running or waiting, beyond which another is started.
         upscale_seconds: how long there have to be more before that.
         downscale_seconds: how long there have to be fewer before one is stopped.
-        gpus: what of a GPU each replica has for itself.
+        gpus: what of a GPU each replica has for itself; with none, the provider `auto` is `cpu`.
         options: of `bertport serve`, by their names with underscores: `variant="int8-dynamic"`, `threads=2`, a list for
             what may be repeated. `threads` is also the number of cores that a replica asks Ray for, 1 by default.
 
@@ -288,12 +289,16 @@ def _settings(bundles: Bundles, options: Mapping[str, Any], gpus: float) -> Sett
             f"{', '.join(sorted(refused))} cannot be set, as Ray Serve's proxies listen: set it in ray.serve.start"
         )
     row = PROVIDERS.get(settings.provider)
-    if settings.provider != AUTO and row is not None and not row.on_cpu and not gpus:
+    if row is not None and not row.on_cpu and not gpus:
         raise UsageError(
-            f"the provider {settings.provider!r} needs a GPU and gpus is 0, so that a replica sees none: give gpus=1"
+            f"the provider {settings.provider!r} needs a GPU and gpus is 0, so that none is kept for a replica: give "
+            "gpus=1"
         )
+    # Ray does not hide the GPUs of a node from a replica that asks for none: `auto` would take one that is another's.
+    on_cpu = settings.provider == AUTO and settings.provider_library is None and not gpus
     return dataclasses.replace(
         settings,
+        provider=CPU if on_cpu else settings.provider,
         bundles=tuple(map(_pinned, settings.bundles)),
         threads=settings.threads or 1,
         host=EVERYWHERE,
