@@ -36,8 +36,10 @@ FIGURES, ANSWERS = "figures.json", "answers.json"
 
 def is_measured(place: Path) -> bool:
     """Return whether a run was measured before, perhaps with other weights, and by the recipes of today."""
-    figures = place / FIGURES
-    return figures.exists() and json.loads(figures.read_text(encoding="utf-8"))["made_of"].get("changes") == CHANGED
+    if not (place / FIGURES).exists():
+        return False
+    figures: dict[str, Any] = json.loads((place / FIGURES).read_text(encoding="utf-8"))
+    return bool(figures["made_of"].get("changes") == CHANGED)
 
 
 def measure(task: Task, checkpoint: Path, made: Made, data: LabelledData) -> dict[str, Any]:
