@@ -1,11 +1,13 @@
-"""Rate of predicting labelled data, beside `Model.predict` on the same texts, and the memory that it takes.
+"""Rate of `bertport evaluate`, beside `Model.predict` on the same texts, and the memory that it takes.
 
     python -m bench.labelled_rate    [--texts 10000] [--rounds 5] [--quick]
 
 The model is a classifier of three labels on the default encoder, seeded and untrained, since times do not depend on
-values. Both ways are timed in turns while the machine's lock is held: `Model.predict` is given a list of texts, and
-`predict_labelled` reads them from a file of JSON lines anew. Memory is the largest resident set of a process that reads
-and predicts a file, for two lengths of it. Writes docs/data/labelled-rate.json.
+values. Both sides are processes of their own that are timed from start to end, in turns, while the machine's lock is
+held. `bertport evaluate` reads and checks a file of JSON lines, has both variants answer it, and computes all metrics,
+intervals and tests. The other side reads the texts and has `Model.predict` answer them by the same variants. Memory is
+the largest resident set of `bertport evaluate`, for two lengths of the file. Where fp32 answers 250 texts a second and
+INT8 500, it takes 15 minutes. Writes docs/data/labelled-rate.json.
 """
 
 from __future__ import annotations
@@ -25,15 +27,12 @@ import numpy as np
 
 from bench.checkout import ROOT, provenance
 from bench.serving import heads
-from bertport.measure.labelled.data import read_labelled
-from bertport.measure.labelled.predictions import predict_labelled
 from bertport.measure.machine import machine_lock
 from bertport.measure.statistics import median_ratio
 from bertport.measure.text import read_texts, sample_path
-from bertport.runtime import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 DATA = Path("data") / "labelled-rate.json"
 TASK = "text-classification"
@@ -43,17 +42,32 @@ MOST_WORDS = 30
 """Words of a text, at most; the least is 3. Sentences have as many."""
 GROWTH = 4
 """Factor by which the longer of the two files whose memory is measured is longer."""
+WARM_UP = 50
+"""Texts of the first run of each side, which is not timed: it compiles modules and reads files into the cache."""
 
-CHILD = """
-import json, resource, sys
-from bertport.measure.labelled.data import read_labelled
-from bertport.measure.labelled.predictions import predict_labelled
+PREDICT = """
+import json, sys
 from bertport.runtime import load
-model = load(sys.argv[1], variant=sys.argv[2], threads=1)
-data = read_labelled(sys.argv[3], sys.argv[4], model.bundle.manifest)
-predict_labelled(model, data)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+task, path, bundle, *variants = sys.argv[1:]
+with open(path, encoding="utf-8") as lines:
+    texts = [json.loads(line)["text"] for line in lines]
+for variant in variants:
+    for _ in load(bundle, variant=variant).predict(task, texts):
+        pass
 """
+EVALUATE = """
+import sys
+from bertport.measure.speed.worker import peak_bytes
+from bertport.runtime.cli import main
+task, path, bundle, reference, *others = sys.argv[1:]
+chosen = [option for variant in others for option in ("--variant", variant)]
+try:
+    main(["evaluate", bundle, "--data", path, "--task", task, "--against", reference, *chosen])
+finally:
+    print(peak_bytes())
+"""
+SIDES = {"predict": PREDICT, "evaluate": EVALUATE}
+"""The programs that are timed, by name; they take the task, the file, the bundle and the variants."""
 
 
 def texts(count: int, seed: int = 0) -> list[str]:
@@ -74,50 +88,67 @@ def write(path: Path, count: int) -> Path:
     return path
 
 
-def rate(bundle: Path, variant: str, path: Path, rounds: int) -> dict[str, Any]:
-    """Return both ways' rates in texts a second, and how many times `Model.predict`'s the other one's is."""
-    model = load(bundle, variant=variant)
-    data = read_labelled(path, TASK, model.bundle.manifest)
-    given = texts(len(data))
-    ways: tuple[Callable[[], object], ...] = (
-        lambda: list(model.predict(TASK, given)),
-        lambda: predict_labelled(model, data),
-    )
-    for way in ways:
-        way()
-    seconds = np.array([[_seconds(way) for way in ways] for _ in range(rounds)])
-    predict, labelled = seconds.T
+def run(side: str, bundle: Path, variants: Sequence[str], path: Path) -> tuple[float, str]:
+    """Return the seconds that the process of a side takes, and the last line that it prints.
+
+    Raises:
+        RuntimeError: with what it wrote, when it fails.
+    """
+    command = [sys.executable, "-c", SIDES[side], TASK, str(path), str(bundle), *variants]
+    began = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        raise RuntimeError(f"{side} failed: {done.stderr.strip()[-2000:]}")
+    return seconds, (done.stdout.splitlines() or [""])[-1]
+
+
+def measure(bundle: Path, variants: Sequence[str], place: Path, count: int, rounds: int) -> dict[str, Any]:
+    """Return both sides' rates in answers a second, how many times `predict`'s the other one's is, and its memory.
+
+    Args:
+        bundle: The bundle.
+        variants: The variants that answer, the reference first.
+        place: A directory for the files.
+        count: Texts of the file that is timed.
+        rounds: Runs of each side.
+    """
+    warm, short, longer = (write(place / f"{size}.jsonl", size) for size in (WARM_UP, count, GROWTH * count))
+    for side in SIDES:
+        run(side, bundle, variants, warm)
+    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    peaks = []
+    for number in range(rounds):
+        for side in list(SIDES)[:: 1 if number % 2 else -1]:  # neither is always the one after the other
+            taken, printed = run(side, bundle, variants, short)
+            seconds[side].append(taken)
+            if side == "evaluate":
+                peaks.append(int(printed))
+    predict, evaluate = (np.array(seconds[side])[:, None] for side in SIDES)
+    answers = len(variants) * count
     return {
-        "predict": {"seconds": predict.tolist(), "texts_per_second": len(data) / float(np.median(predict))},
-        "labelled": {"seconds": labelled.tolist(), "texts_per_second": len(data) / float(np.median(labelled))},
-        "share": asdict(median_ratio(predict[:, None], labelled[:, None])),
+        "variants": list(variants),
+        **{
+            side: {"seconds": of_side, "answers_per_second": answers / float(np.median(of_side))}
+            for side, of_side in seconds.items()
+        },
+        "share": asdict(median_ratio(predict, evaluate)),
+        "peak_bytes": {
+            f"{count:,}": max(peaks),
+            f"{GROWTH * count:,}": int(run("evaluate", bundle, variants, longer)[1]),
+        },
     }
 
 
-def peak(bundle: Path, variant: str, path: Path) -> int:
-    """Return the largest resident set, in bytes, of a process that predicts a file."""
-    command = [sys.executable, "-c", CHILD, str(bundle), variant, str(path), TASK]
-    return int(subprocess.check_output(command, cwd=ROOT))
-
-
-def table(variants: dict[str, Any]) -> str:
+def table(figures: dict[str, Any]) -> str:
     """Return the figures as lines of text."""
-    lines = []
-    for name, figures in variants.items():
-        share, (less, more) = figures["share"], figures["peak_bytes"].items()
-        lines.append(
-            f"{name}: {figures['labelled']['texts_per_second']:,.0f} texts/s of labelled data, "
-            f"{figures['predict']['texts_per_second']:,.0f} by Model.predict: {share['value']:.3f} of it "
-            f"({share['low']:.3f} to {share['high']:.3f}), {'met' if share['value'] >= BAR else 'missed'}; "
-            f"peak {less[1] / 1e6:,.0f} MB for {less[0]} texts, {more[1] / 1e6:,.0f} MB for {more[0]}"
-        )
-    return "\n".join(lines)
-
-
-def _seconds(way: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    way()
-    return time.perf_counter() - begin
+    share, (less, more) = figures["share"], figures["peak_bytes"].items()
+    return (
+        f"{' and '.join(figures['variants'])}: {figures['evaluate']['answers_per_second']:,.0f} answers/s by bertport "
+        f"evaluate, {figures['predict']['answers_per_second']:,.0f} by Model.predict: {share['value']:.3f} of it "
+        f"({share['low']:.3f} to {share['high']:.3f}), {'met' if share['value'] >= BAR else 'missed'}; "
+        f"peak {less[1] / 1e6:,.0f} MB for {less[0]} texts, {more[1] / 1e6:,.0f} MB for {more[0]}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -131,17 +162,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     count, rounds = (200, 2) if given.quick else (given.texts, given.rounds)
     output = given.output or ROOT / ("out/bench/quick" if given.quick else "docs")
     _, bundle = heads.prepare(heads.SERVED[0], tiny=given.quick)  # before the lock: quantizing waits for it
-    variants = {}
     with tempfile.TemporaryDirectory() as scratch, nullcontext() if given.quick else machine_lock():
-        files = {size: write(Path(scratch) / f"{size}.jsonl", size) for size in (count, GROWTH * count)}
-        for variant in heads.VARIANTS:
-            figures = rate(bundle, variant, files[count], rounds)
-            peaks = {f"{size:,}": peak(bundle, variant, path) for size, path in files.items()}
-            variants[variant] = figures | {"peak_bytes": peaks}
-    data = {**provenance(), "texts": count, "rounds": rounds, "bar": BAR, "variants": variants}
+        figures = measure(bundle, heads.VARIANTS[::-1], Path(scratch), count, rounds)
+    data = {**provenance(), "texts": count, "rounds": rounds, "bar": BAR, **figures}
     (output / DATA).parent.mkdir(parents=True, exist_ok=True)
     (output / DATA).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    print(table(variants))
+    print(table(figures))
 
 
 if __name__ == "__main__":

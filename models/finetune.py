@@ -112,6 +112,7 @@ def main(  # noqa: PLR0913 — one parameter per option
                 hardware=hardware,
                 save_every_s=save_every,
                 stopping=stopping,
+                noted=lambda note: click.echo(f"note: {note}", err=True),
             )
             done = perform(job)
     except (RecipeError, BertportError) as error:

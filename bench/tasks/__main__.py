@@ -8,10 +8,10 @@ RUNS is a directory of runs, a task and a seed each, such as `sst2-0/model`; DAT
 `sst2-dev.jsonl.xz`. `measure` exports and quantizes every checkpoint that is there, has all variants, transformers and
 the stock tool's INT8 answer the task's dev part, and writes the data of this machine's class of CPU, which chooses the
 kernels of 8 bits: docs/data/tasks.json with VNNI, docs/data/tasks-avx2.json with AVX2 alone. What was made and measured
-of the same weights and data is kept in `--work`: an interrupted run goes on, one with further checkpoints adds them,
-and the data are of all that is kept. `time` times the first run of each task on an idle machine. Both then write the
-page, as `page` does of the data alone. Needs bertport[export,cpu,quantize,evaluate], two minutes a checkpoint, and 2 GB
-of memory.
+of the same weights and data, by the recipes of today, is kept in `--work`: an interrupted run goes on, one with further
+checkpoints adds them, and the data are of all that is kept. `time` times the first run of each task on an idle
+machine. Both then write the page, as `page` does of the data alone. Needs bertport[export,cpu,quantize,evaluate], two
+minutes a checkpoint, and 2 GB of memory.
 """
 
 from __future__ import annotations
@@ -142,6 +142,7 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
         task = TASKS[name]
         asked = name in (options.task or TASKS)
         if not asked and not is_measured(options.work / f"{name}-{seed}"):
+            print(f"{name}-{seed}: left out, for it is not measured by the recipes of today", file=sys.stderr)
             continue
         made, labelled = prepare(options, name, seed, VARIANTS if asked else ())
         figures = measure(task, options.checkpoints / f"{name}-{seed}" / "model", made, labelled)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from bench.tasks.page import METRICS, WIDTH, difference
+from bench.tasks.page import METRICS, WIDTH, difference, mean_difference
 from bench.tasks.summary import POINTS
 from bench.tasks.tables import TASKS
 
@@ -22,17 +22,18 @@ def finish_of(data: Mapping[str, Any], title: str) -> str:
         data: What `bench.tasks` measured on one.
         title: What people call it.
     """
-    said = [_shown(name, summary) for name, summary in data["summary"].items() if name.startswith("int8-static")]
+    said = [_shown(data, name) for name in data["summary"] if name.startswith("int8-static")]
     text = f"- With {title} (commit {data['commit'][:7]}): {'; '.join(said) or 'no static variant was measured'}."
     return fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False) + "\n"
 
 
-def _shown(name: str, summary: Mapping[str, Any]) -> str:
+def _shown(data: Mapping[str, Any], name: str) -> str:
     """Return what a static variant loses with an interval below zero, and of how many metrics."""
+    summary = data["summary"][name]
     pairs = [
-        (task, metric, paired)
+        (task, metric, mean_difference(data, name, task, metric))
         for task, by_metric in summary["differences"].items()
-        for metric, paired in by_metric.items()
+        for metric in by_metric
     ]
     shown = [
         f"{TASKS[task].title} {METRICS[metric]} {difference(paired)}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from bench.tasks.tables import CHANGED
 from bertport.measure.labelled.records import open_records
 from bertport.quantize.job import Options
 from bertport.quantize.quantizer import quantize
@@ -50,6 +51,7 @@ class Made:
     def keep(self) -> None:
         """Write what the next run needs to know."""
         record = {key: value for key, value in dataclasses.asdict(self).items() if key != "place"}
+        record["changes"] = CHANGED
         unfinished = (self.place / RECORD).with_suffix(".tmp")
         unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         unfinished.replace(self.place / RECORD)
@@ -109,11 +111,12 @@ def make(
 
 
 def _kept(place: Path, weights: str) -> Made | None:
-    """Return what was made before of the same weights."""
+    """Return what was made before of the same weights, by the recipes of today."""
     if not (place / RECORD).exists():
         return None
     record = json.loads((place / RECORD).read_text(encoding="utf-8"))
-    return Made(place=place, **record) if record["weights_sha256"] == weights else None
+    of_today = record.pop("changes", None) == CHANGED
+    return Made(place=place, **record) if of_today and record["weights_sha256"] == weights else None
 
 
 def _exported(checkpoint: Path, place: Path, weights: str) -> Made:

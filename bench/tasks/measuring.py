@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.tasks import peer
 from bench.tasks.graphs import open_stock, open_variant
-from bench.tasks.tables import FP32, PYTORCH, STOCK, SUBJECTS, VARIANTS
+from bench.tasks.tables import CHANGED, FP32, PYTORCH, STOCK, SUBJECTS, VARIANTS
 from bertport.measure.labelled.figures import choose_metrics, paired_differences, task_figures
 from bertport.measure.labelled.kinds import CLASSIFICATION, REGRESSION, TAGS
 from bertport.measure.labelled.metrics import Judged
@@ -35,8 +35,11 @@ FIGURES, ANSWERS = "figures.json", "answers.json"
 
 
 def is_measured(place: Path) -> bool:
-    """Return whether a run was measured before, perhaps with other weights."""
-    return (place / FIGURES).exists()
+    """Return whether a run was measured before, perhaps with other weights, and by the recipes of today."""
+    if not (place / FIGURES).exists():
+        return False
+    figures: dict[str, Any] = json.loads((place / FIGURES).read_text(encoding="utf-8"))
+    return bool(figures["made_of"].get("changes") == CHANGED)
 
 
 def measure(task: Task, checkpoint: Path, made: Made, data: LabelledData) -> dict[str, Any]:
@@ -48,6 +51,7 @@ def measure(task: Task, checkpoint: Path, made: Made, data: LabelledData) -> dic
         "fingerprint": data.fingerprint,
         "variants": variants,
         "instruction_set": describe_machine().instruction_set,  # kernels of 8 bits differ in what they answer
+        "changes": CHANGED,
     }
     if kept.exists():
         figures: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))

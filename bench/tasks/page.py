@@ -7,15 +7,16 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from bench.tasks.published import PUBLISHED
-from bench.tasks.summary import BARS, LARGE_LOSS, POINTS
-from bench.tasks.tables import FP32, GLUE, PYTORCH, SUBJECTS, TASKS
+from bench.tasks.summary import BARS, LARGE_LOSS, LOW_END, POINTS, careful_low_end
+from bench.tasks.tables import CHANGES, FP32, GLUE, PYTORCH, SUBJECTS, TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from bench.tasks.summary import Bar
+    from bench.tasks.tables import Change
 
-__all__ = ["METRICS", "WIDTH", "difference", "section"]
+__all__ = ["METRICS", "WIDTH", "difference", "lacking", "mean_difference", "section"]
 
 METRICS = {
     "accuracy": "accuracy",
@@ -40,6 +41,7 @@ def section(data: Mapping[str, Any], title: str) -> str:
     """
     parts = [
         f"## On a CPU with {title}",
+        _changes(data),
         _bars(data),
         _scores(data),
         _runs(data),
@@ -50,6 +52,28 @@ def section(data: Mapping[str, Any], title: str) -> str:
         _measured(data),
     ]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def lacking(data: Mapping[str, Any]) -> list[Change]:
+    """Return the changes of recipes that came after the data, of variants that the data have."""
+    have = set(_eight_bit(data))
+    return [row for row in CHANGES if row.date > data["date"] and have & set(row.recipes)]
+
+
+def _changes(data: Mapping[str, Any]) -> str:
+    """Return what the variants lack that the data are of; nothing where they are today's."""
+    by_recipe = {
+        name: [f"{row.what} ({row.commit})" for row in lacking(data) if name in row.recipes]
+        for name in _eight_bit(data)
+    }
+    changed = "; ".join(f"{name}: {', '.join(since)}" for name, since in by_recipe.items() if since)
+    if not changed:
+        return ""
+    text = (
+        f"**All figures of this section, speeds too, are of commit {data['commit'][:7]}.** Recipes have changed since, "
+        f"and what they make today has not been measured here. Since then, in {changed}."
+    )
+    return fill(text, WIDTH, break_on_hyphens=False)
 
 
 def _bars(data: Mapping[str, Any]) -> str:
@@ -63,7 +87,29 @@ def _bars(data: Mapping[str, Any]) -> str:
     for bar in BARS:
         cells = [_bar_cell(bar, data["summary"][name]["bars"].get(bar.name)) for name in names]
         lines.append(_line([bar.what, *cells]))
-    return "\n".join([*lines, "", *_larger_losses(data, names), "", *_refusals(data)])
+    return "\n".join([*lines, "", *_careful(data, names), *_larger_losses(data, names), "", *_refusals(data)])
+
+
+def _careful(data: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Return how far the mean's interval reaches where resamples are not trusted alone; nothing without that bar."""
+    least = next(bar.least for bar in BARS if bar.name == LOW_END)
+    examples = {task: facts["examples"] for task, facts in data["tasks"].items()}
+    ends = {
+        name: careful_low_end(data["summary"][name], examples)
+        for name in names
+        if LOW_END in data["summary"][name]["bars"]
+    }
+    if not ends:
+        return []
+    said = ", ".join(f"{_signed(end)} ({name})" for name, end in ends.items())
+    missed = [name for name, end in ends.items() if end < least]
+    verdict = f"**missed** by {', '.join(missed)}" if missed else "met by these too"
+    text = (
+        "That interval resamples the examples, and is too narrow where few answers change. With each task's reaching "
+        "at least as far as Tango's of examples of which none changes, and the tasks' reaches added as independent "
+        f"ones, its lower end is {said}: the bar is {verdict}."
+    )
+    return [fill(text, WIDTH, break_on_hyphens=False), ""]
 
 
 def _bar_cell(bar: Bar, figure: Mapping[str, Any] | None) -> str:
@@ -110,8 +156,9 @@ def _scores(data: Mapping[str, Any]) -> str:
     names = [name for name in SUBJECTS if name in data["summary"] or name in {PYTORCH, FP32}]
     how = (
         "In points, the mean of the seeds: of PyTorch and fp32 the score itself, of the others the difference from "
-        "fp32 with its paired 95% interval. Beside them what the commonest label alone scores: an encoder that is near "
-        "it has learned little, and INT8 can take little from it."
+        "fp32 with its paired 95% interval; of one seed the one below, of several that of their mean over resamples. "
+        "Beside them what the commonest label alone scores: an encoder that is near it has learned little, and INT8 "
+        "can take little from it."
     )
     lines = _opening("Scores on dev", how, ["task", "metric", "examples", "seeds", "commonest label", *names])
     for task in _tasks(data):
@@ -125,7 +172,7 @@ def _scores(data: Mapping[str, Any]) -> str:
                 elif name in {PYTORCH, FP32}:
                     cells.append(f"{fmean(subject['metrics'][metric]['value'] for subject in have) * POINTS:.2f}")
                 else:
-                    cells.append(difference(data["summary"][name]["differences"][task][metric]))
+                    cells.append(difference(mean_difference(data, name, task, metric)))
             seeds = ", ".join(str(run["seed"]) for run in runs)
             facts = data["tasks"][task]
             least = f"{facts['commonest'][metric] * POINTS:.2f}" if metric in facts["commonest"] else ""
@@ -136,8 +183,9 @@ def _scores(data: Mapping[str, Any]) -> str:
 def _runs(data: Mapping[str, Any]) -> str:
     names = _eight_bit(data)
     how = (
-        "fp32 with its 95% interval (bootstrap over the examples); then differences from fp32 with their paired "
-        "intervals, and p: of accuracy by McNemar's exact test, of the others by a paired permutation test."
+        "fp32 with its 95% interval; then differences from fp32 with their paired intervals, and p: of accuracy by "
+        "Tango's score interval and McNemar's exact test, of the others by bootstrap over the examples and a paired "
+        "permutation test."
     )
     lines = _opening("Every run", how, ["task", "seed", "metric", PYTORCH, FP32, *names])
     for run in data["runs"]:
@@ -283,7 +331,7 @@ def _measured(data: Mapping[str, Any]) -> str:
         "",
         "What answered:",
         "",
-        *(fill(f"- {name}: {SUBJECTS[name].what}", WIDTH, subsequent_indent="  ") for name in SUBJECTS),
+        *(fill(f"- {name}: {SUBJECTS[name].what}", WIDTH, subsequent_indent="  ") for name in _answering(data)),
     ]
     return "\n".join(lines)
 
@@ -301,6 +349,11 @@ def _eight_bit(data: Mapping[str, Any]) -> list[str]:
     return [name for name in SUBJECTS if name not in {PYTORCH, FP32} and name in data["summary"]]
 
 
+def _answering(data: Mapping[str, Any]) -> list[str]:
+    """Return the subjects of some run, refused ones too."""
+    return [name for name in SUBJECTS if any(name in run["subjects"] for run in data["runs"])]
+
+
 def _tasks(data: Mapping[str, Any]) -> list[str]:
     return [task for task in TASKS if _of(data, task)]
 
@@ -316,6 +369,14 @@ def _opening(title: str, how: str, headings: Sequence[str]) -> list[str]:
 
 def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def mean_difference(data: Mapping[str, Any], name: str, task: str, metric: str) -> Mapping[str, Any]:
+    """Return a subject's difference from fp32 with its interval: of one run its own, of several that of their mean."""
+    subjects = [run["subjects"].get(name, {}) for run in _of(data, task)]
+    own = [subject["against_fp32"][metric] for subject in subjects if "against_fp32" in subject]
+    paired: Mapping[str, Any] = own[0] if len(own) == 1 else data["summary"][name]["differences"][task][metric]
+    return paired
 
 
 def difference(paired: Mapping[str, Any]) -> str:

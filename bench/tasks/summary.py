@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.tasks.tables import FP32, GLUE, PYTORCH, SUBJECTS, TASKS
+from bertport.measure.drops import reach_of_none
 from bertport.measure.labelled.figures import choose_metrics
-from bertport.measure.labelled.metrics import Judged
+from bertport.measure.labelled.kinds import REGRESSION
+from bertport.measure.labelled.metrics import METRICS, Judged
 from bertport.measure.statistics import CONFIDENCE, Settings, resample_weights, share
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
     Run = Mapping[str, Any]
 
-__all__ = ["BARS", "LARGE_LOSS", "POINTS", "Bar", "TaskRuns", "summarize"]
+__all__ = ["BARS", "LARGE_LOSS", "LOW_END", "POINTS", "Bar", "TaskRuns", "careful_low_end", "summarize"]
 
 POINTS = 100.0
 """Points in a metric's own unit of 1."""
@@ -171,6 +174,29 @@ def _interval(figures: NDArray[np.float64]) -> dict[str, float]:
     """Return a figure with the percentiles of its resamples, which follow it."""
     low, high = np.quantile(figures[1:], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return {"difference": float(figures[0]), "low": float(low), "high": float(high)}
+
+
+def careful_low_end(summary: Mapping[str, Any], examples: Mapping[str, int]) -> float:
+    """Return the lower end of the mean's interval, of tasks' reaches that a lack of changed answers does not shrink.
+
+    A task's end is at least as far from its difference as budgets have it (`bertport.measure.drops`); the metrics of a
+    task move together, so their reaches are averaged; tasks vary independently, so theirs are added in squares.
+
+    Args:
+        summary: A subject's, as `summarize` gives it.
+        examples: Number of each task's.
+    """
+    squares = []
+    for task in summary["mean_of"]:
+        reaches = [
+            max(
+                paired["difference"] - paired["low"],
+                0.0 if REGRESSION in METRICS[metric].kinds else reach_of_none(examples[task]),
+            )
+            for metric, paired in summary["differences"][task].items()
+        ]
+        squares.append((sum(reaches) / len(reaches)) ** 2)
+    return float(summary["mean"]["difference"] - math.sqrt(sum(squares)) / len(squares))
 
 
 def _losses(name: str, runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["FP32", "GLUE", "PYTORCH", "STOCK", "SUBJECTS", "TASKS", "VARIANTS", "Subject", "Task"]
+__all__ = [
+    "CHANGED",
+    "CHANGES",
+    "FP32",
+    "GLUE",
+    "PYTORCH",
+    "STOCK",
+    "SUBJECTS",
+    "TASKS",
+    "VARIANTS",
+    "Change",
+    "Subject",
+    "Task",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +62,52 @@ GLUE = tuple(name for name, row in TASKS.items() if row.glue)
 PYTORCH, FP32, STOCK = "PyTorch", "fp32", "stock INT8"
 VARIANTS = ("int8-dynamic", "int8-static-cpu", "int8-static")
 """Recipes that the bundles are quantized by, with the default budget."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One row: a change of recipes after which their variants answer otherwise."""
+
+    commit: str
+    """Its commit, in 7 digits."""
+    date: str
+    """When it was made, in UTC: what was measured before lacks it. A shallow clone has no history to ask instead."""
+    recipes: tuple[str, ...]
+    """The recipes that it changed."""
+    what: str
+    """Change in words."""
+
+
+CHANGES = (
+    Change(
+        commit="5d87053",
+        date="2026-11-29T01:22:04Z",
+        recipes=("int8-dynamic",),
+        what="each token is rounded by one operator",
+    ),
+    Change(
+        commit="2184413",
+        date="2026-11-29T01:25:16Z",
+        recipes=("int8-dynamic",),
+        what="GELU is computed by tanh",
+    ),
+    Change(
+        commit="c5a68af",
+        date="2026-11-29T01:26:42Z",
+        recipes=("int8-static-cpu", "int8-static"),
+        what="outlier channels stay in float",
+    ),
+    Change(
+        commit="adce3dc",
+        date="2026-11-29T01:42:54Z",
+        recipes=("int8-dynamic",),
+        what="attention is masked by a channel of the keys",
+    ),
+)
+"""The changes since the first figures, oldest first. Whoever changes what a variant answers adds a row: the page then
+says of older figures what they lack, and what was made before is made anew."""
+CHANGED = [row.commit for row in CHANGES]
+"""Their commits, in the records of what was made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

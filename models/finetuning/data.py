@@ -87,10 +87,19 @@ def read_rows(path: Path, task: Task) -> list[Row]:
         BertportError: for a file that cannot be read, or a line of another form, naming the line.
     """
     file = open_records(path)
-    rows = [_row(Cells(file, record, _COLUMNS), task) for record in file]
+    rows = [_row(Cells(file, record, _COLUMNS, advice="correct or remove the line"), task) for record in file]
     if not rows:
         raise RecipeError(f"{path} is empty: expected one JSON object a line")
     return rows
+
+
+def absent_labels(rows: list[Row], task: Task) -> tuple[str, ...]:
+    """Return the labels of a task that no row has; none of a task without labels."""
+    if not task.labels:
+        return ()
+    targets = (row.target if isinstance(row.target, tuple) else (row.target,) for row in rows)
+    there = {number for of_row in targets for number in of_row}
+    return tuple(label for number, label in enumerate(task.labels) if number not in there)
 
 
 def _row(cells: Cells, task: Task) -> Row:

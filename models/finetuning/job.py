@@ -18,12 +18,16 @@ from pretraining.errors import RecipeError
 from pretraining.machine import Hardware
 from pretraining.model import weights_file
 
-from .data import Encoded, Row, data_file, encode, read_rows
+from .data import Encoded, Row, absent_labels, data_file, encode, read_rows
 from .model import Start, open_start
 from .scoring import outputs, score
 from .selection import choose, split
 from .tasks import TASKS, Settings, Task
 from .training import steps_of, train
+
+
+def _unnoted(note: str) -> None:  # noqa: ARG001 — the signature
+    return
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,8 @@ class Job:
     """Seconds that a kill can lose at most."""
     stopping: Callable[[], bool]
     """Whether to end after the step under way."""
+    noted: Callable[[str], None] = _unnoted
+    """Given each sentence on what is odd about the data, before anything is trained."""
 
     @property
     def task(self) -> Task:
@@ -81,6 +87,10 @@ def perform(job: Job) -> str:
     job.output.mkdir(parents=True, exist_ok=True)
     start = open_start(job.init, job.task, job.output / "cache")
     _begin(job, start, paths)
+    for part, rows_of_part in parts.items():
+        if absent := absent_labels(rows_of_part, job.task):
+            which = f"{len(absent)} of the task's {len(job.task.labels)} labels never occur{'s'[len(absent) - 1 :]}"
+            job.noted(f"{which} in {paths[part]}: {', '.join(absent)}")
     if (job.output / "model").is_dir():
         return f"{job.output / 'model'} is finished already: choose another --output for another run"
     settings = _choose(job, start, parts["train"]) if job.select else job.candidates[0]

@@ -5,26 +5,28 @@ from __future__ import annotations
 import itertools
 import json
 import lzma
+import math
+import subprocess
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from bench.checkout import read_data
+from bench.checkout import ROOT, read_data
 from bench.tasks import __main__ as program
 from bench.tasks.graphs import open_stock
-from bench.tasks.made import quantize_as_stock, training_texts
-from bench.tasks.measuring import of_the_commonest
-from bench.tasks.page import METRICS, difference, section
+from bench.tasks.made import Made, make, quantize_as_stock, training_texts
+from bench.tasks.measuring import is_measured, of_the_commonest
+from bench.tasks.page import METRICS, difference, lacking, mean_difference, section
 from bench.tasks.peer import class_logits, word_labels
-from bench.tasks.summary import BARS, TaskRuns, summarize
-from bench.tasks.tables import FP32, GLUE, PYTORCH, STOCK, SUBJECTS, TASKS, VARIANTS
+from bench.tasks.summary import BARS, TaskRuns, careful_low_end, summarize
+from bench.tasks.tables import CHANGES, FP32, GLUE, PYTORCH, STOCK, SUBJECTS, TASKS, VARIANTS
 from bertport.measure.labelled.data import read_labelled
 from bertport.measure.labelled.predictions import Predictions, predict_labelled
 from bertport.measure.statistics import Settings, resample_weights
 from bertport.runtime import load
-from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.directory import Bundle, file_sha256
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
 from tests.heads import head_bundle
 
@@ -117,6 +119,91 @@ def test_no_large_loss_of_a_single_run_stands_without_its_test(measured):
                 )
                 assert 0 < paired["p"] <= 1
                 assert told in " ".join(page.split())
+
+
+def git(*arguments):
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_figures_of_older_recipes_are_told_from_those_of_today(measured):
+    cpu, data = measured
+    page = program.PAGE.read_text(encoding="utf-8")
+    text = " ".join(page.partition(f"<!-- measured-{cpu}: begin -->")[2].partition("### ")[0].split())
+    have = {name for name in VARIANTS if name in data["summary"]}
+    older = [row for row in CHANGES if data["date"] < row.date and have.intersection(row.recipes)]
+    assert lacking(data) == older
+    assert all(f"{row.what} ({row.commit})" in text for row in older)
+    assert (f"are of commit {data['commit'][:7]}.**" in text) is bool(older)
+    assert text.count("(") == sum(len(have.intersection(row.recipes)) for row in older)
+
+
+def test_the_page_says_what_changed_in_a_recipe_since_its_figures(measured):
+    _, data = measured
+    fresh = {**data, "date": "2099-01-01T00:00:00Z"}
+    assert lacking(fresh) == []
+    assert "Recipes have changed" not in section(fresh, "VNNI")
+    old = section({**data, "date": "2026-01-01T00:00:00Z"}, "VNNI")
+    assert "GELU is computed by tanh (2184413)" in " ".join(old.split())
+
+
+@pytest.mark.skipif(git("rev-parse", "--is-shallow-repository").stdout != "false\n", reason="needs the history")
+def test_a_date_says_which_changes_the_measured_commit_has(measured):
+    _, data = measured
+    assert [row.date for row in CHANGES] == sorted(row.date for row in CHANGES)
+    for row in CHANGES:
+        has = git("merge-base", "--is-ancestor", row.commit, data["commit"]).returncode
+        assert has == (1 if data["date"] < row.date else 0), row.commit
+
+
+def test_what_older_recipes_made_is_made_anew(classifier, tmp_path, monkeypatch):
+    checkpoint, _ = classifier
+    made = Made(place=tmp_path, weights_sha256=file_sha256(checkpoint / "model.safetensors"), refused={}, seconds={})
+    made.keep()
+    assert make(checkpoint, tmp_path, (), positions=1) == made
+    stamp = {"changes": [row.commit for row in CHANGES]}
+    for made_of, known in ((stamp, True), ({"changes": stamp["changes"][:-1]}, False), ({}, False)):
+        (tmp_path / "figures.json").write_text(json.dumps({"made_of": made_of}), encoding="utf-8")
+        assert is_measured(tmp_path) is known
+    monkeypatch.setattr("bench.tasks.made.CHANGED", ["another"])
+    monkeypatch.setattr("bench.tasks.made._exported", lambda *_: "exported anew")
+    assert make(checkpoint, tmp_path, (), positions=1) == "exported anew"
+
+
+def test_the_mean_reaches_further_where_few_answers_change(measured):
+    _, data = measured
+    examples = {name: facts["examples"] for name, facts in data["tasks"].items()}
+    for name, summary in data["summary"].items():
+        low = careful_low_end(summary, examples)
+        by_task = {
+            task: np.mean([max(row["difference"] - row["low"], 0) for row in summary["differences"][task].values()])
+            for task in summary["mean_of"]
+        }
+        least = {task: 0 if task == "stsb" else 3.8415 / (examples[task] + 3.8415) for task in by_task}
+        added = math.hypot(*(max(by_task[task], least[task]) for task in by_task)) / len(by_task)
+        assert low <= summary["mean"]["difference"] - added + 1e-4, name
+        bar = summary["bars"].get("mean, low end")
+        if bar:
+            assert low >= LEAST["mean, low end"]
+            assert f"{low * 100:+.2f} ({name})" in section(data, "")
+
+
+def test_one_run_has_one_interval(measured):
+    _, data = measured
+    page = section(data, "")
+    for run_, name in itertools.product(data["runs"], (*VARIANTS, STOCK)):
+        same = [other for other in data["runs"] if other["task"] == run_["task"] and name in other["subjects"]]
+        if len(same) == 1 and "against_fp32" in run_["subjects"].get(name, {}):
+            for metric, paired in run_["subjects"][name]["against_fp32"].items():
+                assert mean_difference(data, name, run_["task"], metric) == paired
+                assert page.count(difference(paired)) >= 2
+
+
+def test_only_what_answered_is_listed(measured):
+    _, data = measured
+    listed = section(data, "").partition("What answered:")[2]
+    answering = {name for run_ in data["runs"] for name in run_["subjects"]}
+    assert {name for name in SUBJECTS if f"- {name}: " in listed} == answering
 
 
 def test_the_summary_follows_from_the_runs(measured):
@@ -299,7 +386,7 @@ def test_every_bar_and_subject_has_a_row_on_the_page(pairs):
     assert "MRPC, seed 0, accuracy: -2.00 (-3.00 to -1.00), p = 0.5" in text
     assert "MRPC, seed 0, int8-static: int8-static does not hold its budget" in text
     assert "| MRPC | 0 | accuracy | 80.00 | 80.00 (70.0-90.0) | -2.00 (-3.00 to -1.00), p = 0.5 |" in text
-    assert all(f"- {name}: " in text for name in SUBJECTS)
+    assert {name for name in SUBJECTS if f"- {name}: " in text} == runs[0]["subjects"].keys()
 
 
 def test_tables_agree():

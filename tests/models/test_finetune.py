@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import finetune
 from bertport.export import export
 from bertport.runtime import load
-from finetuning.data import Encoded, encode, epoch, read_rows
+from finetuning.data import Encoded, absent_labels, encode, epoch, read_rows
 from finetuning.job import Job, perform
 from finetuning.model import open_start
 from finetuning.scoring import answer_text, entity_f1, score
@@ -247,12 +247,23 @@ def test_the_tenth_is_the_same_for_every_run_and_is_not_trained_on(data: Path) -
     assert (fewer.heldout, fewer.train) == (parts.heldout, parts.train[:50])
 
 
+def test_labels_that_no_row_has_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "wnut17-train.jsonl"
+    line = {"tokens": ["a", "b", "c"], "tags": ["O", "B-person", "I-person"]}
+    path.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    kinds = ("corporation", "creative-work", "group", "location", "product")
+    expected = tuple(f"{prefix}-{kind}" for kind in kinds for prefix in "BI")
+    assert absent_labels(read_rows(path, TASKS["wnut17"]), TASKS["wnut17"]) == expected
+    assert absent_labels([], TASKS["stsb"]) == ()
+
+
 def test_a_tenth_of_a_single_row_is_refused_in_a_sentence(encoder: Path, tmp_path: Path) -> None:
     (tmp_path / "sst2-train.jsonl").write_text(GOOD, encoding="utf-8")
     result = invoke("--task", "sst2", "--data", tmp_path, "--init", encoder, "--output", tmp_path / "run", "--select")
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
-        "Error: --select holds out a tenth of train, and train has a single row: add some, or leave it out"
+        f"note: 1 of the task's 2 labels never occurs in {tmp_path / 'sst2-train.jsonl'}: negative",
+        "Error: --select holds out a tenth of train, and train has a single row: add some, or leave it out",
     ]
 
 
@@ -371,15 +382,35 @@ GOOD = '{"text": "The captain", "label": "positive"}\n'
         ("sst2", GOOD + '{"text": "a", "label": 1}\n', "line 2: 1 is none of the task's labels (negative, positive)"),
         ("sst2", '{"text": "a", "label": "good"}\n', "line 1: 'good' is none of the task's labels"),
         ("rte", '{"text": "a", "label": "entailment"}\n', "line 1: text_pair is missing"),
-        ("stsb", '{"text": "a", "text_pair": "b", "label": "5"}\n', "line 1: label is a finite number, not '5'"),
-        ("stsb", '{"text": "a", "text_pair": "b", "label": NaN}\n', "line 1: label is a finite number, not nan"),
-        ("stsb", '{"text": "a", "text_pair": "b", "label": true}\n', "line 1: label is a finite number, not True"),
+        (
+            "stsb",
+            '{"text": "a", "text_pair": "b", "label": "5"}\n',
+            "line 1: label must be a finite number, and is '5'",
+        ),
+        (
+            "stsb",
+            '{"text": "a", "text_pair": "b", "label": NaN}\n',
+            "line 1: label must be a finite number, and is nan",
+        ),
+        (
+            "stsb",
+            '{"text": "a", "text_pair": "b", "label": true}\n',
+            "line 1: label must be a finite number, and is True",
+        ),
         ("wnut17", '{"tokens": ["a"], "tags": ["B-place"]}\n', "line 1: 'B-place' is none of the task's labels (O, B-"),
-        ("wnut17", '{"tokens": ["a"], "tags": []}\n', "line 1: tags is a list of 1 tags, one for each token, not []"),
+        (
+            "wnut17",
+            '{"tokens": ["a"], "tags": []}\n',
+            "line 1: tags must be a list of 1 tags, one for each token, and is []",
+        ),
         ("wnut17", '{"tokens": ["a"], "tags": [["O"]]}\n', "line 1: ['O'] is none of the task's labels"),
-        ("wnut17", '{"tokens": [], "tags": []}\n', "line 1: tokens is a list of 1 or more texts, not []"),
-        ("xquad", QUESTION % ("storm", 5), "line 1: answers is an object whose text stands at answer_start"),
-        ("xquad", QUESTION % ("", 4), "line 1: answers is an object whose text stands at answer_start"),
+        (
+            "wnut17",
+            '{"tokens": [], "tags": []}\n',
+            "line 1: tokens must be a list of 1 or more texts, and is []: correct or remove the line",
+        ),
+        ("xquad", QUESTION % ("storm", 5), "line 1: answers must be an object whose text stands at answer_start"),
+        ("xquad", QUESTION % ("", 4), "line 1: answers must be an object whose text stands at answer_start"),
         ("cola", None, "holds no cola-train.jsonl, nor one that is compressed: put the training rows there"),
     ],
 )

@@ -20,7 +20,7 @@ from bertport.quantize.labelled import LabelledJudge, LabelledMaterial, open_can
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.cli import app
-from bertport.runtime.errors import MissingHeadError, UsageError
+from bertport.runtime.errors import InputTextError, MissingHeadError, UsageError
 from bertport.runtime.heads import (
     EMBEDDING,
     MULTIPLE_CHOICE,
@@ -139,6 +139,31 @@ def test_a_bound_on_a_metric_of_another_task_is_refused(classifier, data):
         UsageError, match=r"bounds exact_match\.drop, and text-classification on .* measured by accuracy"
     ):
         judge(classifier, data, exact_match=0.1)
+
+
+@pytest.mark.parametrize(
+    ("drop", "positive", "words"),
+    [
+        ("f1", "positive", "^F1 of 'positive' is not defined: no example of"),
+        ("matthews", None, "^matthews is 0 whatever is predicted: every example of .* has the label 'neutral'"),
+    ],
+)
+def test_a_bound_on_a_metric_that_says_nothing_is_refused(classifier, tmp_path, drop, positive, words):
+    path = tmp_path / "one_label.jsonl"
+    path.write_text((json.dumps({"text": WORDS[0], "label": "neutral"}) + "\n") * 9, encoding="utf-8")
+    given = DataChoice(data=str(path), task=None, columns={}, label_map={}, positive=positive)
+    with pytest.raises(UsageError, match=words):
+        LabelledMaterial.read(given, classifier, {drop: 0.01})
+    assert drop in {metric.name for metric in LabelledMaterial.read(given, classifier, {}).chosen.metrics}
+
+
+def test_a_text_that_is_too_long_is_refused_before_fp32_predicts_the_others(classifier, tmp_path):
+    path = tmp_path / "long.jsonl"
+    lines = [{"text": "a " * count, "label": "neutral"} for count in (*range(1, 9), 600)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    with pytest.raises(InputTextError, match=r"line 9: the input has"):
+        read_data(classifier, Options(labelled=choice(path)))
+    assert read_data(classifier, Options(labelled=choice(path), truncation=True)).truncation
 
 
 def test_a_bundle_without_the_head_is_refused_before_anything_is_measured(bundle_copy, data):

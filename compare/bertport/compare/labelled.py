@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from bertport.measure.labelled.kinds import (
     TAGS,
 )
 from bertport.measure.labelled.lengths import check_lengths
+from bertport.measure.labelled.metrics import require_packages
 from bertport.measure.labelled.predictions import TRUE, Predictions, predict_labelled
 from bertport.measure.speed.process import Worker
 from bertport.measure.speed.workload import SINGLE_STREAM, Texts
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from bertport.measure.speed.loaded import Answer
     from bertport.runtime.bundle.manifest import Manifest
 
-__all__ = ["LabelledBench", "data_info", "read_data"]
+__all__ = ["LabelledBench", "data_info", "data_notes", "read_data"]
 
 ASKED_AT_ONCE = 32
 """Examples that a baseline is sent at once."""
@@ -55,12 +57,14 @@ def read_data(options: Options, bundles: Sequence[ComparedBundle]) -> dict[str, 
     """Return the labelled data as each bundle reads it, by the bundle's label; nothing where none was given.
 
     Raises:
+        MissingDependencyError: where scikit-learn or scipy is not installed.
         UsageError: where the bundles would be measured by different tasks or kinds of data, or for random weights; and
             what `DataChoice.read`, `choose_metrics` and `check_lengths` raise.
     """
     choice = options.labelled
     if choice is None or choice.data is None:
         return {}
+    require_packages("compare --data")
     if options.random_weights:
         raise UsageError("--random-weights says that labelled metrics mean nothing: leave it or --data out")
     data = {compared.label: choice.read(compared.bundle.manifest, limit=options.limit) for compared in bundles}
@@ -78,6 +82,12 @@ def _chosen(options: Options, data: LabelledData) -> Chosen:
     """Return the metrics to compute: those that were named, the first of them the main one, or all of the task."""
     positive = options.labelled.positive if options.labelled else None
     return choose_metrics(data, options.metrics or None, positive=positive)
+
+
+def data_notes(options: Options, data: Mapping[str, LabelledData]) -> tuple[str, ...]:
+    """Return the sentences on what is odd about the labelled data, or taken in one of several ways, each once."""
+    notes = [(*of_bundle.notes, *_chosen(options, of_bundle).notes) for of_bundle in data.values()]
+    return tuple(dict.fromkeys(itertools.chain(*notes)))
 
 
 def data_info(options: Options, data: Mapping[str, LabelledData]) -> DataInfo | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bertport.compare.codec import as_unicode, decode, encode_object
 from bertport.compare.entries import VARIANT, baseline_entries, make_entries, open_bundles
-from bertport.compare.labelled import LabelledBench, data_info, read_data
+from bertport.compare.labelled import LabelledBench, data_info, data_notes, read_data
 from bertport.compare.measurements import (
     AnswersStep,
     BiasStep,
@@ -151,6 +151,8 @@ class Comparison:
         if path.exists() and not options.resume:
             self.progress.say(f"{path.parent} holds an unfinished comparison, which is begun anew (--resume goes on)")
         self.journal = Journal(path, self._settings(), resume=options.resume)
+        for note in data_notes(options, self.data):
+            self.progress.note(note)
 
     def run(self) -> Measurements:
         """Measure; an interruption ends with what there is."""

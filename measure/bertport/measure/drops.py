@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bertport.measure.labelled.figures import PairedDifference
     from bertport.measure.statistics import Estimate
 
-__all__ = ["broken_drops", "drop_limit", "drop_of", "judge_drop", "judge_drops", "share_left"]
+__all__ = ["broken_drops", "drop_limit", "drop_of", "judge_drop", "judge_drops", "reach_of_none", "share_left"]
 
 LABELLED = "labelled"
 """First part of the path of a drop's figure, which is not among the figures of a head."""
@@ -44,19 +44,27 @@ def drop_of(difference: PairedDifference) -> Estimate:
     """Return by how much a metric drops: above 0 the candidate is worse.
 
     Where predictions are the same or not, a bootstrap of few that differ is too narrow, and one of none has no width at
-    all. The interval is then made to reach as far as that of Tango 1998 ("Equivalence test and confidence interval for
-    the difference in proportions for the paired-sample design") of examples of which none differs, z² / (n + z²).
+    all. The interval is then made to reach as far as that of examples of which none differs.
     """
     given = difference.difference
     least = 0.0
     if difference.agreement is not None and given.count:
-        least = NORMAL**2 / (given.count + NORMAL**2)
+        least = reach_of_none(given.count)
     return dataclasses.replace(
         given,
         value=-given.value,
         low=-max(given.high, given.value + least),
         high=-min(given.low, given.value - least),
     )
+
+
+def reach_of_none(count: int) -> float:
+    """Return how far from 0 the interval of a paired difference reaches where none of so many answers differs.
+
+    It is that of Tango 1998 ("Equivalence test and confidence interval for the difference in proportions for the
+    paired-sample design"), z² / (n + z²).
+    """
+    return NORMAL**2 / (count + NORMAL**2)
 
 
 def judge_drop(bound: float, difference: PairedDifference) -> Judgement | None:

@@ -169,6 +169,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
         force=force,
         progress=progress.stage,
         told=results.append,
+        noted=progress.note,
     )
     try:
         with stoppable(), _explained(bundle), progress:

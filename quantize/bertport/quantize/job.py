@@ -96,6 +96,10 @@ def _untold(result: Outcome | Refused) -> None:  # noqa: ARG001 — the signatur
     return
 
 
+def _unnoted(note: str) -> None:  # noqa: ARG001 — the signature
+    return
+
+
 def _silent(stage: str, done: int, count: int) -> None:  # noqa: ARG001 — the signature of progress
     return
 
@@ -134,6 +138,8 @@ class Options:
     """Told of the stage, what is done of it, and how much there is."""
     told: Callable[[Outcome | Refused], None] = _untold
     """Given each variant as soon as it was added or refused."""
+    noted: Callable[[str], None] = _unnoted
+    """Given each sentence on what is odd about the labelled data, before anything long runs."""
 
     def __post_init__(self) -> None:
         """Check the time limit."""
@@ -201,9 +207,12 @@ def read_data(bundle: Bundle, options: Options) -> LabelledMaterial | None:
             )
         return None
     options.progress(f"reading {options.labelled.data}", 0, 0)
-    return LabelledMaterial.read(
+    material = LabelledMaterial.read(
         options.labelled, bundle, drops, calibration=options.calibration, truncation=options.truncation
     )
+    for note in material.notes:
+        options.noted(note)
+    return material
 
 
 def measured_budget(evaluator: Evaluator, options: Options) -> Budget:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bertport.measure.budget import DROP
 from bertport.measure.drops import broken_drops, judge_drops, share_left
 from bertport.measure.labelled.figures import choose_metrics, paired_differences, task_figures
+from bertport.measure.labelled.lengths import check_lengths
 from bertport.measure.labelled.metrics import require_packages
 from bertport.measure.labelled.predictions import predict_labelled
 from bertport.measure.quality.heads import HEADS, HIDDEN, measured_rows
@@ -152,8 +153,10 @@ class LabelledMaterial:
             truncation: Whether texts that are too long are cut.
 
         Raises:
-            UsageError: for a file that is calibrated on as well, and a bound on a metric that the data has not; and
-                what `bertport.measure.labelled.data.read_labelled` raises.
+            UsageError: for a file that is calibrated on as well, and a bound on a metric that the data has not, or
+                that says nothing with its truth.
+            BertportError: as `bertport.measure.labelled.data.read_labelled` and
+                `bertport.measure.labelled.lengths.check_lengths` say.
         """
         require_packages("quantize --data")
         refuse_calibrating_on(str(choice.data), calibration)
@@ -166,7 +169,14 @@ class LabelledMaterial:
                     f"the budget bounds {metric}{DROP}, and {data.task} on {data.name} is measured by "
                     f"{', '.join(known)}: bound one of these"
                 )
+        choose_metrics(data, tuple(drops), positive=choice.positive)  # by name: what the truth leaves idle is refused
+        check_lengths(bundle, data, truncation=truncation)
         return cls(data=data, chosen=chosen, drops=drops, truncation=truncation)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what is odd, but measurable, and on what was taken in one of several ways."""
+        return (*self.data.notes, *self.chosen.notes)
 
     def predict(self, model: Model, name: str, progress: Progress) -> Predictions:
         """Return a model's predictions of all of the data.
@@ -208,7 +218,6 @@ class LabelledJudge:
             progress: Told of what is done and of how much.
 
         Raises:
-            InputTextError: for a text that is too long.
             UsageError: for a bound on a metric that is not defined for what fp32 predicts.
         """
         data = material.data

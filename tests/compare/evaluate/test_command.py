@@ -177,6 +177,54 @@ def test_an_option_that_cannot_be(invoke, unopenable, data, options, said):
     refused(invoke("evaluate", unopenable, "--data", data, *options), said)
 
 
+COMMANDS = {
+    "evaluate": (),
+    "quantize": ("--text", "held-out.txt", "--accuracy-budget", "accuracy.drop=0.01"),
+    "compare": ("--text", "held-out.txt", "--output", "out"),
+}
+"""Commands that measure labelled data, with what else they take."""
+
+
+@pytest.fixture
+def here(tmp_path, held_out, monkeypatch):
+    """The directory that commands run in: it has a text."""
+    shutil.copy(held_out, tmp_path / "held-out.txt")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(params=["sklearn", "scipy"])
+def missing(request, monkeypatch):
+    """Name of a package that is not installed."""
+    monkeypatch.setitem(sys.modules, request.param, None)
+    return {"sklearn": "scikit-learn"}.get(request.param, request.param)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_package_that_is_not_installed(invoke, unopenable, command, missing, here):
+    data = written(here / "data.jsonl", [{"text": "good", "label": "neutral"}] * 9)
+    done = invoke(command, unopenable, "--data", data, *COMMANDS[command])
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    what = command if command == "evaluate" else f"{command} --data"
+    *before, error = done.stderr.splitlines()
+    assert error.startswith(f"bertport: error: {what} needs the package {missing}, which is not installed: ")
+    assert "[cpu,evaluate]" in error  # of bertport, or of this checkout
+    assert all(line.endswith(" …") for line in before)  # what it was doing
+    assert {path.name for path in here.iterdir()} == {"data.jsonl", "held-out.txt"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_is_odd_is_told_before_a_session_is_opened(invoke, unopenable, command, here):
+    data = written(here / "odd.jsonl", [{"text": text, "label": 1} for text in sentences(20)])
+    done = invoke(command, unopenable, "--data", data, *COMMANDS[command])
+    assert done.exit_code == 1
+    assert [line for line in done.stderr.splitlines() if line.startswith("note: ")] == [
+        "note: odd.jsonl writes labels as ids, read by the bundle's order: 0 is negative, 1 is neutral, 2 is positive",
+        "note: 2 of the bundle's 3 labels never occur in odd.jsonl: negative, positive",
+    ]
+
+
 GOOD = '{"text": "good", "label": "neutral"}\n' * 9
 TABLE = "text,label\n" + "good,neutral\n" * 9
 BAD = {
@@ -188,10 +236,10 @@ BAD = {
     "nul.jsonl": (GOOD + '{"text": "a\0b"}', "line 10: a NUL character"),
     "latin1.jsonl": (GOOD.encode() + b'{"text": "\xe9", "label": 0}', "line 10: not UTF-8 (byte 0xe9)"),
     "utf16.jsonl": (GOOD.encode("utf-16"), "line 1: not UTF-8"),
-    "surrogate.jsonl": (GOOD + '{"text": "a\\ud800", "label": 0}', "line 10: text has half of a surrogate pair"),
+    "surrogate.jsonl": (GOOD + '{"text": "a\\ud800", "label": 0}', "line 10: text has an invalid character (\\ud800)"),
     "unknown.jsonl": (GOOD + '{"text": "a", "label": "\\u001b[31mred"}', r"line 10: the label '\x1b[31mred' is none"),
-    "float.jsonl": ('{"text": "good", "label": 1.0}\n' * 9, "line 1: label is the name or the number of a label"),
-    "nan.jsonl": ('{"text": "good", "label": NaN}\n' * 9, "line 1: label is the name or the number of a label"),
+    "float.jsonl": ('{"text": "good", "label": 1.0}\n' * 9, "line 1: label must be the name or the number of a label"),
+    "nan.jsonl": ('{"text": "good", "label": NaN}\n' * 9, "line 1: label must be the name or the number of a label"),
     "huge.jsonl": ('{"text": "good", "label": 1' + "0" * 4000 + "}\n" + GOOD, "line 1"),
     "null.jsonl": ('{"text": null, "label": 0}\n' * 9, "line 1: text is null"),
     "missing.csv": ("text\n" + "good\n" * 9, "there is no column label (columns: text)"),

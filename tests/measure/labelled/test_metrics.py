@@ -8,14 +8,16 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from bertport.measure.labelled.answers import answer_f1, exact_match
+from bertport.measure.labelled.figures import choose_metrics
 from bertport.measure.labelled.metrics import METRICS
 from bertport.measure.labelled.tags import entities
+from bertport.runtime.errors import UsageError
 from tests.measure.labelled.judged import classified, judged
 
 NAMES = ("a", "b", "c", "d")
@@ -98,6 +100,27 @@ def test_correlations_with_a_constant_are_not_defined():
         assert np.isnan(figures).all()
 
 
+@pytest.mark.parametrize(
+    ("kind", "truths", "name", "sentence"),
+    [
+        ("classification", [1] * 8, "f1", "F1 of 'a' is not defined: no example of"),
+        ("classification", [1] * 8, "matthews", "matthews is 0 whatever is predicted: every example of .* label 'b'"),
+        ("multi-label", [()] * 8, "f1_micro", "f1_micro is not defined: no example of .* has a label"),
+        ("multi-label", [()] * 8, "f1_macro", "f1_macro is not defined: no example of .* has a label"),
+        ("tags", [("O",)] * 8, "entity_f1", "entity_f1 is not defined: no example of .* has an entity"),
+    ],
+)
+def test_a_metric_by_name_is_refused_where_the_truth_leaves_it_without_a_meaning(kind, truths, name, sentence):
+    data = judged(kind, truths, np.zeros(8), labels=NAMES[:2]).data
+    positive = "a" if name == "f1" else None
+    with pytest.raises(UsageError, match=sentence):
+        choose_metrics(data, [name], positive=positive)
+    assert name in {metric.name for metric in choose_metrics(data, positive=positive).metrics}
+    first = {"classification": 0, "multi-label": (0,), "tags": ("B-X",)}[kind]
+    some = judged(kind, [first, *truths[1:]], np.zeros(8), labels=NAMES[:2]).data
+    assert [metric.name for metric in choose_metrics(some, [name], positive=positive).metrics] == [name]
+
+
 # Entities.
 
 TAGS = st.lists(st.sampled_from(["O", *(f"{prefix}-{kind}" for prefix in "BIES" for kind in ("PER", "LOC"))]))
@@ -154,6 +177,17 @@ PHRASES = st.lists(st.sampled_from(["The", "a", "An", "cat", "cat's", "U.S.", "1
 def test_answers_are_compared_as_squad_does(answer, truths):
     assert answer_f1(answer, truths) == pytest.approx(max(squad_f1(answer, truth) for truth in truths))
     assert exact_match(answer, truths) == any(squad_tokens(answer) == squad_tokens(truth) for truth in truths)
+
+
+@pytest.mark.optimum  # transformers 5 has dropped the module
+@given(PHRASES, st.lists(PHRASES, min_size=1, max_size=3))
+def test_answers_are_compared_as_transformers_does(answer, truths):
+    from transformers.data.metrics.squad_metrics import compute_exact, compute_f1, get_tokens
+
+    assert exact_match(answer, truths) == max(compute_exact(truth, answer) for truth in truths)
+    # Two answers of which nothing is left are the same to it, as in SQuAD 2; in version 1.1 they have an F1 of 0.
+    assume(get_tokens(answer) or all(map(get_tokens, truths)))
+    assert answer_f1(answer, truths) == pytest.approx(max(compute_f1(truth, answer) for truth in truths))
 
 
 @pytest.mark.parametrize(

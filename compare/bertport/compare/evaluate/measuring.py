@@ -101,6 +101,8 @@ def evaluate(options: Options, progress: Progress) -> Evaluation:
     data = options.labelled.read(bundle.manifest, limit=options.limit)
     chosen = choose_metrics(data, options.metrics or None, positive=options.labelled.positive)
     check_lengths(bundle, data, truncation=options.truncation)
+    for note in (*data.notes, *chosen.notes):
+        progress.note(note)
     progress.plan({**dict.fromkeys(names, float(len(data))), FIGURES: len(data) * FIGURES_SHARE})
     answers = [_answered(bundle, name, data, options, progress) for name in names]
     progress.begin(FIGURES, "intervals and tests")

@@ -28,6 +28,8 @@ class Cells:
     """The record."""
     columns: Mapping[str, str]
     """The file's column for each of a task's names."""
+    advice: str = "correct the line, or name another column"
+    """What to do about a value that is not what is wanted, as the end of a sentence."""
 
     def __contains__(self, name: str) -> bool:
         """Return whether the record has a value of that name: a column, and in it something but null."""
@@ -37,7 +39,9 @@ class Cells:
         """Raise InputTextError: the value of that name is not what is wanted."""
         column = self.columns[name]
         value = self.record.values.get(column)
-        raise InputTextError(f"{self.file.where(self.record.number)}: {column} is {wanted}, not {excerpt(value)}")
+        raise InputTextError(
+            f"{self.file.where(self.record.number)}: {column} must be {wanted}, and is {excerpt(value)}: {self.advice}"
+        )
 
     def value(self, name: str) -> Any:  # noqa: ANN401 — whatever the file holds
         """Return a value as the file holds it.
@@ -58,7 +62,7 @@ class Cells:
         """Return a text.
 
         Raises:
-            InputTextError: for anything else, and for half of a surrogate pair.
+            InputTextError: for anything else, and for half of a surrogate pair, which is no character.
         """
         value = self.value(name)
         if not isinstance(value, str):
@@ -132,8 +136,9 @@ class Cells:
         """Raise InputTextError for half of a surrogate pair, which JSON can hold and a tokenizer cannot."""
         try:
             text.encode()
-        except UnicodeEncodeError:
+        except UnicodeEncodeError as error:
+            invalid = text[error.start].encode("unicode_escape").decode()
             raise InputTextError(
-                f"{self.file.where(self.record.number)}: {self.columns[name]} has half of a surrogate pair (\\ud800 to "
-                "\\udfff), which is no character: mend the file"
+                f"{self.file.where(self.record.number)}: {self.columns[name]} has an invalid character ({invalid}): "
+                "correct the line"
             ) from None

@@ -31,6 +31,7 @@ from bertport.measure.labelled.metrics import (
     require_packages,
 )
 from bertport.measure.labelled.resampling import difference_draws, draws, interval, permutation_p
+from bertport.measure.labelled.tags import entities
 from bertport.measure.statistics import DEFAULTS, Estimate, Number, mcnemar, share
 from bertport.runtime.errors import UnknownNameError, UsageError
 
@@ -162,7 +163,7 @@ def choose_metrics(data: LabelledData, names: Sequence[str] | None = None, *, po
 
     Raises:
         UnknownNameError: for a metric that is not for the data, or a label that there is not.
-        UsageError: for a positive label without use, or a metric by name that the data's truth leaves undefined.
+        UsageError: for a positive label without use, or a metric by name that says nothing with the data's truth.
         MissingDependencyError: where scikit-learn or scipy is not installed.
     """
     require_packages("measuring labelled data")
@@ -181,12 +182,38 @@ def choose_metrics(data: LabelledData, names: Sequence[str] | None = None, *, po
     if any(metric.name == "f1" for metric in chosen):
         column, note = _positive(data, positive)
         notes = [note] if note else []
-        if not (np.asarray(data.truths) == column).any() and names and "f1" in names:
-            raise UsageError(
-                f"F1 of {(data.labels or ())[column]!r} is not defined: no example of {data.name} has that label: "
-                "choose another metric, or another positive label"
-            )
+    for name in names or ():
+        _refuse_idle(name, data, column)
     return Chosen(metrics=tuple(chosen), positive=column, notes=tuple(notes))
+
+
+def _refuse_idle(metric: str, data: LabelledData, positive: int | None) -> None:
+    """Refuse a metric that says nothing of any predictions, because of the truth alone.
+
+    What it would be is 0, or not defined, for fp32 and for a variant that answers at random. Of numbers and documents
+    `read_labelled` refuses such data.
+
+    Raises:
+        UsageError: for such a metric.
+    """
+    labels = data.labels or ()
+    if metric == "f1" and positive is not None and positive not in data.truths:
+        raise UsageError(
+            f"F1 of {labels[positive]!r} is not defined: no example of {data.name} has that label: "
+            "choose another metric, or another positive label"
+        )
+    if metric == "matthews" and len(set(data.truths)) == 1:
+        raise UsageError(
+            f"matthews is 0 whatever is predicted: every example of {data.name} has the label "
+            f"{labels[data.truths[0]]!r}: choose another metric, or give data with several labels"
+        )
+    if metric.startswith("f1_") and data.kind == MULTI_LABEL and not any(data.truths):
+        raise UsageError(
+            f"{metric} is not defined: no example of {data.name} has a label: choose another metric, or give data "
+            "with labels"
+        )
+    if metric == "entity_f1" and not any(entities(truth) for truth in data.truths):
+        raise UsageError(f"entity_f1 is not defined: no example of {data.name} has an entity: give data with entities")
 
 
 def task_figures(

@@ -75,6 +75,12 @@ class Progress:
         self.clear()
         self._write(f"{text}\n")
 
+    def note(self, text: str) -> None:
+        """Write a line on what is odd about what was given, before anything long runs."""
+        from bertport.runtime.commands.render import printable  # not above: `--help` imports this module
+
+        self.say(printable(f"note: {text}"))
+
     def clear(self) -> None:
         """Erase the line, before anything else is written."""
         if self._width:
