@@ -215,6 +215,13 @@ def _transformers_js(data: Mapping[str, Any]) -> Iterator[Result]:
     same = words["equal"] + words["ties"] == words["texts"]
     far = words["largest_difference"] if same else None
     yield Result(**place, bundle=DEFAULT, head="mlm", difference=far, tolerance=EQUAL)
+    for variant, tried in data["transformers_js"].get("variants", {}).items():
+        other = {**place, "bundle": DEFAULT, "variant": variant}
+        if "fails" in tried:
+            yield Result(**other, head=None, refused=tried["fails"])
+        else:
+            same = tried["equal"] + tried["ties"] == tried["texts"]
+            yield Result(**other, head="mlm", difference=tried["largest_difference"] if same else None, tolerance=EQUAL)
     far = data["transformers_js"]["features"]["largest_difference"]
     yield Result(**place, bundle=DEFAULT, head=ENCODER, difference=far, tolerance=EQUAL)
     for row in data["heads"]:
