@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench.node import packages
 from tests import npm
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-PACKAGE = "playwright-core@1.65.1"
 
 
 def chromium() -> str:
@@ -33,7 +32,9 @@ def chromium() -> str:
 
 def drive(program: Path, url: str, screenshots: Path) -> Any:
     """Run a program of Node.js on a page; it takes playwright's place, the browser, the page and a directory."""
-    playwright = npm.installed(PACKAGE, "playwright-core")  # it drives the browser that is there and brings none
+    playwright = npm.installed(
+        packages.PLAYWRIGHT, "playwright-core"
+    )  # it drives the browser that is there and brings none
     command = [str(shutil.which("node")), str(program), str(playwright), chromium(), url, str(screenshots)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr

@@ -32,18 +32,18 @@ def _farthest(data: dict[str, Any]) -> list[str]:
     variants = dict.fromkeys(row["variant"] for row in data["rows"])
     lines = ["| variant | " + " | ".join(f"`{cpu}`" for cpu in cpus) + " |", "|---|" + "---:|" * len(cpus)]
     for variant in variants:
-        cells = []
-        for cpu in cpus:
-            rows = [
-                row
-                for row in data["rows"]
-                if (row["cpu"], row["variant"]) == (cpu, variant) and row["difference"] is not None
-            ]
-            bundles = len({row["bundle"] for row in rows})
-            worst = max((row["difference"] / row["tolerance"] for row in rows), default=None)
-            cells.append("not run" if worst is None else f"{worst:.0%} ({bundles})")
+        cells = [_cell([row for row in data["rows"] if (row["cpu"], row["variant"]) == (cpu, variant)]) for cpu in cpus]
         lines.append(f"| {variant} | " + " | ".join(cells) + " |")
     return [*lines, "", "The largest difference as a share of its tolerance, and how many bundles were run."]
+
+
+def _cell(rows: list[dict[str, Any]]) -> str:
+    """Return what the table says of a variant on a CPU."""
+    ran = [row for row in rows if row["difference"] is not None]
+    if not ran:
+        return "refused" if any(row["result"] == "refused" for row in rows) else "not run"
+    worst = max(row["difference"] / row["tolerance"] for row in ran)
+    return f"{worst:.0%} ({len({row['bundle'] for row in ran})})"
 
 
 def _refused(data: dict[str, Any]) -> list[str]:

@@ -3,10 +3,11 @@
     python -m bench.node [--bundle BUNDLE] [--check]
 
 The package of `js/` answers from each variant of the default bundle through onnxruntime-node, and transformers.js from
-its portable graph. `int8-static-cpu` is made for it, whatever it costs in accuracy. Small fine-tuned models
-(`docs/small_models.py`) stand for the other heads. Ids are compared on the sentences of both samples and on seeded text
-of characters from all of Unicode. Writes docs/data/node.json too; it takes minutes, and needs Node.js and npm, which
-fetches packages. With `--check`, nothing is compared, and the exit code is 1 where the page is not what the data say.
+its portable graph; it is asked from the INT8 variants too. `int8-static-cpu` is made for it, whatever it costs in
+accuracy. Small fine-tuned models (`docs/small_models.py`) stand for the other heads. Ids are compared on the sentences
+of both samples and on seeded text of characters from all of Unicode. Writes docs/data/node.json too; it takes minutes,
+and needs Node.js and npm, which fetches packages. With `--check`, nothing is compared, and the exit code is 1 where the
+page is not what the data say.
 """
 
 from __future__ import annotations
@@ -36,7 +37,6 @@ from bertport.runtime.tasks.table import TASKS
 PAGE = ROOT / "docs" / "reference" / "javascript.md"
 DATA = ROOT / "docs" / "data" / "node.json"
 HERE = Path(__file__).parent
-TRANSFORMERS_JS = "@huggingface/transformers@4.3.2"
 TEXTS = 200
 """Held-out texts with a mask, and pairs of texts."""
 UNICODE_TEXTS = 3000
@@ -217,13 +217,34 @@ def compare_variants(package: Path, modules: Path, bundle: Path) -> tuple[dict[s
         },
     ]
     said = json.loads(packages.run(HERE, "node", "transformers.mjs", str(modules), standard_input=json.dumps(requests)))
+    tried = {name: tried_by_transformers(modules, bundle, name, texts) for name in VARIANTS if name.startswith("int8")}
     model = load(bundle, variant="portable", provider="cpu")
     vectors = list(model.predict("features", texts, pooling="mean"))
     theirs = {
         "fill-mask": same_words(list(model.predict("fill-mask", texts, top_k=5)), said["answers"][0]),
         "features": {"texts": TEXTS, "largest_difference": difference(vectors, [row[0] for row in said["answers"][1]])},
+        "variants": tried,
     }
     return compared, theirs, said["version"]
+
+
+def tried_by_transformers(modules: Path, bundle: Path, variant: str, texts: list[str]) -> dict[str, Any]:
+    """Return how far transformers.js's words are where it is told to open a variant's file, or how it fails."""
+    model = load(bundle, variant=variant, provider="cpu")
+    entry = model.bundle.manifest.variants[variant]
+    opened = {"model_file_name": Path(entry.file).stem, "use_external_data_format": bool(entry.external_data)}
+    request = {
+        "bundle": str(bundle),
+        "task": "fill-mask",
+        "inputs": [[text] for text in texts],
+        "options": {"top_k": 5},
+    }
+    given = json.dumps([{**request, "opened": opened}])
+    said = packages.run(HERE, "node", "transformers.mjs", str(modules), standard_input=given)
+    [answers] = json.loads(said)["answers"]
+    if "message" in answers[-1]:
+        return {"fails": answers[-1]["message"]}
+    return same_words(list(model.predict("fill-mask", texts, top_k=5)), answers)
 
 
 def python(*arguments: str) -> None:
@@ -304,7 +325,7 @@ def versions(package: Path, transformers_js: str) -> dict[str, str]:
 
 def measure(source: Path) -> dict[str, Any]:
     """Return all comparisons, of the default bundle or of one with more variants."""
-    package, modules = packages.built(), packages.installed(TRANSFORMERS_JS, "transformers.js")
+    package, modules = packages.built(), packages.installed(packages.TRANSFORMERS_JS, "transformers.js")
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         bundle = Path(shutil.copytree(source, directory / "default"))

@@ -15,7 +15,12 @@ from bench.checkout import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["built", "installed", "locked", "missing", "run", "site"]
+__all__ = ["PLAYWRIGHT", "TRANSFORMERS_JS", "built", "installed", "locked", "missing", "run", "site"]
+
+PLAYWRIGHT = "playwright-core@1.65.1"
+"""What drives the browser of the system; it brings none."""
+TRANSFORMERS_JS = "@huggingface/transformers@4.3.2"
+"""transformers.js, in the version that programs and tests ask."""
 
 SOURCES = ROOT / "js"
 SILENT = ("--ignore-scripts", "--no-audit", "--no-fund")

@@ -29,9 +29,10 @@ def section(data: dict[str, Any]) -> str:
             f"| this package | `{variant}` | {_same(words)} | {words['largest_difference']:.0e} | {_same(labels)} | "
             f"{labels['largest_difference']:.0e} | {_golden(tasks['golden'])} |"
         )
-    theirs = data["transformers_js"]["fill-mask"]
+    theirs = data["transformers_js"]
+    tried = {"portable": theirs["fill-mask"], **theirs.get("variants", {})}
     lines += [
-        f"| transformers.js | `portable` | {_same(theirs)} | {theirs['largest_difference']:.0e} | no pipeline | | |",
+        *(_by_transformers(variant, said) for variant, said in tried.items()),
         "",
         "| task, on a small fine-tuned model's `portable` | this package differs by | transformers.js |",
         "|---|---|---|",
@@ -48,6 +49,12 @@ def section(data: dict[str, Any]) -> str:
 def _same(row: dict[str, Any]) -> str:
     ties = f" and {row['ties']} as probable" if row["ties"] else ""
     return f"{row['equal']}{ties} of {row['texts']}"
+
+
+def _by_transformers(variant: str, said: dict[str, Any]) -> str:
+    if "fails" in said:
+        return f"| transformers.js | `{variant}` | fails: {said['fails'].replace('|', '/')} | | | | |"
+    return f"| transformers.js | `{variant}` | {_same(said)} | {said['largest_difference']:.0e} | no pipeline | | |"
 
 
 def _golden(row: dict[str, Any]) -> str:

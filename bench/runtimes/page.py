@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.checkout import ROOT, read_data
+from bench.checkout import ROOT, read_data, wrapped
 from bench.plugins.bundles import DEFAULT
 from bertport.runtime.heads import HEADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-__all__ = ["DATA", "PAGE", "Result", "cell", "results", "section"]
+__all__ = ["DATA", "PAGE", "Result", "cell", "missing", "results", "section"]
 
 FOLDER = ROOT / "docs" / "data"
 DATA = FOLDER / "runtimes.json"
@@ -60,22 +61,24 @@ class Result:
     """Largest difference allowed; None where it did not run."""
     refused: str | None = None
     """Message with which it was refused; None where it was not."""
+    no_answer: float | None = None
+    """Seconds in which no answer came; None where one did."""
     built: bool = False
     """Whether the graph was compiled and not run."""
 
 
 def cell(listed: Collection[Result]) -> str:
-    """Return what a table says of some results: equal, within (how far, of what is allowed), refused, or differs."""
-    if not listed:
-        return ""
-    refused = [each for each in listed if each.refused is not None]
-    if len(refused) == len(listed):
-        return "refused"
-    said = _ran([each for each in listed if each.refused is None])
-    if not refused:
-        return said
+    """Return what a table says of some results: equal, within (how far, of what is allowed), refused, and so on."""
     bundles = {each.bundle for each in listed}
-    return f"{said}; {len({each.bundle for each in refused})} of {len(bundles)} refused"
+    refused = [each for each in listed if each.refused is not None]
+    silent = [each for each in listed if each.no_answer is not None]
+    ran = [each for each in listed if each not in refused and each not in silent]
+    said = [_ran(ran)] if ran else []
+    for word, some in (("refused", refused), ("no answer", silent)):
+        if some:
+            all_of_them = len(some) == len(listed)
+            said.append(word if all_of_them else f"{len({each.bundle for each in some})} of {len(bundles)} {word}")
+    return "; ".join(said)
 
 
 def _ran(listed: Sequence[Result]) -> str:
@@ -127,7 +130,22 @@ def section() -> str:
             lines.append(f"| {runtime} | {len({each.bundle for each in own})} | " + " | ".join(shown) + " |")
         lacking = [runtime for runtime in runtimes if not any(each.runtime == runtime for each in of_variant)]
         lines += ["", *([f"Not run: {'; '.join(lacking)}.", ""] if lacking else [])]
-    return "\n".join([*lines, *_words(listed), *_rules(_data("runtimes")), *_not_run(), *_sources()])
+    parts = (lines, _words(listed), _silent(listed), _rules(_data("runtimes")), _not_run(listed), _sources())
+    return "\n".join(line for part in parts for line in part)
+
+
+def missing(listed: Collection[Result]) -> tuple[list[str], list[str]]:
+    """Return the heads, and the titles of the families, that no runtime has answered from."""
+    from bertport.export.checkpoint.families import BERT, FAMILIES
+
+    answered = [each for each in listed if each.tolerance is not None]
+    heads = {each.head for each in answered}
+    # Such as "tiny electra, replaced tokens"; the default model and the small ones of the documentation are BERTs.
+    families = {BERT, *(each.bundle.removeprefix("tiny ").partition(",")[0] for each in answered)}
+    return (
+        [name for name in HEADS if name not in heads],
+        [family.title for name, family in FAMILIES.items() if name not in families],
+    )
 
 
 def _data(name: str) -> dict[str, Any]:
@@ -156,6 +174,8 @@ def _proven(data: Mapping[str, Any]) -> Iterator[Result]:
 def _told(told: Mapping[str, Any], **place: Any) -> Iterator[Result]:  # noqa: ANN401 — fields of Result
     if "refused" in told:
         yield Result(**place, head=None, refused=told["refused"])
+    if "no_answer_seconds" in told:
+        yield Result(**place, head=None, no_answer=told["no_answer_seconds"])
     for row in told.get("outputs", {}).values():
         difference = None if "said" in row else row["difference"]
         yield Result(**place, head=row["head"], difference=difference, tolerance=row["tolerance"])
@@ -195,6 +215,13 @@ def _transformers_js(data: Mapping[str, Any]) -> Iterator[Result]:
     same = words["equal"] + words["ties"] == words["texts"]
     far = words["largest_difference"] if same else None
     yield Result(**place, bundle=DEFAULT, head="mlm", difference=far, tolerance=EQUAL)
+    for variant, tried in data["transformers_js"].get("variants", {}).items():
+        other = {**place, "bundle": DEFAULT, "variant": variant}
+        if "fails" in tried:
+            yield Result(**other, head=None, refused=tried["fails"])
+        else:
+            same = tried["equal"] + tried["ties"] == tried["texts"]
+            yield Result(**other, head="mlm", difference=tried["largest_difference"] if same else None, tolerance=EQUAL)
     far = data["transformers_js"]["features"]["largest_difference"]
     yield Result(**place, bundle=DEFAULT, head=ENCODER, difference=far, tolerance=EQUAL)
     for row in data["heads"]:
@@ -228,6 +255,15 @@ def _rtx(data: Mapping[str, Any]) -> Iterator[Result]:
 
 
 LONGEST_WORDS = 240
+OURS = re.compile(r"variant ['\"]")
+"""The beginning of sentences of bertport's, in Python and JavaScript; no runtime's begin so."""
+REFUSED_BY_US = (
+    "Where bertport refuses a variant, the runtime did not see it: the manifest states what a variant is computed in, "
+    "and the table of providers which of these are right where. So `int8-static` is for GPUs. ONNX Runtime's CPU does "
+    "compute it if it is asked directly, as in the first rows of its table. But it makes the signed products unsigned, "
+    "and on CPUs with AVX2 alone these may overflow. The golden values of the variant were computed on such a CPU in "
+    "the same way, so that they cannot show it. `int8-static-cpu` is safe there."
+)
 
 
 def _words(listed: Sequence[Result]) -> list[str]:
@@ -236,7 +272,12 @@ def _words(listed: Sequence[Result]) -> list[str]:
     for each in listed:
         if each.refused is not None and each.variant in VARIANTS:
             said.setdefault((each.runtime, each.variant, _short(each.refused)), set()).add(each.bundle)
-    lines = ["### Who refuses what", "", "| runtime | variant | bundles | in what words |", "|---|---|---:|---|"]
+    lines = [
+        "### Who refuses what",
+        "",
+        "| runtime | variant | bundles | who | in what words |",
+        "|---|---|---|---|---|",
+    ]
     rows = sorted(said.items(), key=lambda item: (item[0][0], VARIANTS.index(item[0][1]), item[0][2]))
     shown: set[tuple[str, str]] = set()
     for (runtime, variant, words), bundles in rows:
@@ -246,8 +287,22 @@ def _words(listed: Sequence[Result]) -> list[str]:
         every = {name for (other, of, _), names in said.items() if (other, of) == (runtime, variant) for name in names}
         first = min(bundles)
         more = "" if len(every) == 1 else f" and {len(every) - 1} more"
-        lines.append(f"| {runtime} | `{variant}` | {first}{more} | {words} |")
-    return [*lines, ""]
+        who = "bertport" if OURS.match(words) else "the runtime"
+        lines.append(f"| {runtime} | `{variant}` | {first}{more} | {who} | {words} |")
+    return [*lines, "", *wrapped(REFUSED_BY_US), ""]
+
+
+def _silent(listed: Sequence[Result]) -> list[str]:
+    """Return who gave no answer, and after what time the process was ended."""
+    found: dict[tuple[float, str, str], list[str]] = {}
+    for each in listed:
+        if each.no_answer is not None:
+            found.setdefault((each.no_answer, each.runtime, each.variant), []).append(each.bundle)
+    said = [
+        f"{runtime}, `{variant}` of {', '.join(bundles)} (in {seconds / 60:.0f} minutes)"
+        for (seconds, runtime, variant), bundles in found.items()
+    ]
+    return [*wrapped(f"**No answer**: {'; '.join(said)}."), ""] if said else []
 
 
 def _short(words: str) -> str:
@@ -269,9 +324,19 @@ def _rules(data: Mapping[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def _not_run() -> list[str]:
+def _not_run(listed: Sequence[Result]) -> list[str]:
+    heads, families = missing(listed)
+    left = [
+        *([f"heads: {', '.join(f'`{name}`' for name in heads)}"] if heads else []),
+        *([f"families: {', '.join(families)}"] if families else []),
+    ]
     lines = ["### Not run", "", "| runtime | why |", "|---|---|"]
-    return [*lines, *(f"| {name} | {why} |" for name, why in NOT_RUN.items()), ""]
+    lines += [*(f"| {name} | {why} |" for name, why in NOT_RUN.items()), ""]
+    return (
+        [*lines, *wrapped(f"No runtime has answered so far from these {'; and from these '.join(left)}."), ""]
+        if left
+        else lines
+    )
 
 
 SOURCES: dict[str, tuple[str, Callable[[Mapping[str, Any]], Iterator[Result]]]] = {

@@ -67,7 +67,7 @@ def job_of(bundle: Path, variants: Collection[str] = ()) -> dict[str, Any]:
 
 
 def proven(runtime: str, job: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the runtime's version, and by variant its outputs or the words in which it is refused.
+    """Return the runtime's version, and by variant its outputs, the words in which it is refused, or that it is silent.
 
     Raises:
         UnknownNameError: for a runtime that there is not.
@@ -83,17 +83,15 @@ def proven(runtime: str, job: Mapping[str, Any]) -> dict[str, Any]:
     _started(runtime)
     version, variants = "", {}
     left = list(job["variants"])
-    while left:  # one that ends the process is refused, and those after it are asked again
-        done = _run(command, {**job, "variants": left}, variables)
-        said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        for answer in said:
+    while left:  # after one that ends the process, or does not come to an end, the others are asked again
+        printed, ended = _run(command, {**job, "variants": left}, variables)
+        for answer in (json.loads(line) for line in printed.splitlines() if line.startswith("{")):
             version = answer.get("version", version)
             if "variant" in answer:
                 variants[answer["variant"]] = {key: answer[key] for key in ("outputs", "refused") if key in answer}
-        left = [each for each in left if each not in variants]
-        if left:
-            last = (done.stderr.strip().splitlines() or ["no word"])[-1]
-            variants[left.pop(0)] = {"refused": f"the process ended with {done.returncode}: {last}"[:300]}
+        first, left = left[0], [each for each in left if each not in variants]
+        if left and ("refused" in ended or left[0] == first):  # where time ran out, it is given the whole time first
+            variants[left.pop(0)] = ended
     return {"version": version, "variants": variants}
 
 
@@ -208,10 +206,10 @@ def _started(runtime: str) -> None:
         )
 
 
-def _run(command: list[str], job: Mapping[str, Any], variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a program on a job; one that takes too long has ended with a code of its own."""
+def _run(command: list[str], job: Mapping[str, Any], variables: dict[str, str]) -> tuple[str, dict[str, Any]]:
+    """Run a program on a job; return what it prints, and what is said of a variant that it has not told of."""
     try:
-        return subprocess.run(
+        done = subprocess.run(
             command,
             input=json.dumps(dict(job)),
             env=variables,
@@ -221,5 +219,6 @@ def _run(command: list[str], job: Mapping[str, Any], variables: dict[str, str]) 
             timeout=LIMIT,
         )
     except subprocess.TimeoutExpired as error:
-        known = (error.stdout or b"").decode()
-        return subprocess.CompletedProcess(command, 124, known, f"no answer within {LIMIT} seconds")
+        return (error.stdout or b"").decode(), {"no_answer_seconds": LIMIT}
+    last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+    return done.stdout, {"refused": f"the process ended with {done.returncode}: {last}"[:300]}

@@ -20,8 +20,8 @@
     );
   } else if (!window.isSecureContext) {
     say(
-      `This page came over ${location.protocol.slice(0, -1)}, where browsers keep from pages what checks hashes: serve ` +
-        "it over HTTPS, or open it on localhost.",
+      `This page came over ${location.protocol.slice(0, -1)}, and browsers do not let a page compute hashes there: ` +
+        "serve it over HTTPS, or open it on localhost.",
     );
   }
 }

@@ -6,9 +6,9 @@ import type { Loaded } from "./protocol.js";
 import { able, TASKS, type TaskRow } from "./tasks.js";
 import { element } from "./views.js";
 
-const QUICK = 250;
-/** Milliseconds of a short text, up to which the golden vectors are compared without being asked for. */
 const BASE = new URL(".", import.meta.url).href;
+/** Milliseconds of a short text, up to which the golden vectors are compared without being asked for. */
+const QUICK = 250;
 /** Milliseconds that a first visit waits for the service worker, so that it keeps what is read then. */
 const PATIENCE = 5000;
 const AUTOMATIC = "automatic";

@@ -1,6 +1,6 @@
 /** A bundle: files that are compared with the hashes of its manifest before they are used. */
 
-import { BundleError, excerpt, UsageError } from "./errors.js";
+import { BundleError, excerpt, reasonOf, UsageError } from "./errors.js";
 import { normalizedDigest, sha256 } from "./hashing.js";
 import { LARGEST_MANIFEST, type Manifest, readManifest } from "./manifest.js";
 
@@ -76,7 +76,7 @@ export class Bundle {
     try {
       value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(content));
     } catch (error) {
-      throw new BundleError(`${name} is not JSON (${excerpt(String(error), 200)}): export again`);
+      throw new BundleError(`${name} is not JSON (${reasonOf(error, 200)}): export again`);
     }
     if (typeof value !== "object" || value === null || Array.isArray(value)) {
       throw new BundleError(`${name} is ${excerpt(value)} and should be an object: export again`);
@@ -91,8 +91,7 @@ async function contentOf(readFile: ReadFile, name: string, most: number): Promis
     content = await readFile(name, most);
   } catch (error) {
     if (error instanceof BundleError) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new BundleError(`${name} cannot be read (${excerpt(reason, 200)}): copy the bundle whole, or export again`);
+    throw new BundleError(`${name} cannot be read (${reasonOf(error, 200)}): copy the bundle whole, or export again`);
   }
   // Hashing and opening must see the same bytes: memory that other threads write to is copied first.
   return content.buffer instanceof ArrayBuffer ? (content as Uint8Array<ArrayBuffer>) : new Uint8Array(content);

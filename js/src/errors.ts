@@ -42,6 +42,16 @@ export function excerpt(value: unknown, length = 60): string {
   return text.length > length ? `${text.slice(0, length - 3)}...` : text;
 }
 
+/** Return what an error says as part of a sentence: on one line, `length` characters at most. */
+export function reasonOf(error: unknown, length = 300): string {
+  const said = error instanceof Error ? error.message : String(error);
+  const line = said
+    .slice(0, 4 * length)
+    .replace(/[\s\p{Cc}]+/gu, " ")
+    .trim();
+  return line.length > length ? `${line.slice(0, length - 3)}...` : line;
+}
+
 function listed(values: readonly unknown[], length: number): string {
   return `[${values
     .slice(0, length)

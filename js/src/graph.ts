@@ -2,7 +2,7 @@
 
 import { plan } from "./batching.js";
 import type { Bundle } from "./bundle.js";
-import { BundleError, excerpt, OutputError, ProviderError } from "./errors.js";
+import { BundleError, excerpt, OutputError, ProviderError, reasonOf } from "./errors.js";
 import { externalFiles } from "./external.js";
 import { isPerToken, POSITIONS, SEGMENTS } from "./heads.js";
 import type { Variant } from "./manifest.js";
@@ -53,7 +53,11 @@ export interface Values {
 }
 
 const DOMAINS: ReadonlySet<string> = new Set(["ai.onnx", "com.microsoft"]);
-/** Precisions that ONNX Runtime's CPU computes correctly; the others are for other devices. */
+/**
+ * Precisions that ONNX Runtime's CPU computes correctly; the others are for other devices.
+ *
+ * It opens int8-static-symmetric too, but makes the signed products unsigned, and on AVX2 these overflow.
+ */
 const PRECISIONS: ReadonlySet<string> = new Set([
   "fp32",
   "int8-dynamic",
@@ -67,15 +71,14 @@ export function obstacle(variant: Variant): string | undefined {
   const unknown = Object.keys(variant.operatorDomains).filter((domain) => !DOMAINS.has(domain));
   if (unknown.length) return `has operators that ONNX Runtime's CPU does not know (of ${unknown.join(", ")})`;
   if (!PRECISIONS.has(variant.precision))
-    return `is computed in ${variant.precision}, which ONNX Runtime's CPU does not do`;
+    return `is computed in ${variant.precision}, which is for other devices than CPUs`;
   return undefined;
 }
 
 /** Return the operator, with its domain, that ONNX Runtime says it does not have; undefined where it says something else. */
 function unknownOperator(text: string): string | undefined {
-  const said = text.slice(0, 1000); // a name of the graph may be as long as the graph, and takes its square to look at
-  const [, domain, name] = /([\w.]*):?\b(\w+)\(-?\d+\) is not a registered function\/op/.exec(said) ?? [];
-  const standard = /No Op registered for (\w+) with domain_version|implementation for (\w+)\(\d+\)/.exec(said);
+  const [, domain, name] = /([\w.]*):?\b(\w+)\(-?\d+\) is not a registered function\/op/.exec(text) ?? [];
+  const standard = /No Op registered for (\w+) with domain_version|implementation for (\w+)\(\d+\)/.exec(text);
   const known = name ?? standard?.[1] ?? standard?.[2];
   return known && `${known} of ${domain || "ai.onnx"}`;
 }
@@ -121,15 +124,14 @@ export class Graph {
     } catch (error) {
       const others = Object.keys(bundle.manifest.variants).filter((other) => other !== name);
       const advice = `choose another variant${others.length ? ` (${others.join(", ")})` : ""}, or a later onnxruntime`;
-      const unknown = unknownOperator(reason(error));
+      // A name of the graph may be as long as the graph, and takes its square to look at: the beginning is enough.
+      const unknown = unknownOperator(reasonOf(error, 1000));
       if (unknown) {
         throw new ProviderError(
           `variant ${excerpt(name)} needs the operator ${excerpt(unknown, 120)}, which this ONNX Runtime does not have: ${advice}`,
         );
       }
-      throw new ProviderError(
-        `ONNX Runtime cannot open variant ${excerpt(name)} (${excerpt(reason(error), 300)}): ${advice}`,
-      );
+      throw new ProviderError(`ONNX Runtime cannot open variant ${excerpt(name)} (${reasonOf(error)}): ${advice}`);
     }
   }
 
@@ -203,7 +205,7 @@ export class Graph {
     } catch (error) {
       const shape = feeds.input_ids?.dims.join(" x ") ?? "no";
       throw new ProviderError(
-        `ONNX Runtime could not run a batch of ${shape} tokens (${excerpt(reason(error), 300)}): choose another variant, or give shorter texts`,
+        `ONNX Runtime could not run a batch of ${shape} tokens (${reasonOf(error)}): choose another variant, or give shorter texts`,
       );
     }
     const wrong = names.find((name) => !(outputs[name]?.data instanceof Float32Array));
@@ -263,8 +265,4 @@ function padded(numbers: readonly number[], width: number, filling: number): num
 /** Return the path in the bundle of a location that a graph names, which counts from the graph's directory. */
 function resolved(file: string, location: string): string {
   return [...file.split("/").slice(0, -1), location].join("/");
-}
-
-function reason(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).replace(/\s+/g, " ");
 }

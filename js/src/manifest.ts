@@ -1,6 +1,6 @@
 /** The manifest of a bundle: formats 1 and 2, in the shape of format 2, as far as this package needs it. */
 
-import { BundleError, excerpt } from "./errors.js";
+import { BundleError, excerpt, reasonOf } from "./errors.js";
 import { digestOf } from "./hashing.js";
 import { DAMAGED, mapped, Value } from "./values.js";
 
@@ -131,7 +131,7 @@ function parsed(content: Uint8Array): unknown {
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(content));
   } catch (error) {
-    throw new BundleError(`manifest.json is not JSON (${excerpt(String(error), 200)}): ${DAMAGED}`);
+    throw new BundleError(`manifest.json is not JSON (${reasonOf(error, 200)}): ${DAMAGED}`);
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { Tokenizer } from "@huggingface/tokenizers";
 import type { Bundle } from "./bundle.js";
-import { BundleError, excerpt, InputTextError, UsageError } from "./errors.js";
+import { BundleError, excerpt, InputTextError, reasonOf, UsageError } from "./errors.js";
 import { bertNormalizer, type Normalized, type Settings } from "./normalizer.js";
 
 /** A text, or a pair of texts. */
@@ -164,7 +164,7 @@ export class Tokens {
       return new Tokens(content, settings, manifest.maxLength, manifest.vocabSize, manifest.segments);
     } catch (error) {
       if (error instanceof BundleError) throw error;
-      throw new BundleError(`tokenizer.json cannot be read (${excerpt(String(error), 200)}): export again`);
+      throw new BundleError(`tokenizer.json cannot be read (${reasonOf(error, 200)}): export again`);
     }
   }
 

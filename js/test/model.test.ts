@@ -144,8 +144,13 @@ test("a variant that is not there, or that the runtime lacks operators for, is r
     name: "ProviderError",
     message: /does not know \(of trt\): choose portable or int8-dynamic/,
   });
-  const half = await changed({}, (value) => void (value.variants.fp32.requires.precision = "fp16"));
-  await assert.rejects(loadAnywhere({ readFile: half, runtime, variant: "fp32" }), /computed in fp16/);
+  for (const precision of ["fp16", "int8-static-symmetric"]) {
+    const other = await changed({}, (value) => void (value.variants.fp32.requires.precision = precision));
+    await assert.rejects(loadAnywhere({ readFile: other, runtime, variant: "fp32" }), {
+      name: "ProviderError",
+      message: `variant "fp32" is computed in ${precision}, which is for other devices than CPUs: choose portable or int8-dynamic`,
+    });
+  }
   const none = await changed({}, (value) => {
     for (const variant of Object.values<any>(value.variants)) variant.requires.operator_domains.trt = 1;
   });

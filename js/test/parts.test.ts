@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { argmax, largest, sigmoid, softmax, unit } from "../src/arrays.js";
 import { plan } from "../src/batching.js";
-import { excerpt } from "../src/errors.js";
+import { excerpt, reasonOf } from "../src/errors.js";
 import { externalFiles } from "../src/external.js";
 import { bertNormalizer } from "../src/normalizer.js";
 import { keptLengths } from "../src/tokenizer.js";
@@ -72,4 +72,10 @@ test("an error quotes the beginning of what was given", () => {
   assert.equal(excerpt("a".repeat(100), 10), '"aaaaaa...');
   assert.equal(excerpt(["a", 1, null, { b: 2 }]), '["a", 1, null, {b}]');
   assert.equal(excerpt(new Float32Array(3)), "<Float32Array>");
+});
+
+test("what another program says becomes part of a sentence", () => {
+  assert.equal(reasonOf(new Error('no file "a"\n  there\0\u001b[31m')), 'no file "a" there [31m');
+  assert.equal(reasonOf("a".repeat(100), 10), "aaaaaaa...");
+  assert.equal(reasonOf(undefined), "undefined");
 });

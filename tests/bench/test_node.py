@@ -29,6 +29,14 @@ def test_the_best_word_is_that_of_python_in_every_text(variant):
     assert row["golden"]["holds"]
 
 
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name.startswith("int8")])
+def test_what_transformers_js_does_with_an_int8_variant_is_said(variant):
+    said = DATA["transformers_js"]["variants"][variant]
+    page = (ROOT / "docs" / "reference" / "javascript.md").read_text(encoding="utf-8")
+    [row] = [line for line in page.splitlines() if line.startswith(f"| transformers.js | `{variant}` |")]
+    assert said["fails"] in row if "fails" in said else f"| {said['equal']}" in row
+
+
 def test_ids_are_those_of_python():
     assert DATA["ids"]["sentences"]["equal"] == DATA["ids"]["sentences"]["texts"] > 3000
     assert DATA["ids"]["unicode"]["equal"] >= 0.97 * DATA["ids"]["unicode"]["texts"]

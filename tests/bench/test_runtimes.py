@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,16 +14,15 @@ import numpy as np
 import pytest
 
 from bench.runtimes.__main__ import main
-from bench.runtimes.page import VARIANTS, Result, cell, results
+from bench.runtimes.page import OURS, PAGE, VARIANTS, Result, cell, missing, results, section
 from bench.runtimes.probe import alias_values, difference
 from bench.runtimes.proving import holds, job_of, proven
+from bertport.export.checkpoint.families import FAMILIES
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.errors import BundleError, UnknownNameError
 from bertport.runtime.heads import HEADS
 
 ROOT = Path(__file__).parents[2]
-LEFT = {"sop", "embedding"}
-"""Heads of which no bundle was made so far."""
 HOW = {"runtime": "r", "bundle": "b", "variant": "fp32", "head": "mlm"}
 
 
@@ -36,6 +36,24 @@ def test_no_runtime_differs():
     ] == []
 
 
+def test_no_answer_in_time_is_no_refusal():
+    assert not [each for each in results() if each.refused and "no answer" in each.refused]
+    late = [each for each in results() if each.no_answer is not None]
+    written = section().replace("\n", " ")
+    for each in late:
+        assert f"`{each.variant}` of " in written
+        assert f"{each.bundle} (in {each.no_answer / 60:.0f} minutes)" in written
+    assert ("**No answer**" in written) is bool(late)
+
+
+def test_bertports_own_words_are_marked():
+    rows = [line for line in section().splitlines() if "| bertport |" in line]
+    assert {line.split("|")[2].strip() for line in rows} == {"`int8-static`"}
+    assert OURS.match("variant 'int8-static' is made for")
+    assert OURS.match('variant "int8-static" is computed in')
+    assert not OURS.match("[ONNXRuntimeError] : 1 : FAIL : variant 'x'")
+
+
 def test_portable_graphs_hold_in_every_runtime_that_golden_vectors_prove():
     data = json.loads((ROOT / "docs" / "data" / "runtimes.json").read_text(encoding="utf-8"))
     assert {"onnxruntime", "onnxruntime oldest", "openvino", "onnx.reference", "onnxruntime-node"} <= set(
@@ -47,9 +65,34 @@ def test_portable_graphs_hold_in_every_runtime_that_golden_vectors_prove():
             assert holds({"variants": {"portable": variants["portable"]}}), (name, title)
 
 
-def test_every_head_was_proven_somewhere():
-    proven_heads = {each.head for each in results() if each.variant == "portable" and each.tolerance is not None}
-    assert proven_heads >= {*HEADS, "encoder"} - LEFT
+def test_every_head_has_a_column_or_is_said_to_be_missing():
+    written = section()
+    columns = {
+        name.strip() for line in written.splitlines() if line.startswith("| runtime |") for name in line.split("|")
+    }
+    [left] = re.findall(r"from these heads: ([^;.]*)", written.replace("\n", " ")) or [""]
+    assert {*HEADS, "encoder"} <= {*columns, *re.findall(r"`([^`]+)`", left)}
+
+
+def test_what_is_missing_is_what_no_runtime_has_answered_from():
+    bare = missing([])
+    assert bare == (list(HEADS), [family.title for name, family in FAMILIES.items() if name != "bert"])
+    answered = {"tolerance": 1e-4, "difference": 0.0}
+    listed = [
+        Result(**{**HOW, **answered, "bundle": "tiny electra, replaced tokens", "head": "rtd"}),
+        Result(**{**HOW, **answered, "bundle": "tiny albert"}),
+        Result(**{**HOW, "bundle": "tiny mpnet", "refused": "no"}),
+        Result(**{**HOW, "bundle": "tiny modernbert", "built": True}),
+    ]
+    heads, families = missing(listed)
+    assert set(bare[0]) - set(heads) == {"mlm", "rtd"}
+    assert set(bare[1]) - set(families) == {"ELECTRA", "ALBERT"}
+
+
+def test_no_family_is_called_missing_by_hand():
+    by_hand = PAGE.read_text(encoding="utf-8").partition("<!-- measured: begin -->")[0]
+    for family in missing(results())[1]:
+        assert family not in by_hand
 
 
 @pytest.mark.parametrize(
@@ -61,6 +104,9 @@ def test_every_head_was_proven_somewhere():
         ([{"difference": None, "tolerance": 0.3}], "**differs**"),
         ([{"refused": "no"}], "refused"),
         ([{"refused": "no"}, {"bundle": "c", "difference": 0.0, "tolerance": 0.3}], "equal; 1 of 2 refused"),
+        ([{"no_answer": 900}], "no answer"),
+        ([{"no_answer": 900}, {"bundle": "c", "difference": 0.0, "tolerance": 0.3}], "equal; 1 of 2 no answer"),
+        ([{"no_answer": 900}, {"bundle": "c", "refused": "no"}], "1 of 2 refused; 1 of 2 no answer"),
         ([{"built": True}], "built"),
         ([], ""),
     ],
@@ -162,6 +208,32 @@ def test_a_runtime_that_ends_its_process_is_told_of_and_the_next_variant_is_aske
     found = proven("onnxruntime", {"bundle": str(default_bundle()), "variants": ["portable", "fp32"]})
     assert found["variants"]["portable"]["refused"].startswith(f"the process ended with {code}:")
     assert found["variants"]["fp32"] == {"refused": "no"}
+
+
+@pytest.mark.slow
+def test_a_variant_without_an_answer_is_told_of_once_it_had_the_whole_time(tmp_path, monkeypatch):
+    """A probe in the place of the program, which is silent on one variant: it is asked again, alone."""
+    (tmp_path / "probe.py").write_text(
+        "import json, sys, time\n"
+        "job = json.load(sys.stdin)\n"
+        "print(json.dumps({'version': '1'}), flush=True)\n"
+        "for name in job['variants']:\n"
+        "    open('asked', 'a').write(name + '\\n')\n"
+        "    if name == 'portable': time.sleep(60)\n"
+        "    print(json.dumps({'variant': name, 'refused': 'no'}), flush=True)\n"
+    )
+    monkeypatch.setattr("bench.runtimes.proving.HERE", tmp_path)
+    monkeypatch.setattr("bench.runtimes.proving.LIMIT", 1.5)
+    monkeypatch.chdir(tmp_path)
+    job = {"bundle": str(default_bundle()), "variants": ["fp32", "portable", "int8-dynamic"]}
+    found = proven("onnxruntime", job)
+    assert found["variants"] == {
+        "fp32": {"refused": "no"},
+        "portable": {"no_answer_seconds": 1.5},
+        "int8-dynamic": {"refused": "no"},
+    }
+    assert (tmp_path / "asked").read_text().split() == ["fp32", "portable", "portable", "int8-dynamic"]
+    assert not holds(found)
 
 
 @pytest.mark.slow

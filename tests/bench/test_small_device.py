@@ -47,11 +47,18 @@ def test_the_section_has_medians_of_each_kind_and_short_lines():
     ]
     versions = {"python": "3.11.7"}
     machine = {"cpu": "C", "instruction_set": "avx2", "busy": 1.0, "physical_cores": 2, "versions": versions}
+    machine["system"] = "Linux 6.1.2 x86_64"
     data = {"small": small, "whole": {**small, "more": package}, "machine": machine, "runs": runs, "answers": 200}
     data |= {"bundles": {"default": 71_000_000, "int8-dynamic": 24_000_000}, "wheel_bytes": 22_000_000}
     text = section({**data, "date": "2026-11-29T11:04:00Z", "commit": "0" * 40})
-    assert "| the 5 | 5 | 50 |" in text
+    assert "| the five packages | 5 | 50 |" in text
     assert "| as it comes | 2.00 s | 0.50 s | 8.0 s | 110 MiB | 70 MiB | 10.0 ms |" in text
     assert "| `low_memory` | 2.00 s | 0.50 s | 8.0 s | 90 MiB | 70 MiB | 10.0 ms |" in text
     assert "Medians of 3 processes of each kind" in text
+    assert "with `low_memory`: on this kernel, Linux 6.1.2, which decides" in text.replace("\n", " ")
+    assert "it is kept." in text.replace("\n", " ")
+    for run in runs:
+        run["peak_bytes"] += 20 << 20
+    text = section({**data, "date": "2026-11-29T11:04:00Z", "commit": "0" * 40})
+    assert "it is missed by 14 MiB." in text.replace("\n", " ")
     assert max(map(len, text.splitlines())) <= 120

@@ -1,16 +1,21 @@
 """Answers of the package for JavaScript beside those of the runtime, for every head and family that it takes."""
 
+import re
+
 import numpy as np
 import pytest
 
+from bench.checkout import ROOT
 from bench.node.__main__ import ask
 from bertport.runtime import load
 from bertport.runtime.heads import (
     MULTIPLE_CHOICE,
     QUESTION_ANSWERING,
+    RTD,
     SEQUENCE_CLASSIFICATION,
     TOKEN_CLASSIFICATION,
 )
+from tests import family_bundles
 from tests.conftest import OLD
 from tests.heads import head_bundle
 
@@ -54,6 +59,10 @@ ASKED = {
             {"handle_impossible_answer": True, "align_to_words": False, "top_k": 5},
         ),
     ],
+    RTD: [
+        ("replaced-tokens", [*TEXTS], {}),
+        ("replaced-tokens", [*TEXTS], {"ignore_labels": ["original"]}),
+    ],
     MULTIPLE_CHOICE: [("multiple-choice", [{"prompt": TEXTS[0], "choices": ["He slept.", "He ran away."]}], {})],
     "ranking": [
         ("text-ranking", [{"query": "the fire", "documents": list(TEXTS)}], {"return_documents": True, "top_k": 2}),
@@ -72,6 +81,7 @@ def bundles(tmp_path_factory, tiny_bundle, sentence_bundle, family_bundle):
     heads = (SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, QUESTION_ANSWERING, MULTIPLE_CHOICE)
     made = {head: head_bundle(tmp_path_factory, "bert", head)[1] for head in heads}
     made["ranking"] = head_bundle(tmp_path_factory, "bert", SEQUENCE_CLASSIFICATION, labels=("fits",))[1]
+    made[RTD] = family_bundles.family_bundle(tmp_path_factory, "electra", "ElectraForPreTraining")[1]
     return made | {"bert": tiny_bundle, "sentences": sentence_bundle, "albert": family_bundle("albert")}
 
 
@@ -104,7 +114,7 @@ def in_units(answers, text: str):
 def expected(model, task, inputs, parameters):
     """Return the runtime's answers, with places in UTF-16 units."""
     answers = list(model.predict(task, inputs, **parameters))
-    if task == "token-classification":
+    if task in {"token-classification", "replaced-tokens"}:
         return [in_units(answer, text) for answer, text in zip(answers, inputs, strict=True)]
     if task == "question-answering":
         return [in_units(answer, value["context"]) for answer, value in zip(answers, inputs, strict=True)]
@@ -124,6 +134,17 @@ def test_every_task_answers_as_the_runtime_does(package, bundles):
             where = f"{request['variant']} {task} {parameters}"
             assert isinstance(theirs, list), theirs
             assert_alike(theirs, expected(model, task, inputs, parameters), where)
+
+
+def test_every_task_that_the_package_claims_is_asked():
+    page = (ROOT / "docs" / "reference" / "javascript.md").read_text(encoding="utf-8")
+    table = page.partition("| task | not in this package |")[2].partition("\n\n")[0]
+    rows = [row.split("|")[1:3] for row in table.splitlines() if "`" in row]
+    claimed = {
+        name for tasks, without in rows if "all of it" not in without for name in re.findall(r"`([\w-]+)`", tasks)
+    }
+    assert "replaced-tokens" in claimed
+    assert claimed == {task for asked in ASKED.values() for task, _, _ in asked}
 
 
 def test_the_ids_of_every_kind_of_tokenizer_are_the_runtimes(package, family_bundle):

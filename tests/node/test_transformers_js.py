@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from bench.node.packages import TRANSFORMERS_JS
 from bertport.runtime import load
 from bertport.runtime.bundle.default import default_bundle
 from tests import npm
 
-PACKAGE = "@huggingface/transformers@4.3.1"
 # No apostrophes: transformers.js joins "isn ' t" again in a sequence, transformers' own pipeline does not.
 TEXTS = (
     "Paris is the [MASK] of France.",
@@ -32,7 +32,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def modules():
     """transformers.js from the npm registry; its CPU binaries come inside it."""
-    return npm.installed(PACKAGE, "transformers.js")
+    return npm.installed(TRANSFORMERS_JS, "transformers.js")
 
 
 def test_fill_mask_answers_as_the_runtime_does(modules, tmp_path):
@@ -48,7 +48,7 @@ def test_fill_mask_answers_as_the_runtime_does(modules, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert PACKAGE.endswith(said["version"])
+    assert TRANSFORMERS_JS.endswith(said["version"])
     model = load(bundle, variant="fp32", provider="cpu")  # transformers.js takes the portable graph, in float32
     for text, theirs in zip(TEXTS, said["answers"], strict=True):
         ours = model.fill_mask(text, top_k=5)

@@ -1,5 +1,5 @@
 // Drives sites in Chromium: node site.mjs MODULES CHROMIUM URL DIRECTORY; prints what it saw as JSON.
-// URL is of a server of DIRECTORY/served, where good/, heads' names, changed/, missing/, operators/ and nowasm/ are sites.
+// URL is of a server of DIRECTORY/served, where good/, heads' names, headers/, renewed/ and broken ones are sites.
 
 import { createRequire } from "node:module";
 import { readdirSync } from "node:fs";
@@ -37,7 +37,7 @@ async function json(page) {
   return JSON.parse(await page.locator("#json").textContent());
 }
 
-let browser = await launch();
+const browser = await launch();
 
 // First visit, light, on a desk.
 const desk = await browser.newContext({ viewport: { width: 1100, height: 900 }, colorScheme: "light" });
@@ -107,6 +107,7 @@ await page.reload();
 seen.offline = await ready(page);
 seen.second = await page.textContent("#where");
 seen.isolated = await page.evaluate(() => crossOriginIsolated);
+seen.cores = await page.evaluate(() => navigator.hardwareConcurrency);
 await asked(page);
 seen.offlineWords = await words(page);
 await desk.setOffline(false);
@@ -134,65 +135,83 @@ await phone.screenshot({ path: join(directory, "site-phone.png"), fullPage: true
 seen.nameless = await page.evaluate(() => [...document.querySelectorAll("input, textarea, button, progress, select")]
   .filter((each) => !(each.labels?.length || each.textContent.trim() || each.ariaLabel)).map((each) => each.outerHTML));
 
-// Other heads.
-for (const name of readdirSync(join(directory, "served")).filter((each) => each.startsWith("head-"))) {
-  const head = await watched(await browser.newContext({ viewport: { width: 1100, height: 900 } }));
-  await head.goto(`${url}${name}/`);
-  const status = await ready(head);
-  assert.match(status, /^Ready/, `${name}: ${status}`);
-  for (const task of await head.locator('input[name="task"]').evaluateAll((inputs) => inputs.map((input) => input.value))) {
-    await head.locator(`input[name="task"][value="${task}"]`).check();
-    const said = await asked(head);
-    assert.match(said, /^Answered/, `${name} ${task}: ${said}`);
-    const fields = await head.locator("#fields textarea").evaluateAll((boxes) => boxes.map((box) => box.value));
-    seen.heads[`${name.slice(5)} ${task}`] = { fields, json: await json(head), fits: await fits(head) };
-  }
-  await head.context().close();
-}
-
-// A newer version.
-const old = await watched(desk);
-await old.goto(`${url}renewed/`);
-await ready(old);
-await old.getByText("Kept here").waitFor();
-seen.renewed = [];
-for (let version = 1; version <= 6; version += 1) {
-  // The page is read again at once: its model's worker keeps files while the new version removes the old one's.
-  await fetch(`${url}renew`, { method: "POST" });
-  await old.reload();
-  await old.getByText("There is a newer version of this page.").waitFor({ timeout: 60_000 });
-  await old.getByRole("button", { name: "Load it" }).click();
-  await old.getByRole("heading", { name: `version ${version}` }).waitFor();
-  await ready(old);
-  await old.getByText("Kept here").waitFor();
-  let kept = [];
-  for (let tries = 0; tries < 40 && kept.length !== 1; tries += 1) {
-    // The old version's files go once the new one is in charge, which the page does not wait for.
-    if (tries) await old.waitForTimeout(250);
-    kept = (await old.evaluate(() => caches.keys())).filter((name) => name.includes("/renewed/"));
-  }
-  seen.renewed.push(kept);
-}
-
-// What goes wrong.
-const broken = async (name, address, from = browser, without = "") => {
-  const each = await watched(await from.newContext(), true);
-  if (without) await each.addInitScript((gone) => { delete globalThis[gone]; }, without);
-  await each.goto(address);
-  seen.errors[name] = await ready(each);
-  await each.context().close();
-};
-for (const name of ["changed", "missing", "operators", "nowasm"]) await broken(name, `${url}${name}/`);
-await broken("no WebAssembly", `${url}good/`, browser, "WebAssembly"); // as where it is switched off
-await broken("file", `file://${join(directory, "served", "good", "index.html")}`);
-await broken("insecure", url.replace("127.0.0.1", "insecure.test") + "good/", await (async () => {
-  await browser.close();
-  browser = await launch("--host-resolver-rules=MAP insecure.test 127.0.0.1");
-  return browser;
-})());
-await browser.close();
-browser = await launch("--js-flags=--wasm-max-mem-pages=700");
-await broken("memory", `${url}good/`);
+// What follows has contexts of its own, and goes in two lanes: much of a visit is on one core.
+await Promise.all([
+  (async () => { await withHeaders(); await otherHeads(); })(),
+  (async () => { await newerVersions(); await whatGoesWrong(); })(),
+]);
 await browser.close();
 seen.hosts = [...seen.hosts].filter((host) => !/^(null|http:\/\/insecure.test)/.test(host) && !host.startsWith("file:"));
 console.log(JSON.stringify(seen));
+
+// A first visit of a server that sends the site's headers.
+async function withHeaders() {
+  const page = await watched(await browser.newContext());
+  await page.goto(`${url}headers/`);
+  await ready(page);
+  seen.headers = await page.textContent("#where");
+  await page.context().close();
+}
+
+async function otherHeads() {
+  for (const name of readdirSync(join(directory, "served")).filter((each) => each.startsWith("head-"))) {
+    const head = await watched(await browser.newContext({ viewport: { width: 1100, height: 900 } }));
+    await head.goto(`${url}${name}/`);
+    const status = await ready(head);
+    assert.match(status, /^Ready/, `${name}: ${status}`);
+    for (const task of await head.locator('input[name="task"]').evaluateAll((inputs) => inputs.map((input) => input.value))) {
+      await head.locator(`input[name="task"][value="${task}"]`).check();
+      const said = await asked(head);
+      assert.match(said, /^Answered/, `${name} ${task}: ${said}`);
+      const fields = await head.locator("#fields textarea").evaluateAll((boxes) => boxes.map((box) => box.value));
+      seen.heads[`${name.slice(5)} ${task}`] = { fields, json: await json(head), fits: await fits(head) };
+    }
+    await head.context().close();
+  }
+}
+
+async function newerVersions() {
+  const old = await watched(await browser.newContext());
+  await old.goto(`${url}renewed/`);
+  await ready(old);
+  await old.getByText("Kept here").waitFor();
+  seen.renewed = [];
+  for (let version = 1; version <= 6; version += 1) {
+    // The page is read again at once: its model's worker keeps files while the new version removes the old one's.
+    await fetch(`${url}renew`, { method: "POST" });
+    await old.reload();
+    await old.getByText("There is a newer version of this page.").waitFor({ timeout: 60_000 });
+    await old.getByRole("button", { name: "Load it" }).click();
+    await old.getByRole("heading", { name: `version ${version}` }).waitFor();
+    await ready(old);
+    await old.getByText("Kept here").waitFor();
+    let kept = [];
+    for (let tries = 0; tries < 40 && kept.length !== 1; tries += 1) {
+      // The old version's files go once the new one is in charge, which the page does not wait for.
+      if (tries) await old.waitForTimeout(250);
+      kept = (await old.evaluate(() => caches.keys())).filter((name) => name.includes("/renewed/"));
+    }
+    seen.renewed.push(kept);
+  }
+  await old.context().close();
+}
+
+async function whatGoesWrong() {
+  for (const name of ["changed", "missing", "operators", "nowasm", "changedwasm"]) await broken(name, `${url}${name}/`);
+  await broken("no WebAssembly", `${url}good/`, { without: "WebAssembly" }); // as where it is switched off
+  await broken("file", `file://${join(directory, "served", "good", "index.html")}`);
+  const insecure = url.replace("127.0.0.1", "insecure.test");
+  await broken("insecure", `${insecure}good/`, { flag: "--host-resolver-rules=MAP insecure.test 127.0.0.1" });
+  await broken("memory", `${url}good/`, { flag: "--js-flags=--wasm-max-mem-pages=700" });
+}
+
+// Note what a page says that does not work, in a browser of its own where that takes a flag.
+async function broken(name, address, { without, flag } = {}) {
+  const from = flag ? await launch(flag) : browser;
+  const page = await watched(await from.newContext(), true);
+  if (without) await page.addInitScript((gone) => { delete globalThis[gone]; }, without);
+  await page.goto(address);
+  seen.errors[name] = await ready(page);
+  await page.context().close();
+  if (flag) await from.close();
+}

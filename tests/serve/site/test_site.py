@@ -111,7 +111,7 @@ def test_a_variant_that_no_browser_runs_is_refused(tiny_bundle):
         requires=dataclasses.replace(manifest.variants["portable"].requires, precision="fp16"),
     )
     changed = dataclasses.replace(manifest, variants=manifest.variants | {"fp16": half})
-    with pytest.raises(UsageError, match="is computed in fp16, which onnxruntime-web does not do: choose portable"):
+    with pytest.raises(UsageError, match="is computed in fp16, which is for other devices: choose portable"):
         writer.chosen(changed, ["fp16"])
     with pytest.raises(UsageError, match="has no variant that browsers run"):
         writer.chosen(dataclasses.replace(manifest, variants={"fp16": half}), ())

@@ -55,7 +55,7 @@ def obstacle(variant: Variant) -> str | None:
     if unknown:
         return f"has operators that onnxruntime-web does not know (of {', '.join(unknown)})"
     precision = variant.requires.precision
-    return None if precision in PRECISIONS else f"is computed in {precision}, which onnxruntime-web does not do"
+    return None if precision in PRECISIONS else f"is computed in {precision}, which is for other devices"
 
 
 def chosen(manifest: Manifest, asked: Collection[str]) -> list[str]:

@@ -5,8 +5,8 @@ import { answer } from "./answers.js";
 import { Downloads } from "./download.js";
 import { RUNTIMES } from "./listing.js";
 const BASE = new URL(".", import.meta.url).href;
-const MOST_THREADS = 4;
 /** Most threads: more gain little for texts as short as those of a page. */
+const MOST_THREADS = 4;
 const PROVIDERS = { cpu: "wasm", gpu: "webgpu" };
 const MEMORY = /memory|alloc|Array buffer|RangeError|out of bounds/i;
 const tell = (message) => postMessage(message);
@@ -91,12 +91,12 @@ async function opened(site, device, threads, downloads) {
     runtime.env.wasm.numThreads = threads;
     return runtime;
 }
-/** Return the error of a browser without memory for the model as one that says so. */
+/** Return the error of a browser without enough memory for the model as one that says so. */
 function explained(error, site, variant) {
     const said = error instanceof Error ? `${error.name} ${error.message}` : String(error);
     if (!(error instanceof ProviderError || error instanceof RangeError) || !MEMORY.test(said))
         return error;
     const bytes = site.variants.find(({ name }) => name === variant)?.bytes ?? 0;
-    return new ProviderError(`this browser has not the memory for variant "${variant}", whose files have ${(bytes / 1e6).toFixed(0)} MB and ` +
-        `which needs some times that: close other tabs, or use a device with more (${said.slice(0, 120)})`);
+    return new ProviderError(`this browser does not have enough memory for variant "${variant}", whose files have ${(bytes / 1e6).toFixed(0)} MB ` +
+        `and which needs several times that: close other tabs, or use a device with more (${said.slice(0, 120)})`);
 }

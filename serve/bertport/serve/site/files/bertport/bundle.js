@@ -1,5 +1,5 @@
 /** A bundle: files that are compared with the hashes of its manifest before they are used. */
-import { BundleError, excerpt, UsageError } from "./errors.js";
+import { BundleError, excerpt, reasonOf, UsageError } from "./errors.js";
 import { normalizedDigest, sha256 } from "./hashing.js";
 import { LARGEST_MANIFEST, readManifest } from "./manifest.js";
 /** A bundle whose manifest has been read. */
@@ -60,7 +60,7 @@ export class Bundle {
             value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(content));
         }
         catch (error) {
-            throw new BundleError(`${name} is not JSON (${excerpt(String(error), 200)}): export again`);
+            throw new BundleError(`${name} is not JSON (${reasonOf(error, 200)}): export again`);
         }
         if (typeof value !== "object" || value === null || Array.isArray(value)) {
             throw new BundleError(`${name} is ${excerpt(value)} and should be an object: export again`);
@@ -76,8 +76,7 @@ async function contentOf(readFile, name, most) {
     catch (error) {
         if (error instanceof BundleError)
             throw error;
-        const reason = error instanceof Error ? error.message : String(error);
-        throw new BundleError(`${name} cannot be read (${excerpt(reason, 200)}): copy the bundle whole, or export again`);
+        throw new BundleError(`${name} cannot be read (${reasonOf(error, 200)}): copy the bundle whole, or export again`);
     }
     // Hashing and opening must see the same bytes: memory that other threads write to is copied first.
     return content.buffer instanceof ArrayBuffer ? content : new Uint8Array(content);

@@ -33,6 +33,15 @@ export function excerpt(value, length = 60) {
     const text = Array.isArray(short) ? listed(short, length) : written(short);
     return text.length > length ? `${text.slice(0, length - 3)}...` : text;
 }
+/** Return what an error says as part of a sentence: on one line, `length` characters at most. */
+export function reasonOf(error, length = 300) {
+    const said = error instanceof Error ? error.message : String(error);
+    const line = said
+        .slice(0, 4 * length)
+        .replace(/[\s\p{Cc}]+/gu, " ")
+        .trim();
+    return line.length > length ? `${line.slice(0, length - 3)}...` : line;
+}
 function listed(values, length) {
     return `[${values
         .slice(0, length)

@@ -1,10 +1,14 @@
 /** A graph that ONNX Runtime has opened, and runs of batches of it. */
 import { plan } from "./batching.js";
-import { BundleError, excerpt, OutputError, ProviderError } from "./errors.js";
+import { BundleError, excerpt, OutputError, ProviderError, reasonOf } from "./errors.js";
 import { externalFiles } from "./external.js";
 import { isPerToken, POSITIONS, SEGMENTS } from "./heads.js";
 const DOMAINS = new Set(["ai.onnx", "com.microsoft"]);
-/** Precisions that ONNX Runtime's CPU computes correctly; the others are for other devices. */
+/**
+ * Precisions that ONNX Runtime's CPU computes correctly; the others are for other devices.
+ *
+ * It opens int8-static-symmetric too, but makes the signed products unsigned, and on AVX2 these overflow.
+ */
 const PRECISIONS = new Set([
     "fp32",
     "int8-dynamic",
@@ -18,14 +22,13 @@ export function obstacle(variant) {
     if (unknown.length)
         return `has operators that ONNX Runtime's CPU does not know (of ${unknown.join(", ")})`;
     if (!PRECISIONS.has(variant.precision))
-        return `is computed in ${variant.precision}, which ONNX Runtime's CPU does not do`;
+        return `is computed in ${variant.precision}, which is for other devices than CPUs`;
     return undefined;
 }
 /** Return the operator, with its domain, that ONNX Runtime says it does not have; undefined where it says something else. */
 function unknownOperator(text) {
-    const said = text.slice(0, 1000); // a name of the graph may be as long as the graph, and takes its square to look at
-    const [, domain, name] = /([\w.]*):?\b(\w+)\(-?\d+\) is not a registered function\/op/.exec(said) ?? [];
-    const standard = /No Op registered for (\w+) with domain_version|implementation for (\w+)\(\d+\)/.exec(said);
+    const [, domain, name] = /([\w.]*):?\b(\w+)\(-?\d+\) is not a registered function\/op/.exec(text) ?? [];
+    const standard = /No Op registered for (\w+) with domain_version|implementation for (\w+)\(\d+\)/.exec(text);
     const known = name ?? standard?.[1] ?? standard?.[2];
     return known && `${known} of ${domain || "ai.onnx"}`;
 }
@@ -66,11 +69,12 @@ export class Graph {
         catch (error) {
             const others = Object.keys(bundle.manifest.variants).filter((other) => other !== name);
             const advice = `choose another variant${others.length ? ` (${others.join(", ")})` : ""}, or a later onnxruntime`;
-            const unknown = unknownOperator(reason(error));
+            // A name of the graph may be as long as the graph, and takes its square to look at: the beginning is enough.
+            const unknown = unknownOperator(reasonOf(error, 1000));
             if (unknown) {
                 throw new ProviderError(`variant ${excerpt(name)} needs the operator ${excerpt(unknown, 120)}, which this ONNX Runtime does not have: ${advice}`);
             }
-            throw new ProviderError(`ONNX Runtime cannot open variant ${excerpt(name)} (${excerpt(reason(error), 300)}): ${advice}`);
+            throw new ProviderError(`ONNX Runtime cannot open variant ${excerpt(name)} (${reasonOf(error)}): ${advice}`);
         }
     }
     /** Return the part of an output that belongs to each row; rows of nearly equal length share a run. */
@@ -130,7 +134,7 @@ export class Graph {
         }
         catch (error) {
             const shape = feeds.input_ids?.dims.join(" x ") ?? "no";
-            throw new ProviderError(`ONNX Runtime could not run a batch of ${shape} tokens (${excerpt(reason(error), 300)}): choose another variant, or give shorter texts`);
+            throw new ProviderError(`ONNX Runtime could not run a batch of ${shape} tokens (${reasonOf(error)}): choose another variant, or give shorter texts`);
         }
         const wrong = names.find((name) => !(outputs[name]?.data instanceof Float32Array));
         if (wrong !== undefined) {
@@ -186,7 +190,4 @@ function padded(numbers, width, filling) {
 /** Return the path in the bundle of a location that a graph names, which counts from the graph's directory. */
 function resolved(file, location) {
     return [...file.split("/").slice(0, -1), location].join("/");
-}
-function reason(error) {
-    return (error instanceof Error ? error.message : String(error)).replace(/\s+/g, " ");
 }

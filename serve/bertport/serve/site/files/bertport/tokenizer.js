@@ -1,6 +1,6 @@
 /** Text to token ids and back, by the bundle's own tokenizer.json. */
 import { Tokenizer } from "../vendor/tokenizers.js";
-import { BundleError, excerpt, InputTextError, UsageError } from "./errors.js";
+import { BundleError, excerpt, InputTextError, reasonOf, UsageError } from "./errors.js";
 import { bertNormalizer } from "./normalizer.js";
 /** UTF-16 units of a text, at most: what is longer is no input of an encoder, and tokenizing takes its time. */
 export const LONGEST_TEXT = 200_000;
@@ -96,7 +96,7 @@ export class Tokens {
         catch (error) {
             if (error instanceof BundleError)
                 throw error;
-            throw new BundleError(`tokenizer.json cannot be read (${excerpt(String(error), 200)}): export again`);
+            throw new BundleError(`tokenizer.json cannot be read (${reasonOf(error, 200)}): export again`);
         }
     }
     /**
