@@ -25,8 +25,10 @@ ROOT = Path(__file__).resolve().parent
 NEWEST_UNSUPPORTED = (3, 10)
 TORCH = "2.13.0"
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-SYSTEM = {"qemu-x86_64": ("qemu-user",), "cc": ("gcc", "libc6-dev"), "objdump": ("binutils",)}
-"""Debian's packages for the tests of AVX2's arithmetic, by the program that is missing without them."""
+SYSTEM = {"zsh": ("zsh",), "fish": ("fish",)}
+"""Debian's packages for the tests of completion in real shells, by the program that is missing without them."""
+AVX2_SYSTEM = {"qemu-x86_64": ("qemu-user",), "cc": ("gcc", "libc6-dev"), "objdump": ("binutils",)}
+"""The same for the tests of AVX2's arithmetic, on a CPU with VNNI."""
 
 AREAS: dict[str, tuple[str, ...]] = {
     "runtime": (),
@@ -319,12 +321,14 @@ def prepare() -> None:
 
 
 def system() -> None:
-    """Install Debian's packages for the tests of AVX2's arithmetic; they say why they skip where this cannot."""
+    """Install Debian's packages that tests need; the tests say why they skip where this cannot."""
+    wanted = dict(SYSTEM)
     flags = Path("/proc/cpuinfo")
-    if not flags.is_file() or "vnni" not in flags.read_text(encoding="utf-8", errors="replace"):
+    if flags.is_file() and "vnni" in flags.read_text(encoding="utf-8", errors="replace"):
+        wanted.update(AVX2_SYSTEM)
+    else:
         say("this CPU's own 8-bit products overflow, or it is no x86 CPU: nothing is needed to show that they do")
-        return
-    missing = [package for program, packages in SYSTEM.items() if not shutil.which(program) for package in packages]
+    missing = [package for program, packages in wanted.items() if not shutil.which(program) for package in packages]
     if not missing:
         return
     names = ", ".join(missing)
@@ -336,7 +340,7 @@ def system() -> None:
     for command in (install, ["apt-get", "update", "-qq"], install):
         done = subprocess.call(command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if done == 0 and command is install:
-            say(f"installed {names} for the tests of AVX2's arithmetic")
+            say(f"installed {names} for the tests")
             return
     say(f"apt-get could not install {names}: tests that need them will skip")
 
@@ -486,7 +490,7 @@ COMMANDS = {
     "slow": (slow, "run the tests that take minutes", False),
     "long": (long, "run those of which one takes minutes by itself, which .ci/run leaves out", False),
     "prepare": (prepare, "make the environments that all else needs, ahead of it", False),
-    "system": (system, "install the system package that a test needs (Debian, as root)", False),
+    "system": (system, "install the system packages that tests need (Debian, as root)", False),
     "docs": (docs, "write what the examples print into README.md and docs/", False),
     "site": (site, "build the documentation's site in out/site; of tags named, in out/sites", True),
     "check": (check, "ruff, its formatter and mypy --strict", False),

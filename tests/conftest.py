@@ -212,11 +212,14 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tiny_checkpoint, tmp_path_factory) -> Path:
+def tiny_bundle(request, tmp_path_factory) -> Path:
     """Return the directory of the tiny checkpoint's bundle; copy it before changing anything."""
+    if made := os.environ.get("BERTPORT_TINY_BUNDLE"):  # by bench.pythons, where nothing is that exports
+        return Path(made)
     from bertport.export import export
 
-    return built_once(tmp_path_factory, "bundles/tiny-bert", lambda path: export(tiny_checkpoint, path))
+    checkpoint = request.getfixturevalue("tiny_checkpoint")
+    return built_once(tmp_path_factory, "bundles/tiny-bert", lambda path: export(checkpoint, path))
 
 
 @pytest.fixture(scope="session")
@@ -249,6 +252,26 @@ def family_bundle(tmp_path_factory) -> Callable[[str], Path]:
         return built_once(tmp_path_factory, f"bundles/families/{family}", lambda path: export(checkpoint, path))
 
     return bundle
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Return a Hub of our own, empty, which huggingface_hub takes for the real one."""
+    from huggingface_hub import constants, file_download
+
+    from tests.hub_stand_in import TOKEN, stand_in
+
+    with stand_in() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+        template = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        for place in (constants, file_download):  # the second before huggingface_hub 1
+            monkeypatch.setattr(place, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.chdir(tmp_path)
+        yield hub
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 import dev
 from bertport.runtime.installation import APART
+from tests.runtime.test_completion import SHELLS
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -56,6 +57,10 @@ def test_what_tests_are_skipped_without_is_in_the_environment_that_runs_them_all
     }
     assert len(names) >= 3
     assert not [name for name in names - {"ray"} if not find_spec(name)]  # its tests are those of `dev.py ray`
+
+
+def test_shells_that_completion_is_tested_in_are_installed():
+    assert set(SHELLS) - {"bash"} == dev.SYSTEM.keys()
 
 
 def test_every_dependency_has_a_floor_that_can_be_installed():

@@ -1,10 +1,18 @@
-"""The page docs/research/cold-start.md, made of the figures of bench.cold_start."""
+"""The page docs/research/cold-start.md, made of the figures of bench.cold_start, and the bars that they are held to."""
 
 from __future__ import annotations
 
 from statistics import median
 from typing import Any
 
+__all__ = ["REFERENCE", "complaints", "page"]
+
+REFERENCE = "transformers pipeline"
+"""Name of the row that others are compared with."""
+FASTER, SHARE, FP32_SHARE = 10, 1 / 4, 1 / 3
+"""Least number of times as fast as the reference, and the largest share of its memory; that of fp32."""
+IMPORT_MS = 40
+"""Most milliseconds of `import bertport.runtime`."""
 MIB = 2**20
 PAGE = """# Cold start
 
@@ -31,6 +39,10 @@ Medians of fresh processes.
 | stage | ms |
 |---|---:|
 {stages}
+{imported}"""
+IMPORTED = """
+`import bertport.runtime` alone takes {value:.0f} ms (median of {count} processes, {low:.0f} to {high:.0f}) and loads
+{numpy}; the bar is {bar} ms.
 """
 
 
@@ -44,6 +56,8 @@ def page(result: dict[str, Any]) -> str:
         f"instruction set {machine['instruction_set']}, {machine['system']}. "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
     )
+    if "commit" in result:
+        described += f". Commit {result['commit'][:12]}, {result['date'][:10]}"
     stages = [f"| {name} | {value:.0f} |" for name, value in result["stages_ms"].items()]
     return PAGE.format(
         table="\n".join(table(result)),
@@ -52,7 +66,42 @@ def page(result: dict[str, Any]) -> str:
         text=result["text"],
         answers="\n".join(answers(result["answers"])),
         stages="\n".join(stages),
+        imported=imported(result),
     )
+
+
+def imported(result: dict[str, Any]) -> str:
+    """Return the paragraph on the import alone; empty for data from before it was measured."""
+    if "import_ms" not in result:
+        return ""
+    times = result["import_ms"]
+    return IMPORTED.format(
+        value=median(times),
+        count=len(times),
+        low=min(times),
+        high=max(times),
+        numpy="NumPy" if result["import_loads_numpy"] else "no NumPy",
+        bar=IMPORT_MS,
+    )
+
+
+def complaints(result: dict[str, Any]) -> list[str]:
+    """Return a sentence for each bar that the data miss: of the variant that `load` takes, and of the import."""
+    variant, found = result["loaded"]["variant"], []
+    ours = result["ratios"][f"bertport, {variant}"]
+    faster, share = ours["times_faster"]["value"], ours["share_of_memory"]["value"]
+    most = FP32_SHARE if variant == "fp32" else SHARE
+    if faster < FASTER:
+        found.append(f"{variant} answers {faster:.1f} times as fast as the {REFERENCE}, and {FASTER} is the least")
+    if share > most:
+        found.append(f"{variant} takes {share:.2f} of the {REFERENCE}'s memory, and {most:.2f} is the most")
+    if "import_ms" in result:
+        milliseconds = median(result["import_ms"])
+        if milliseconds > IMPORT_MS:
+            found.append(f"import bertport.runtime takes {milliseconds:.0f} ms, and {IMPORT_MS} is the most")
+        if result["import_loads_numpy"]:
+            found.append("import bertport.runtime loads NumPy, which only answering takes")
+    return found
 
 
 def table(result: dict[str, Any]) -> list[str]:

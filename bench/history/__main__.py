@@ -9,8 +9,9 @@
 texts, each in a process of its own, and adds a line to docs/data/history-CLASS.jsonl of this machine's class of CPU.
 `collect` adds what docs/data/performance-*.json held at commits of the past. `pages` writes docs/research/history.md
 and its plots; `check` exits with 1 where they are not what the data say. `guard` is what CI asks: it ends with 1 where
-fidelity, sizes or counts of nodes are worse than in the last entry, or a short run of old against new is slower; it
-writes nothing, and looks at no time in seconds.
+fidelity, sizes or counts of nodes are worse than in the last entry, a short run of old against new is slower, or the
+best words of a few texts agree less with fp32's than the manifest says; it writes nothing, and looks at no time in
+seconds.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ import time
 from bench.checkout import ROOT, number
 from bench.history.collect import KEPT, collect, sources_commit
 from bench.history.entries import SOURCES, Entry, Times, about, git, here, path_of
-from bench.history.guard import bundle_complaints, speed_complaints
+from bench.history.guard import agreement_complaints, bundle_complaints, speed_complaints
 from bench.history.pages import check_pages, histories, write_pages
 from bench.history.release import MissingReleaseError, last_release, unpacked
-from bench.history.turns import Row, take_turns
+from bench.history.turns import Process, Row, take_turns
 from bench.performance.environments import HIDDEN
 from bench.performance.inputs import inputs_of
 from bertport.measure.machine import describe_machine
@@ -37,6 +38,8 @@ SINGLE = 0.5
 """Share of the texts that are answered one at a time."""
 GUARD = {"texts": 16, "rounds": 5}
 """Amount of measuring that CI can wait for."""
+JUDGED = 128
+"""Texts whose best words are compared with fp32's there; no time is taken."""
 
 
 def say(text: str) -> None:
@@ -88,6 +91,15 @@ def measure(*, texts: int, rounds: int, reference: bool = True) -> Entry:
     )
 
 
+def agreeing(count: int) -> int:
+    """Return for how many of some texts the variant's best word is that of fp32."""
+    texts, words = inputs_of(count)["fill-mask"], []
+    for variant in (VARIANT, REFERENCE):
+        with Process(Row(name=variant, tree=ROOT, variant=variant)) as process:
+            words.append(process.answer(texts, count)["words"])
+    return sum(map(str.__eq__, *words))
+
+
 def append(given: argparse.Namespace) -> None:
     """Measure, and add an entry to the file of this machine's class."""
     if git("status", "--porcelain", "--", *SOURCES):
@@ -107,7 +119,13 @@ def guard(_: argparse.Namespace) -> None:
     """Say what is worse, and end with 1 where something is."""
     entry = measure(**GUARD, reference=False)
     last = max((each for entries in histories().values() for each in entries if each.sizes), key=lambda each: each.date)
-    found = [*bundle_complaints(entry, last), *speed_complaints(entry, last_release().name)]
+    same = agreeing(JUDGED)
+    say(f"{VARIANT} has the best word of {REFERENCE} for {same} of {JUDGED} texts")
+    found = [
+        *bundle_complaints(entry, last),
+        *speed_complaints(entry, last_release().name),
+        *agreement_complaints(same, JUDGED, entry.fidelity[VARIANT]["mlm top1_agreement"]),
+    ]
     if found:
         sys.exit("\n".join(found))
     print("fidelity, sizes, nodes and speed are not worse than before")

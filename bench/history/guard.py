@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bertport.measure.binomial import clopper_pearson
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bench.history.entries import Entry
 
-__all__ = ["bundle_complaints", "speed_complaints"]
+__all__ = ["agreement_complaints", "bundle_complaints", "speed_complaints"]
 
 LESS_AGREEMENT, MORE_KL, MORE_FLIPS = 0.002, 1.1, 0.002
 """Largest losses of fidelity that are accepted: a share lost, a factor of the KL, a share more. On the 10,010 positions
@@ -21,6 +23,8 @@ SLOWER = 0.9
 rounds by a few per cent."""
 SAME_WORDS = 0.95
 """Least share of texts whose best word is the release's."""
+CONFIDENCE = 0.99
+"""Of the interval of a measured agreement, which has to reach the recorded one."""
 AGAIN = "where that is meant, append an entry: python -m bench.history append"
 
 
@@ -69,3 +73,21 @@ def speed_complaints(entry: Entry, release: str) -> list[str]:
             f"the best word is {release}'s for {entry.same_words:.0%} of texts, and {SAME_WORDS:.0%} is the least"
         )
     return found
+
+
+def agreement_complaints(same: int, texts: int, recorded: float) -> list[str]:
+    """Return a sentence where the agreement that is measured is below the one that is recorded.
+
+    Args:
+        same: Number of texts whose best word is that of fp32.
+        texts: Number of texts.
+        recorded: Share of positions where it was, as the manifest has it.
+    """
+    _, high = clopper_pearson(same, texts, CONFIDENCE)
+    if high >= recorded - LESS_AGREEMENT:
+        return []
+    found = (
+        f"the best word is fp32's for {same} of {texts} texts, at most {high:.1%}, and the manifest says "
+        f"{recorded:.1%}: find what changed the answers, or measure again: bertport quantize BUNDLE --remeasure"
+    )
+    return [found]

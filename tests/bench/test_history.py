@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from xml.etree import ElementTree as ET
@@ -14,7 +15,7 @@ from bench.checkout import ROOT
 from bench.history import pages, release
 from bench.history.collect import entry_of
 from bench.history.entries import Entry, Times, about, at_commit, here, read
-from bench.history.guard import bundle_complaints, speed_complaints
+from bench.history.guard import agreement_complaints, bundle_complaints, speed_complaints
 from bench.history.plot import Panel, Point, Series, draw
 from bench.performance.classes import CLASSES
 
@@ -63,6 +64,14 @@ def test_slower_is_what_is_slower_within_its_interval(last):
     assert f"0.75 times as fast as {RELEASE} (0.70 to 0.80)" in complaint
     [other] = speed_complaints(dataclasses.replace(with_times(last, 1.0, 1.1), same_words=0.9), RELEASE)
     assert "for 90% of texts" in other
+
+
+def test_less_agreement_than_is_recorded_is_what_its_interval_shows():
+    assert agreement_complaints(125, 128, 0.981) == []
+    assert agreement_complaints(121, 128, 0.981) == []
+    [complaint] = agreement_complaints(116, 128, 0.981)
+    assert complaint.startswith("the best word is fp32's for 116 of 128 texts, at most 96.")
+    assert "the manifest says 98.1%" in complaint
 
 
 def test_an_entry_is_read_as_it_was_written(last, tmp_path):
@@ -141,3 +150,4 @@ def test_old_and_new_take_turns():
     )
     assert done.returncode == 0, done.stderr
     assert "one text at a time: 5 rounds" in done.stderr
+    assert re.search(r"int8-dynamic has the best word of fp32 for 1[12]\d of 128 texts", done.stderr)

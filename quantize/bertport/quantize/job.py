@@ -26,7 +26,8 @@ from bertport.quantize.texts import LEAST_POSITIONS, PAIRS, POSITIONS, read_eval
 from bertport.quantize.weights.cache import WeightCache
 from bertport.quantize.weights.calibrated import calibrate_weights
 from bertport.runtime.bundle.select import BF16
-from bertport.runtime.errors import BundleError, ProviderError, UsageError
+from bertport.runtime.errors import BundleError, MissingDependencyError, ProviderError, UsageError
+from bertport.runtime.installation import first_missing
 from bertport.runtime.providers.checks import obstacle
 from bertport.runtime.providers.cpu import cpu
 from bertport.runtime.providers.table import PROVIDERS, onnxruntime
@@ -50,6 +51,7 @@ __all__ = [
     "Outcome",
     "Refused",
     "calibrator_for",
+    "check_packages",
     "measured_budget",
     "prepare",
     "provider_for",
@@ -58,6 +60,9 @@ __all__ = [
     "refuse_idle_settings",
     "start_job",
 ]
+
+PACKAGES = ("onnxruntime", "onnx", "onnx_ir", "ml_dtypes", "sympy")
+"""Modules that graphs are made with: those of the extra, and what ONNX Runtime's own tools import."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,8 +182,10 @@ def start_job(
         deadline: When the search for a variant within the budget ends.
 
     Raises:
+        MissingDependencyError: without a package that makes graphs.
         BundleError, UsageError, MissingHeadError, InputTextError, PathError: as `quantize` says.
     """
+    check_packages()
     material = read_data(bundle, options)
     evaluator = dataclasses.replace(prepare(bundle, options), deadline=deadline)
     budget = measured_budget(evaluator, options)
@@ -188,6 +195,16 @@ def start_job(
     source = read_source(recipes, bundle, isa, options)
     calibrator = calibrator_for(recipes, bundle, source, options)
     return Job(options=options, evaluator=evaluator, budget=budget, source=source, calibrator=calibrator)
+
+
+def check_packages() -> None:
+    """See that what makes graphs is installed, before anything is measured.
+
+    Raises:
+        MissingDependencyError: when it is not.
+    """
+    if missing := first_missing(PACKAGES):
+        raise MissingDependencyError("quantize", missing, "cpu,quantize")
 
 
 def read_data(bundle: Bundle, options: Options) -> LabelledMaterial | None:

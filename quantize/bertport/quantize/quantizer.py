@@ -67,6 +67,7 @@ def quantize(
         SlowerError: for a variant that is slower than fp32.
         ProviderError: for a recipe whose providers are not here.
         ValidationError: for a variant that breaks its budget. What was not added leaves the bundle as it was.
+        MissingDependencyError: without a package that makes graphs.
     """
     options = options or Options()
     chosen = [recipe_named(name) for name in dict.fromkeys(recipes)] or [next(iter(RECIPES.values()))]

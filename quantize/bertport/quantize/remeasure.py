@@ -13,6 +13,7 @@ from bertport.quantize.job import (
     Options,
     Outcome,
     calibrator_for,
+    check_packages,
     measured_budget,
     prepare,
     provider_for,
@@ -163,6 +164,7 @@ def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tup
 
     Raises:
         UnknownNameError, UsageError: for a recipe that there is not, or that has no layers to rank.
+        MissingDependencyError: without a package that makes graphs.
     """
     recipe = recipe_named(name)
     emitter_of(recipe)
@@ -173,6 +175,7 @@ def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tup
         saved = json.loads(bundle.read(file))
         return Layers.from_json(saved), list(saved["higher_precision"])
     refuse_idle_settings([recipe], options)
+    check_packages()
     evaluator = prepare(bundle, options)
     source = read_source([recipe], bundle, resolve_isa(options.isa), options)
     calibrator = calibrator_for([recipe], bundle, source, options)

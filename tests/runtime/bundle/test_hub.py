@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -19,6 +20,7 @@ from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.hub import OnHub, is_hub_id
 from bertport.runtime.errors import BundleError, PathError, UsageError
 from tests.hub_cache import COMMIT, in_hub_cache, serving
+from tests.hub_stand_in import TOKEN, Repository
 
 
 @pytest.fixture
@@ -135,7 +137,7 @@ def test_a_batch_takes_the_same_bundle_by_its_address(asking):
         (
             "acme/nothing",
             {},
-            "no bundle acme/nothing: there is no directory of that name, and the Hub answered",
+            "no directory of that name, and the Hub answered: RepoNotFound: acme/nothing: check the name, or give a",
         ),
         ("acme/tiny", {"revision": "v9"}, "PathError: no bundle acme/tiny@v9: there is no directory of that name, and"),
         (
@@ -234,6 +236,31 @@ def test_the_command_line_takes_an_id(tiny_bundle):
     refused = CliRunner().invoke(cli.app, ["features", "-m", "acme/none", "a word"])
     assert refused.exit_code == 2
     assert "no bundle acme/none" in refused.stderr
+
+
+def test_the_command_line_passes_a_revision_and_a_token_on(hub, tiny_bundle, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    hub.repositories["acme/private"] = repository = Repository(private=True)
+    repository.commit({"README.md": b"x"})
+    repository.commit(files_of(tiny_bundle), "v1")
+
+    def ask(*options):
+        return CliRunner().invoke(cli.app, ["features", "-m", "acme/private", "a word", "--json", *options])
+
+    for options, said in (
+        (["--revision", "v1"], "Repository not found: check the name, or give a token that may read it, by --token"),
+        (["--revision", "v1", "--token", "hf_wrong"], "check the name, or give a token that may read it"),
+        (["--token", TOKEN], "acme/private on the Hub is no bundle: it has no manifest.json"),
+        (["--token", TOKEN, "--revision", "v9"], "Invalid rev id: v9: give a branch, tag or commit that it has"),
+    ):
+        refused = ask(*options)
+        assert refused.exit_code == 2
+        [line] = refused.stderr.splitlines()
+        assert said in line
+        assert TOKEN not in line
+    answered = ask("--revision", "v1", "--token", TOKEN)
+    assert answered.exit_code == 0, answered.stderr
+    assert np.allclose(json.loads(answered.stdout)[0], load(tiny_bundle).features("a word"), atol=1e-6)
 
 
 def test_without_huggingface_hub_it_is_one_sentence(monkeypatch, tmp_path):

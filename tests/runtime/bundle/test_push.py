@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-from huggingface_hub import HfApi, ModelCard, constants, file_download
+from huggingface_hub import HfApi, ModelCard, constants
 
 from bertport.runtime import cli, load
 from bertport.runtime.bundle.directory import Bundle
@@ -17,25 +17,9 @@ from bertport.runtime.bundle.hub_card import hub_card, metadata, results
 from bertport.runtime.bundle.packing import pack
 from bertport.runtime.bundle.push import push
 from bertport.runtime.errors import BundleError, MissingDependencyError, PathError, UsageError
-from tests.hub_stand_in import TOKEN, Repository, stand_in
+from tests.hub_stand_in import Repository
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub 2.4, of its own
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """Return a Hub of our own, empty, which huggingface_hub takes for the real one."""
-    with stand_in() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-        template = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        for place in (constants, file_download):  # the second before huggingface_hub 1
-            monkeypatch.setattr(place, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        monkeypatch.chdir(tmp_path)
-        yield hub
 
 
 def run(*arguments):

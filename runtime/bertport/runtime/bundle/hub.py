@@ -21,6 +21,8 @@ from bertport.runtime.installation import install_command
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
 __all__ = [
     "HUB_ID",
     "OnHub",
@@ -39,6 +41,8 @@ PATIENCE = 4.0
 """Seconds in which the Hub has to take a connection, and again to answer, before it counts as out of reach."""
 MOST_CAUSES = 16
 """Errors that are looked through for the first: libraries of HTTP wrap one into the other."""
+NO_ACCESS = (401, 403)
+"""Statuses of HTTP that say that a token, or the lack of one, is what is wrong."""
 LONGEST_REASON = 120
 """Characters of an error of the network that are quoted."""
 
@@ -81,25 +85,12 @@ class OnHub:
                 f"no bundle {self.title}: there is no directory of that name, and asking the Hub for it needs the "
                 f"package {error.name}, which is not installed: {install_command('hub')}"
             ) from error
-        nowhere = f"no bundle {self.title}: there is no directory of that name, and"
+        if not self.download or constants.HF_HUB_OFFLINE:
+            return self._kept(name)
         try:
-            return Path(
-                hf_hub_download(
-                    self.name,
-                    name,
-                    revision=self.revision,
-                    token=self.token,
-                    local_files_only=not self.download or constants.HF_HUB_OFFLINE,
-                )
-            )
+            return Path(hf_hub_download(self.name, name, revision=self.revision, token=self.token))
         except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-            if constants.HF_HUB_OFFLINE:
-                why, remedy = "offline mode is on", "fetch it once with the network"
-            elif not self.download:
-                why, remedy = "nothing may be fetched", "allow it with --allow-download"
-            else:
-                raise self._unreachable(name, error) from error
-            raise PathError(f"{nowhere} {name} is not in the Hub's cache while {why}: {remedy}") from error
+            raise self._unreachable(name, error) from error
         except EntryNotFoundError as error:
             if name == MANIFEST:
                 raise PathError(
@@ -111,10 +102,36 @@ class OnHub:
                 "bundle again"
             ) from error
         except (HfHubHTTPError, HFValidationError) as error:
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            raise PathError(f"{nowhere} the Hub answered: {said[-1]}") from error
+            raise PathError(f"{self._nowhere} the Hub answered: {_said(error)}: {_advice(error)}") from error
         except OSError as error:
-            raise PathError(f"{nowhere} the Hub cannot be read ({error}): give a bundle's directory") from error
+            raise PathError(f"{self._nowhere} the Hub cannot be read ({error}): give a bundle's directory") from error
+
+    @property
+    def _nowhere(self) -> str:
+        """Beginning of messages."""
+        return f"no bundle {self.title}: there is no directory of that name, and"
+
+    def _kept(self, name: str) -> Path:
+        """Return the path of a file that the cache has, and ask nobody.
+
+        `hf_hub_download` with `local_files_only` does not download, and yet asks the Hub, for a list of agents' names.
+
+        Raises:
+            PathError: when the cache has no such file.
+        """
+        from huggingface_hub import constants, try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            kept = try_to_load_from_cache(self.name, name, revision=self.revision)
+        except HFValidationError as error:
+            raise PathError(f"{self._nowhere} it is no name of the Hub: {_said(error)}") from error
+        if isinstance(kept, str):
+            return Path(kept)
+        why, remedy = "nothing may be fetched", "allow it with --allow-download"
+        if constants.HF_HUB_OFFLINE:
+            why, remedy = "offline mode is on", "fetch it once with the network"
+        raise PathError(f"{self._nowhere} {name} is not in the Hub's cache while {why}: {remedy}")
 
     def place(self) -> Place:
         """Return where the bundle is: the cache has its manifest, at one commit.
@@ -157,7 +174,7 @@ class OnHub:
 
     def _unreachable(self, name: str, error: Exception) -> PathError:
         return PathError(
-            f"no bundle {self.title}: there is no directory of that name, and the Hub cannot be reached "
+            f"{self._nowhere} the Hub cannot be reached "
             f"({reason_of(error)}) and {name} is not in its cache: give a bundle's directory, or try again"
         )
 
@@ -204,6 +221,24 @@ class Place:
         if self.hub is not None:
             self.hub.fetch(Bundle.open(self.directory, digest=digest).manifest.files)
         return self.directory
+
+
+def _said(error: HfHubHTTPError | HFValidationError) -> str:
+    """Return what the Hub said, on one line, without what huggingface_hub adds about its own arguments."""
+    text = getattr(error, "server_message", None) or str(error)
+    lines = text.strip().splitlines() or [type(error).__name__]
+    return lines[-1].rstrip(".")
+
+
+def _advice(error: HfHubHTTPError | HFValidationError) -> str:
+    """Return what to do about what the Hub answered. A private repository is, to a token without access, none."""
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, RevisionNotFoundError):
+        return "give a branch, tag or commit that it has"
+    if isinstance(error, RepositoryNotFoundError | HFValidationError) or error.response.status_code in NO_ACCESS:
+        return "check the name, or give a token that may read it, by --token or HF_TOKEN"
+    return "try again later"
 
 
 def patience() -> float:

@@ -106,9 +106,9 @@ def push(  # noqa: PLR0913 — one parameter per option
         raise UsageError(f"{repository!r} is no repository of the Hub: write it as owner/name")
     tell = progress or (lambda _: None)
     bundle = Bundle.open(path, digest=digest)
+    target = _Target(repository=repository, revision=revision, token=token)  # what it lacks is said at once
     tell("checking files")
     bundle.verify()
-    target = _Target(repository=repository, revision=revision, token=token)
     content = _contents(bundle, target)
     tell(f"asking {target.api.endpoint}")
     with target.errors():
