@@ -32,6 +32,8 @@ HEADS = {
 }
 """transformers' classes of the heads that the families below do not have; the default model has those of BERT's
 pretraining."""
+NARROW = {"mobilebert": {"embedding_size": 16, "true_hidden_size": 32, "intra_bottleneck_size": 32}}
+"""By model type, more sizes of a tiny one: a MobileBERT's embeddings are narrower than its layers."""
 TEXTS = 10
 """Paragraphs that variants are calibrated on: engines and differences from the CPU do not depend on how well."""
 
@@ -84,7 +86,8 @@ def _export(model_class: str, place: Path) -> None:
     tokenizer = json.loads((default_bundle() / "tokenizer.json").read_text(encoding="utf-8"))
     ids = {entry["content"]: entry["id"] for entry in tokenizer["added_tokens"]}
     roles = {"pad": "[PAD]", "bos": "[CLS]", "cls": "[CLS]", "eos": "[SEP]", "sep": "[SEP]"}
-    sizes: dict[str, Any] = {**TINY, **{f"{role}_token_id": ids[token] for role, token in roles.items()}}
+    sizes: dict[str, Any] = {**TINY, **NARROW.get(made.config_class.model_type, {})}
+    sizes |= {f"{role}_token_id": ids[token] for role, token in roles.items()}
     sizes["vocab_size"] = len(tokenizer["model"]["vocab"])
     if model_class.startswith(("Roberta", "XLMRoberta", "Camembert", "MPNet")):
         sizes["max_position_embeddings"] = 514  # the first two are the padding's
