@@ -5,13 +5,15 @@
 An interpreter is a program, or the archive of a root file system that holds one, which chroot runs as root (such as
 `mmdebstrap --variant=minbase --include=python3,python3-venv,ca-certificates forky forky.tar` writes). Under each, a
 fresh environment gets `bertport[cpu]` with the newest packages; `bertport verify --golden`, `bertport doctor` and an
-answer are run there. Writes docs/data/pythons.json; an interpreter where something fails is in it with what was said.
-It takes a minute for each. The runtime's own tests are not run: they need what exports.
+answer are run there, and those of the runtime's tests that need nothing else than a bundle, which is made here: the
+others compare with PyTorch, or export. Writes docs/data/pythons.json; an interpreter where something fails is in it
+with what was said. It takes two minutes for each.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import shutil
 import subprocess
@@ -27,6 +29,18 @@ OUTPUT = ROOT / "docs" / "data" / "pythons.json"
 TEXT = "He poured her a cup of [MASK]."
 STEPS = (("verify", "--golden"), ("doctor",))
 """Commands of bertport that have to end with 0."""
+TESTS = (
+    *(f"test_{name}.py" for name in ("cli", "deprecated", "doctor", "excerpts", "memory", "top_k")),
+    *(f"bundle/test_{name}.py" for name in ("measured", "task_metrics")),
+    *(f"commands/test_{name}.py" for name in ("progress", "render")),
+    "providers/test_cpu.py",
+    *(f"tasks/test_{name}.py" for name in ("columns", "text_ranking")),
+)
+"""Files in tests/runtime that need no package but these, and nothing of the checkout but what is copied."""
+TESTING = ("filelock", "hypothesis", "pytest>=8.4", "pytest-timeout")
+COPIED = ("tests", "models/default", "dev.py", "pyproject.toml")
+OF_DOCS = "test_the_committed_page_is_what_the_commands_say"
+APART = "not slow and not gpu and not node and not optimum and not ray"
 
 
 def main() -> None:
@@ -42,30 +56,45 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", scratch, str(ROOT)]
         subprocess.run(build, env=environment(), stdout=subprocess.DEVNULL, check=True)
-        wheel = next(Path(scratch).glob("*.whl"))
-        rows = [row_of(path, wheel, Path(scratch) / str(number), here) for number, path in enumerate(interpreters)]
+        wheel, bundle = next(Path(scratch).glob("*.whl")), tiny_bundle(Path(scratch))
+        rows = [
+            row_of(path, wheel, Path(scratch) / str(number), here, bundle) for number, path in enumerate(interpreters)
+        ]
     figures = {"command": "python -m bench.pythons INTERPRETER...", **provenance(), "interpreters": rows}
     OUTPUT.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     for interpreter, row in zip(interpreters, rows, strict=True):
-        print(f"{interpreter} {row['python']}: {row['failed'] or 'answers as here'}")
+        found = row["failed"] or f"answers as here; of the tests {row['tests']}"
+        print(f"{interpreter} {row['python']}: {found}")
     if any(row["failed"] for row in rows):
         sys.exit(1)
 
 
-def row_of(interpreter: Path, wheel: Path, place: Path, here: list[str]) -> dict[str, Any]:
-    """Return what one interpreter came to."""
+def tiny_bundle(place: Path) -> Path:
+    """Export the checkpoint that the tests share into a directory of its own, and return the bundle."""
+    from bertport.export import export
+
+    build_checkpoint = importlib.import_module("tests.conftest").build_checkpoint
+    build_checkpoint(place / "checkpoint")
+    export(place / "checkpoint", place / "bundle")
+    return place / "bundle"
+
+
+def row_of(interpreter: Path, wheel: Path, place: Path, here: list[str], bundle: Path | None = None) -> dict[str, Any]:
+    """Return what one interpreter came to; without a bundle its tests are not run."""
     place.mkdir()
     root = interpreter.suffix == ".tar"
     row: dict[str, Any] = {"python": "", "root": interpreter.name if root else "", "failed": ""}
     try:
-        _try(row, interpreter, wheel, place, here)
+        _try(row, interpreter, wheel, place, here, bundle)
     except (subprocess.CalledProcessError, OSError) as error:
         said = (error.stderr or error.stdout or "").strip() if isinstance(error, subprocess.CalledProcessError) else ""
         row["failed"] = said.splitlines()[-1] if said else str(error)
     return row
 
 
-def _try(row: dict[str, Any], interpreter: Path, wheel: Path, place: Path, here: list[str]) -> None:
+def _try(  # noqa: PLR0913, PLR0917 — as `row_of`
+    row: dict[str, Any], interpreter: Path, wheel: Path, place: Path, here: list[str], bundle: Path | None
+) -> None:
     """Install and ask; what is known so far is in the row where something fails.
 
     Raises:
@@ -95,11 +124,42 @@ def _try(row: dict[str, Any], interpreter: Path, wheel: Path, place: Path, here:
     words = [each["token_str"] for each in json.loads(_run([*own, "bertport.runtime", "fill-mask", TEXT, "--json"]))]
     if words != here:
         row["failed"] = f"answers {words}, here {here}"
+    if bundle is not None:
+        row["tests"] = _tested(own, outside, inside, bundle)
 
 
-def _run(command: list[str]) -> str:
+def _tested(own: list[str], outside: Path, inside: Path, bundle: Path) -> str:
+    """Run the runtime's tests in a copy of what they read, and return pytest's last line.
+
+    Args:
+        own: the command line that runs a module of the interpreter's environment.
+        outside: directory of the copy, as this process names it.
+        inside: the same as the interpreter names it.
+        bundle: the bundle that tests share.
+
+    Raises:
+        CalledProcessError: when a test fails.
+    """
+    for name in COPIED:
+        source, target = ROOT / name, outside / "checkout" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    shutil.copytree(bundle, outside / "bundle")
+    _run([*own, "pip", "install", "--quiet", *TESTING])
+    copy = inside / "checkout"
+    options = ["-q", "-p", "no:cacheprovider", "-c", str(copy / "pyproject.toml"), "-m", APART, "-k", f"not {OF_DOCS}"]
+    files = [str(copy / "tests" / "runtime" / name) for name in TESTS]
+    said = _run([*own, "pytest", *options, *files], BERTPORT_TINY_BUNDLE=str(inside / "bundle"))
+    return said.strip().splitlines()[-1]
+
+
+def _run(command: list[str], **variables: str) -> str:
     """Return what a command prints, run outside the checkout."""
-    done = subprocess.run(command, env=environment(), cwd="/", capture_output=True, text=True, check=True)
+    told = environment() | variables
+    done = subprocess.run(command, env=told, cwd="/", capture_output=True, text=True, check=True)
     return done.stdout
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -284,6 +285,22 @@ def test_requests_that_begin_in_one_folder_at_one_moment_are_told_apart(tiny_bun
     with pytest.raises(UsageError, match="holds another run: its parameters is"):
         ask(tiny_bundle, data, out, parameters={"top_k": 2})
     assert words(out) == expected
+
+
+def no_link(source, target):
+    raise OSError(errno.EPERM, "Operation not permitted", source, None, target)
+
+
+@pytest.mark.parametrize("kind", ["links", "no links", "memory"])
+def test_a_record_that_is_there_is_not_replaced(kind, tmp_path, monkeypatch):
+    """On disks with hard links and without, and behind a URL of a kind that knows no condition."""
+    if kind == "no links":
+        monkeypatch.setattr("os.link", no_link)
+    place = open_place(f"memory://{tmp_path.name}" if kind == "memory" else str(tmp_path))
+    for content in (b"first", b"second"):
+        place.child("run.json").create(content, place.child("tmp"))
+        assert place.child("run.json").read() == b"first"
+    assert [path.rpartition("/")[2] for path in place.fs.find(place.path)] == ["run.json"]
 
 
 def test_a_part_of_another_run_is_not_taken_for_one_s_own(tiny_bundle, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -38,3 +39,14 @@ def test_a_name_that_is_no_interpreter_keeps_the_data(monkeypatch, tmp_path):
     with pytest.raises(SystemExit, match=r"^there is no interpreter /no/such/python, so nothing was run: give"):
         pythons.main()
     assert not pythons.OUTPUT.exists()
+
+
+def test_the_tests_that_are_run_elsewhere_import_nothing_that_is_not_there():
+    """What is installed there is the runtime; what compares with others, or exports, is in other files."""
+    others = re.compile(r"^ *(?:from|import) (?:(?:torch|transformers|onnx)\b|bertport\.(?!runtime\b))", re.MULTILINE)
+    folder = checkout.ROOT / "tests" / "runtime"
+    for name in pythons.TESTS:
+        text = (folder / name).read_text(encoding="utf-8")
+        assert not others.search(text), name
+        assert "tiny_checkpoint" not in text, name
+    assert others.search("def test():\n    import torch\n")
