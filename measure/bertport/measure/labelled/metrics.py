@@ -420,13 +420,16 @@ def _by_query(judged: Judged, measure: Callable[[Floats, Floats], float]) -> Sum
 
 def _calibration_sums(judged: Judged) -> Sums:
     """Return the calibration error as a function of number, confidence and right answers in each bin."""
+    from scipy.sparse import csr_array
+
     confidence, right = judged.predictions.confidence, _right(judged)
     bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    contributions = np.zeros((len(right), 2 * BINS + 1))
-    examples = np.arange(len(right))
-    contributions[examples, bins] = confidence
-    contributions[examples, BINS + bins] = right
-    contributions[:, -1] = 1
+    count = len(right)
+    columns = np.stack([bins, BINS + bins, np.full(count, 2 * BINS)], axis=1)
+    values = np.stack([confidence, right, np.ones(count)], axis=1).astype(np.float64)
+    starts = np.arange(count + 1) * columns.shape[1]
+    # An example is in three of 31 sums: a product with a dense array would be mostly with 0.
+    contributions = csr_array((values.ravel(), columns.ravel(), starts), shape=(count, 2 * BINS + 1))
     return Sums(
         contributions=contributions,
         figure=lambda sums: np.abs(sums[:BINS] - sums[BINS:-1]).sum(axis=0) / sums[-1],
