@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent
 NEWEST_UNSUPPORTED = (3, 10)
 TORCH = "2.13.0"
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-SYSTEM = {"zsh": ("zsh",), "fish": ("fish",)}
+SYSTEM: dict[str, tuple[str, ...]] = {"zsh": ("zsh",), "fish": ("fish",)}
 """Debian's packages for the tests of completion in real shells, by the program that is missing without them."""
 AVX2_SYSTEM = {"qemu-x86_64": ("qemu-user",), "cc": ("gcc", "libc6-dev"), "objdump": ("binutils",)}
 """The same for the tests of AVX2's arithmetic, on a CPU with VNNI."""

@@ -23,17 +23,22 @@ PLUGINS = {
 
 def plugin(name: str) -> Path:
     """Return a directory for PYTHONPATH with the package of a plugin and nothing else, made once."""
-    place = ROOT / ".tools" / "plugins" / PLUGINS[name]
+    return directory_of(f"plugins/{PLUGINS[name]}", PLUGINS[name])
+
+
+def directory_of(name: str, *requirements: str) -> Path:
+    """Return a directory for PYTHONPATH with packages, without what these ask for, made once below `.tools`."""
+    place = ROOT / ".tools" / name
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place}.lock"):
         if place.is_dir():
             return place
         unfinished = place.with_name(f"{place.name}.{os.getpid()}")
         install = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps"]
-        command = [*install, "--target", str(unfinished), PLUGINS[name]]
+        command = [*install, "--target", str(unfinished), *requirements]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            pytest.skip(f"{PLUGINS[name]} could not be installed: {done.stderr.strip().splitlines()[-1]}")
+            pytest.skip(f"{requirements[0]} could not be installed: {done.stderr.strip().splitlines()[-1]}")
         unfinished.rename(place)
     return place
 

@@ -1,5 +1,6 @@
 """A small vocabulary, texts in its words, and a real ONNX graph whose every figure can be worked out by hand."""
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -209,3 +210,16 @@ def labelled(make_options, labelled_bundle, tmp_path_factory):
         path.write_text(as_json(assemble(Comparison(options, Interrupting(PEAK)).run())), encoding="utf-8")
 
     return json.loads(built_once(tmp_path_factory, "labelled.json", build).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def timed(labelled, document):
+    """The report on labelled data as if variants had taken what those of another bundle took, `noisy` half of that."""
+    from tests.compare.test_runner import row
+
+    changed = copy.deepcopy(labelled)
+    for name in ("fp32", "noisy"):
+        row(changed, name)["speed"] = copy.deepcopy(row(document, name)["speed"])
+    p90, of_fp32 = (row(changed, name)["speed"]["single_stream"]["p90"] for name in ("noisy", "fp32"))
+    p90 |= {key: 0.5 * of_fp32[key] for key in ("value", "low", "high")}
+    return changed

@@ -29,7 +29,7 @@ class Example:
     """One block of a page."""
 
     language: str
-    """`python` or `console`."""
+    """The word behind its marks: `python`, `console` or another."""
     text: str
     """Its lines."""
     line: int
@@ -38,13 +38,17 @@ class Example:
 
 def examples(page: str) -> Iterator[Example]:
     """Return the blocks of a page that run, in order."""
+    return (block for block in blocks(page) if block.language in RUN)
+
+
+def blocks(page: str) -> Iterator[Example]:
+    """Return all blocks of a page, in order."""
     language, begin, lines = None, 0, []
     for number, line in enumerate(page.splitlines(), start=1):
         if language is None and (fence := re.match(r"```(\w*)", line)):
             language, begin, lines = fence[1], number + 1, []
         elif language is not None and line.startswith("```"):
-            if language in RUN:
-                yield Example(language=language, text="\n".join(lines) + "\n", line=begin)
+            yield Example(language=language, text="\n".join(lines) + "\n", line=begin)
             language = None
         elif language is not None:
             lines.append(line)
@@ -96,6 +100,11 @@ class Checker(doctest.OutputChecker):
 def same_output(want: str, got: str) -> bool:
     """Compare what a page shows with what was printed."""
     return Checker().check_output(want, got, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+
+
+def same_but_for_numbers(want: str, got: str) -> bool:
+    """Compare what a page shows with what was printed, whatever the numbers are, such as those of a trained model."""
+    return same_output(*(re.sub(rf"[+-]?{NUMBER.pattern}", "0", text) for text in (want, got)))
 
 
 def with_numbers_of(want: str, got: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from bertport.runtime.bundle import default
 from tests.docs import examples
+from tests.hub_stand_in import TOKEN, stand_in
 from tests.sentence_models import PROMPTS, sentence_model
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +47,9 @@ LONG = [
     )
 ]
 """The pages whose examples export, serve or compare several models, install, or search with one: the longest."""
+PRINTED = {"measure-on-your-task.md": ("bertport evaluate mybundle --data reviews.csv", "  difference in points")}
+"""Pages that show below a command what it prints, in a block of its own since the numbers are those of a model that is
+trained anew: the command's beginning, and that of the first line that depends on them."""
 REWRITE = os.environ.get("BERTPORT_REWRITE_DOCS") == "1"
 """Set by `dev.py docs`: write what the commands print into the pages, instead of comparing."""
 
@@ -109,6 +113,18 @@ def embedded(tmp_path_factory):
     return place
 
 
+@pytest.fixture
+def hub_of_commands(tmp_path, monkeypatch):
+    """Have commands ask a Hub of our own, which is empty, with a token that may write."""
+    with stand_in() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield hub
+
+
 def marked(page):
     """A page as a parameter; those with checkpoints of their own, or that train heads or compare, take long."""
     marks = [pytest.mark.slow, pytest.mark.timeout(900)] if page in (*TUNED, *LONG) else []
@@ -125,12 +141,14 @@ def test_examples_of(page, place, embedded, request, monkeypatch):
     monkeypatch.setattr(default, "PLACES", (embedded / "default",))
     if page in TUNED:
         shutil.copytree(request.getfixturevalue("small_models"), place, dirs_exist_ok=True)
+    if page.name == "export.md":
+        request.getfixturevalue("hub_of_commands")
     if page.name == "quantize.md":
         shutil.copytree(DEFAULT, "mybundle")  # as the page's commands leave it: fp32 and int8-dynamic
     programs = os.pathsep.join(map(str, (embedded / "bin", Path(sys.executable).parent)))
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "80"}
     text = page.read_text(encoding="utf-8")
-    namespace = {"__name__": "__main__"}
+    namespace, outputs = {"__name__": "__main__"}, {}
     for example in examples.examples(text):
         where = f"{page.relative_to(ROOT)}:{example.line}"
         if example.language == "python":
@@ -142,11 +160,18 @@ def test_examples_of(page, place, embedded, request, monkeypatch):
                 printed = examples.run_command(command, place, environment)
             except subprocess.CalledProcessError as error:
                 pytest.fail(f"{where}: {command}\nexit code {error.returncode}\n{error.stdout}{error.stderr}")
+            outputs.setdefault(command, printed)
             same = not expected or examples.same_output(expected, printed)
             assert same or REWRITE, f"{where}: {command}\nshown:\n{expected}\nprinted:\n{printed}"
             continuation = command.replace("\n", "\n> ")
             text_of += f"$ {continuation}\n{expected if same else printed}"
         text = text.replace(example.text, text_of) if REWRITE else text
+    if page.name in PRINTED:
+        beginning, end = PRINTED[page.name]
+        printed = next(output for command, output in outputs.items() if command.startswith(beginning))
+        wanted = next(block.text for block in examples.blocks(text) if f"\n{end}" in block.text)
+        wanted, printed = (each.partition(f"\n{end}")[0] for each in (wanted, printed))
+        assert examples.same_but_for_numbers(wanted, printed), f"shown:\n{wanted}\nprinted:\n{printed}"
     if REWRITE:
         page.write_text(text, encoding="utf-8")
 

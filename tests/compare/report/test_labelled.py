@@ -20,17 +20,6 @@ from tests.compare.conftest import typed
 from tests.compare.test_runner import row, validate
 
 
-@pytest.fixture
-def timed(labelled, document):
-    """The report as if its variants had taken what those of another bundle took, `noisy` half of that."""
-    changed = copy.deepcopy(labelled)
-    for name in ("fp32", "noisy"):
-        row(changed, name)["speed"] = copy.deepcopy(row(document, name)["speed"])
-    p90, of_fp32 = (row(changed, name)["speed"]["single_stream"]["p90"] for name in ("noisy", "fp32"))
-    p90 |= {key: 0.5 * of_fp32[key] for key in ("value", "low", "high")}
-    return changed
-
-
 def lose(document, *, value=-0.1, low=-0.15, high=-0.05, p_value=0.001):
     """Return a copy in which `noisy` has another difference in accuracy from fp32, which it is shown to lose by."""
     document, metric = copy.deepcopy(document), "accuracy"

@@ -95,14 +95,17 @@ def test_plots_take_the_colour_and_the_names_of_the_page(trained):
 @pytest.mark.slow
 @pytest.mark.node
 @pytest.mark.timeout(900)
-def test_that_of_a_classifier_in_a_browser(classified, tmp_path):
+def test_that_of_a_classifier_on_labelled_data_in_a_browser(timed, tmp_path):
     path = tmp_path / "report.html"
-    path.write_text(html(typed(classified)), encoding="utf-8")
+    path.write_text(html(typed(timed)), encoding="utf-8")
     seen = browser.drive(Path(__file__).with_name("page.mjs"), path.as_uri(), tmp_path)
     assert {request for request in seen["requests"] if not request.startswith("data:")} == {path.as_uri()}
     assert seen["complaints"] == seen["repeated"] == seen["dangling"] == []
     assert seen["fits"] == {"light": True, "dark": True, "phone": True}
-    assert seen["headings"] == [section.title for section in sections(typed(classified))]
+    assert seen["colours"]["light"] == seen["colours"]["phone"] != seen["colours"]["dark"]
+    assert sorted(seen["plots"]) == sorted(plot.title for plot in plots(typed(timed)))  # each in its section
+    assert seen["plots"][0] == "Accuracy on texts.jsonl against latency"
+    assert seen["headings"] == [section.title for section in sections(typed(timed))]
     assert seen["rows"] == seen["rowHeads"]
 
 
