@@ -29,7 +29,7 @@ export interface TokenLabel {
   readonly score: number;
   /** Position of the token in the input, special tokens counted. */
   readonly index: number;
-  /** The token, as the vocabulary writes it. */
+  /** The token, as the vocabulary writes it; of token-classification, what the vocabulary lacks as the text writes it. */
   readonly word: string;
   /** Its first character in the text. */
   readonly start: number;
@@ -59,7 +59,7 @@ export const tokenClassification: Task<unknown, TokenClassificationParameters, T
     const left = ignored(parameters.ignore_labels ?? ["O"]);
     return {
       head: "token-classification",
-      prepare: reader("token-classification", "token-classification", parameters, context, (rows) =>
+      prepare: reader("token-classification", "token-classification", parameters, context, written, (rows) =>
         strategy === "none"
           ? rows.filter((row) => !left.has(row.entity))
           : groups(rows)
@@ -77,18 +77,26 @@ export const replacedTokens: Task<unknown, TokenParameters, TokenLabel[]> = {
     const left = ignored(parameters.ignore_labels ?? []);
     return {
       head: "rtd",
-      prepare: reader("replaced-tokens", "rtd", parameters, context, (rows) =>
+      prepare: reader("replaced-tokens", "rtd", parameters, context, ofVocabulary, (rows) =>
         rows.filter((row) => !left.has(row.entity)),
       ),
     };
   },
 };
 
+/** Return what a row shows of a token, from its id and the part of the text that it stands for. */
+type Shown = (tokens: Tokens, id: number, part: string) => string;
+
+const ofVocabulary: Shown = (tokens, id) => tokens.tokenOf(id) ?? "";
+/** What the vocabulary does not hold is shown as it is written. */
+const written: Shown = (tokens, id, part) => (id === tokens.unknownId ? part : ofVocabulary(tokens, id, part));
+
 function reader<A>(
   name: string,
   head: string,
   parameters: Shared,
   context: Context,
+  shown: Shown,
   answer: (rows: TokenLabel[]) => A,
 ) {
   const { tokens, manifest } = context;
@@ -102,7 +110,7 @@ function reader<A>(
       rows: [rowOf(encoded)],
       answer([values]: readonly Values[]): A {
         checkColumns(values as Values, labels, manifest);
-        return answer(tokenLabels(values as Values, encoded, labels, text, tokens));
+        return answer(tokenLabels(values as Values, encoded, labels, (id, part) => shown(tokens, id, part), text));
       },
     };
   };
@@ -113,8 +121,8 @@ function tokenLabels(
   values: Values,
   encoded: Encoded,
   labels: readonly string[],
+  shown: (id: number, part: string) => string,
   text: string,
-  tokens: Tokens,
 ): TokenLabel[] {
   const [first] = encoded.parts[0] as readonly [number, number];
   const part = encoded.tokens[0] as Pieces;
@@ -126,7 +134,7 @@ function tokenLabels(
       entity: labels[best] as string,
       score: shares[best] as number,
       index: first + place,
-      word: id === tokens.unknownId ? text.slice(start, end) : (tokens.tokenOf(id) ?? ""),
+      word: shown(id, text.slice(start, end)),
       start,
       end,
     };

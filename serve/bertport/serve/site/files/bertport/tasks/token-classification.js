@@ -12,7 +12,7 @@ export const tokenClassification = {
         const left = ignored(parameters.ignore_labels ?? ["O"]);
         return {
             head: "token-classification",
-            prepare: reader("token-classification", "token-classification", parameters, context, (rows) => strategy === "none"
+            prepare: reader("token-classification", "token-classification", parameters, context, written, (rows) => strategy === "none"
                 ? rows.filter((row) => !left.has(row.entity))
                 : groups(rows)
                     .map((group) => entity(group, context.tokens))
@@ -27,11 +27,14 @@ export const replacedTokens = {
         const left = ignored(parameters.ignore_labels ?? []);
         return {
             head: "rtd",
-            prepare: reader("replaced-tokens", "rtd", parameters, context, (rows) => rows.filter((row) => !left.has(row.entity))),
+            prepare: reader("replaced-tokens", "rtd", parameters, context, ofVocabulary, (rows) => rows.filter((row) => !left.has(row.entity))),
         };
     },
 };
-function reader(name, head, parameters, context, answer) {
+const ofVocabulary = (tokens, id) => tokens.tokenOf(id) ?? "";
+/** What the vocabulary does not hold is shown as it is written. */
+const written = (tokens, id, part) => (id === tokens.unknownId ? part : ofVocabulary(tokens, id, part));
+function reader(name, head, parameters, context, shown, answer) {
     const { tokens, manifest } = context;
     const { labels } = labelled(head, manifest);
     const truncation = boolean("truncation", parameters.truncation);
@@ -43,13 +46,13 @@ function reader(name, head, parameters, context, answer) {
             rows: [rowOf(encoded)],
             answer([values]) {
                 checkColumns(values, labels, manifest);
-                return answer(tokenLabels(values, encoded, labels, text, tokens));
+                return answer(tokenLabels(values, encoded, labels, (id, part) => shown(tokens, id, part), text));
             },
         };
     };
 }
 /** Return a row for each token that is not special: its likeliest label. */
-function tokenLabels(values, encoded, labels, text, tokens) {
+function tokenLabels(values, encoded, labels, shown, text) {
     const [first] = encoded.parts[0];
     const part = encoded.tokens[0];
     return part.ids.map((id, place) => {
@@ -60,7 +63,7 @@ function tokenLabels(values, encoded, labels, text, tokens) {
             entity: labels[best],
             score: shares[best],
             index: first + place,
-            word: id === tokens.unknownId ? text.slice(start, end) : (tokens.tokenOf(id) ?? ""),
+            word: shown(id, text.slice(start, end)),
             start,
             end,
         };
