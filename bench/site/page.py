@@ -48,7 +48,9 @@ def section(data: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
         *map(_visited, visited),
         "",
-        f"Medians of {visited[0]['page']['visits']} visits, each with a browser of its own.{_crowded(data['machine'])}",
+        *wrapped(
+            f"Medians of {visited[0]['page']['visits']} visits, each with a browser of its own.{_crowded(data['machine'])}"
+        ),
         "",
         *wrapped(_why(data["trace"])),
         "",
