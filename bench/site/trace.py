@@ -15,7 +15,9 @@ from bertport.runtime.session import open_session
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["trace"]
+    from bertport.runtime.text.tokenizer import Tokens
+
+__all__ = ["feeds", "trace"]
 
 HERE = Path(__file__).parent
 TEXT = "The capital of France is [MASK]."
@@ -49,12 +51,12 @@ def trace(bundle: Path, package: Path, directory: Path) -> dict[str, Any]:
     onnx.save(graph, traced)
     for file in files[1:]:
         (directory / file.name).write_bytes(file.read_bytes())
-    feeds = _feeds(bundle)
-    ours = _here(traced, feeds)
+    given = feeds(load(bundle).tokens, TEXT)
+    ours = _here(traced, given)
     asked = {
         "model": str(traced),
         "external": [str(directory / file.name) for file in files[1:]],
-        "feeds": {name: {"data": value.ravel().tolist(), "dims": list(value.shape)} for name, value in feeds.items()},
+        "feeds": {name: {"data": value.ravel().tolist(), "dims": list(value.shape)} for name, value in given.items()},
     }
     said = json.loads(packages.run(HERE, "node", "trace.mjs", str(package), standard_input=json.dumps(asked)))
     theirs = {name: np.array(value["data"]).reshape(value["dims"]) for name, value in said.items()}
@@ -76,9 +78,9 @@ def trace(bundle: Path, package: Path, directory: Path) -> dict[str, Any]:
     }
 
 
-def _feeds(bundle: Path) -> dict[str, NDArray[np.int64]]:
-    tokens = load(bundle).tokens
-    [encoded] = tokens.encode([TEXT], truncation=True)
+def feeds(tokens: Tokens, text: str) -> dict[str, NDArray[np.int64]]:
+    """Return the inputs of a graph for one text."""
+    [encoded] = tokens.encode([text], truncation=True)
     ids = np.array([encoded.ids.tolist()])  # type: ignore[union-attr]  # the text fits
     return {
         "input_ids": ids,
@@ -88,11 +90,11 @@ def _feeds(bundle: Path) -> dict[str, NDArray[np.int64]]:
     }
 
 
-def _here(model: Path, feeds: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
+def _here(model: Path, given: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
     session = open_session(model)
     names = [output.name for output in session.get_outputs()]
-    given = {argument.name: feeds[argument.name] for argument in session.get_inputs()}
-    return dict(zip(names, session.run(names, given), strict=True))
+    taken = {argument.name: given[argument.name] for argument in session.get_inputs()}
+    return dict(zip(names, session.run(names, taken), strict=True))
 
 
 def _far(theirs: NDArray[Any], ours: NDArray[Any]) -> float:
