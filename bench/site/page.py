@@ -49,7 +49,8 @@ def section(data: dict[str, Any]) -> str:
         *map(_visited, visited),
         "",
         *wrapped(
-            f"Medians of {visited[0]['page']['visits']} visits, each with a browser of its own.{_crowded(data['machine'])}"
+            f"Medians of {visited[0]['page']['visits']} visits, each with a browser of its own."
+            f"{_crowded(data['machine'])}"
         ),
         "",
         *wrapped(_why(data["trace"])),

@@ -147,10 +147,11 @@ def test_the_page_says_what_changed_in_a_recipe_since_its_figures(measured):
     assert "GELU is computed by tanh (2184413)" in " ".join(old.split())
 
 
-@pytest.mark.skipif(git("rev-parse", "--is-shallow-repository").stdout != "false\n", reason="needs the history")
 def test_a_date_says_which_changes_the_measured_commit_has(measured):
     _, data = measured
     assert [row.date for row in CHANGES] == sorted(row.date for row in CHANGES)
+    if any(git("cat-file", "-e", f"{commit}^{{commit}}").returncode for commit in (data["commit"], CHANGES[0].commit)):
+        pytest.skip("the history is not here")
     for row in CHANGES:
         has = git("merge-base", "--is-ancestor", row.commit, data["commit"]).returncode
         assert has == (1 if data["date"] < row.date else 0), row.commit
