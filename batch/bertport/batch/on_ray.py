@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 from bertport.batch.job import Part
 from bertport.batch.worker import Worker, bundle_directory
 from bertport.runtime import errors
-from bertport.runtime.bundle.select import CPU
+from bertport.runtime.bundle.select import without_gpu
 from bertport.runtime.errors import BertportError, MissingDependencyError, PathError, ProviderError, UsageError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.providers.table import AUTO, PROVIDERS
+from bertport.runtime.providers.table import PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -168,12 +168,9 @@ def _explained(error: Exception) -> BertportError:
 
 
 def _for_workers(job: Job) -> Job:
-    """Return the job with as many threads and batches at once as an actor asks for, and on what it asks for.
-
-    Ray does not hide a GPU from an actor that asks for none, so `auto`, for which none is asked, must not find one.
-    """
+    """Return the job with as many threads and batches at once as an actor asks for, and on what it asks for."""
     runs = job.runs
-    provider = CPU if runs.provider == AUTO and runs.provider_library is None else runs.provider
+    provider = without_gpu(runs.provider, runs.provider_library)
     runs = replace(runs, provider=provider, threads=runs.threads or 1, streams=runs.streams or 1)
     return replace(job, runs=runs)
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
-from bertport.runtime.bundle.select import CPU
+from bertport.runtime.bundle.select import without_gpu
 from bertport.runtime.errors import BertportError, MissingDependencyError, PathError, ProviderError, UsageError
-from bertport.runtime.providers.table import AUTO, PROVIDERS
+from bertport.runtime.providers.table import PROVIDERS
 from bertport.serve.cli import settings_of
 
 if TYPE_CHECKING:
@@ -294,11 +294,9 @@ def _settings(bundles: Bundles, options: Mapping[str, Any], gpus: float) -> Sett
             f"the provider {settings.provider!r} needs a GPU and gpus is 0, so that none is kept for a replica: give "
             "gpus=1"
         )
-    # Ray does not hide the GPUs of a node from a replica that asks for none: `auto` would take one that is another's.
-    on_cpu = settings.provider == AUTO and settings.provider_library is None and not gpus
     return dataclasses.replace(
         settings,
-        provider=CPU if on_cpu else settings.provider,
+        provider=settings.provider if gpus else without_gpu(settings.provider, settings.provider_library),
         bundles=tuple(map(_pinned, settings.bundles)),
         threads=settings.threads or 1,
         host=EVERYWHERE,

@@ -27,11 +27,24 @@ __all__ = [
     "providers_for",
     "reason",
     "suits",
+    "without_gpu",
 ]
 
 CPU = "cpu"
 BF16 = "bf16"
 """Precision of matrix products in bfloat16, as manifests name it."""
+
+
+def without_gpu(provider: str, library: str | None) -> str:
+    """Return the provider to load where no GPU is kept for the model: for `auto` it is `cpu`.
+
+    `auto` takes any GPU that it sees, and Ray does not hide a node's GPUs from a process that asks for none.
+
+    Args:
+        provider: the name that was asked for; any other than `auto` stays.
+        library: path of a plugin that holds it: there `auto` means the library's provider, and stays.
+    """
+    return CPU if provider == AUTO and library is None else provider
 
 
 def suits(requires: Requires, provider: str | Provider) -> bool:
