@@ -56,8 +56,7 @@ def page(result: dict[str, Any]) -> str:
         f"instruction set {machine['instruction_set']}, {machine['system']}. "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
     )
-    if "commit" in result:
-        described += f". Commit {result['commit'][:12]}, {result['date'][:10]}"
+    described += f". Commit {result['commit'][:12]}, {result['date'][:10]}"
     stages = [f"| {name} | {value:.0f} |" for name, value in result["stages_ms"].items()]
     return PAGE.format(
         table="\n".join(table(result)),
@@ -71,9 +70,7 @@ def page(result: dict[str, Any]) -> str:
 
 
 def imported(result: dict[str, Any]) -> str:
-    """Return the paragraph on the import alone; empty for data from before it was measured."""
-    if "import_ms" not in result:
-        return ""
+    """Return the paragraph on the import alone."""
     times = result["import_ms"]
     return IMPORTED.format(
         value=median(times),
@@ -95,12 +92,11 @@ def complaints(result: dict[str, Any]) -> list[str]:
         found.append(f"{variant} answers {faster:.1f} times as fast as the {REFERENCE}, and {FASTER} is the least")
     if share > most:
         found.append(f"{variant} takes {share:.2f} of the {REFERENCE}'s memory, and {most:.2f} is the most")
-    if "import_ms" in result:
-        milliseconds = median(result["import_ms"])
-        if milliseconds > IMPORT_MS:
-            found.append(f"import bertport.runtime takes {milliseconds:.0f} ms, and {IMPORT_MS} is the most")
-        if result["import_loads_numpy"]:
-            found.append("import bertport.runtime loads NumPy, which only answering takes")
+    milliseconds = median(result["import_ms"])
+    if milliseconds > IMPORT_MS:
+        found.append(f"import bertport.runtime takes {milliseconds:.0f} ms, and {IMPORT_MS} is the most")
+    if result["import_loads_numpy"]:
+        found.append("import bertport.runtime loads NumPy, which only answering takes")
     return found
 
 

@@ -30,7 +30,7 @@ def section(data: dict[str, Any]) -> str:
             f"{labels['largest_difference']:.0e} | {_golden(tasks['golden'])} |"
         )
     theirs = data["transformers_js"]
-    tried = {"portable": theirs["fill-mask"], **theirs.get("variants", {})}
+    tried = {"portable": theirs["fill-mask"], **theirs["variants"]}
     lines += [
         *(_by_transformers(variant, said) for variant, said in tried.items()),
         "",

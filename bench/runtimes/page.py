@@ -210,19 +210,16 @@ def _transformers_js(data: Mapping[str, Any]) -> Iterator[Result]:
     if "heads" not in data:
         return
     runtime = f"transformers.js {data['versions']['@huggingface/transformers']}, its pipelines"
-    place: dict[str, Any] = {"runtime": runtime, "variant": "portable"}
-    words = data["transformers_js"]["fill-mask"]
-    same = words["equal"] + words["ties"] == words["texts"]
-    far = words["largest_difference"] if same else None
-    yield Result(**place, bundle=DEFAULT, head="mlm", difference=far, tolerance=EQUAL)
-    for variant, tried in data["transformers_js"].get("variants", {}).items():
-        other = {**place, "bundle": DEFAULT, "variant": variant}
-        if "fails" in tried:
-            yield Result(**other, head=None, refused=tried["fails"])
+    theirs = data["transformers_js"]
+    for variant, words in {"portable": theirs["fill-mask"], **theirs["variants"]}.items():
+        default: dict[str, Any] = {"runtime": runtime, "bundle": DEFAULT, "variant": variant}
+        if "fails" in words:
+            yield Result(**default, head=None, refused=words["fails"])
         else:
-            same = tried["equal"] + tried["ties"] == tried["texts"]
-            yield Result(**other, head="mlm", difference=tried["largest_difference"] if same else None, tolerance=EQUAL)
-    far = data["transformers_js"]["features"]["largest_difference"]
+            far = words["largest_difference"] if words["equal"] + words["ties"] == words["texts"] else None
+            yield Result(**default, head="mlm", difference=far, tolerance=EQUAL)
+    place: dict[str, Any] = {"runtime": runtime, "variant": "portable"}
+    far = theirs["features"]["largest_difference"]
     yield Result(**place, bundle=DEFAULT, head=ENCODER, difference=far, tolerance=EQUAL)
     for row in data["heads"]:
         said = row["transformers_js"]
