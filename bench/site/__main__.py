@@ -171,6 +171,7 @@ def within(ours: Sequence[NDArray[np.float32]], theirs: Sequence[str], tolerance
 
 def measure(directory: Path) -> dict[str, Any]:
     """Return all that is compared, of the default bundle."""
+    before = provenance()  # now, not at the end: the work of this program is none beside it
     bundle = default_bundle()
     package = web_package()
     sites = {variant: directory / variant for variant in dict.fromkeys(variant for variant, *_ in RUNS)}
@@ -202,7 +203,7 @@ def measure(directory: Path) -> dict[str, Any]:
         rows.append(row)
     (directory / "trace").mkdir()
     return {
-        **provenance(),
+        **before,
         "versions": {
             "chromium": chromium,
             "onnxruntime-web": web_runtime.PINNED.version,
