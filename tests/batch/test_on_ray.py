@@ -57,6 +57,12 @@ def check(out, one_machine):
     assert table.equals(expected)  # the same parts make the same batches: bit for bit
 
 
+def on_ray(address, bundle, data, out, **settings):
+    """Run what `one_machine` did on a cluster."""
+    place = {"engine": "ray", "address": address, **settings}
+    return run(bundle, "fill-mask", data, out, parameters=PARAMETERS, part_rows=250, **place)
+
+
 def settled(address, cpus):
     """Wait until the cluster has so many CPUs."""
     import ray
@@ -96,17 +102,7 @@ def test_workers_on_every_cpu_answer_as_one_machine(  # noqa: PLR0913, PLR0917 â
     """Two workers hold both CPUs that there are: nothing else may need one."""
     settled(two_nodes, 2)
     out = tmp_path / "out"
-    summary = run(
-        bundle,
-        "fill-mask",
-        data,
-        out,
-        parameters=PARAMETERS,
-        part_rows=250,
-        engine="ray",
-        address=two_nodes,
-        workers=workers,
-    )
+    summary = on_ray(two_nodes, bundle, data, out, workers=workers)
     check(out, one_machine)
     for name in ("rows", "tokens", "padding", "errors", "parts"):
         assert summary[name] == one_machine[1][name]
@@ -125,17 +121,7 @@ def pids(out):
 
 
 def test_the_bundle_is_passed_on_through_ray(two_nodes, bundle, data, one_machine, tmp_path):
-    run(
-        bundle,
-        "fill-mask",
-        data,
-        tmp_path / "out",
-        parameters=PARAMETERS,
-        part_rows=250,
-        engine="ray",
-        address=two_nodes,
-        ship=True,
-    )
+    on_ray(two_nodes, bundle, data, tmp_path / "out", ship=True)
     check(tmp_path / "out", one_machine)
 
 
@@ -171,17 +157,7 @@ def test_a_run_goes_on_with_another_number_of_workers(two_nodes, bundle, data, o
     done = len(list(out.glob("part-*")))
     assert 2 <= done < one_machine[1]["parts"] - 2
     assert len(pids(out)) == 1
-    summary = run(
-        bundle,
-        "fill-mask",
-        data,
-        out,
-        parameters=PARAMETERS,
-        part_rows=250,
-        engine="ray",
-        address=two_nodes,
-        workers=2,
-    )
+    summary = on_ray(two_nodes, bundle, data, out, workers=2)
     check(out, one_machine)
     assert summary["parts_done_before"] >= done
     assert len(pids(out)) == 1 + 2
