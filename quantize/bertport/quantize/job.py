@@ -97,11 +97,7 @@ class Refused:
     """Its accuracy on labelled data beside fp32's; None where none was measured."""
 
 
-def _untold(result: Outcome | Refused) -> None:  # noqa: ARG001 — the signature
-    return
-
-
-def _unnoted(note: str) -> None:  # noqa: ARG001 — the signature
+def _ignore(told: object) -> None:  # noqa: ARG001 — the signature
     return
 
 
@@ -141,9 +137,9 @@ class Options:
     """Start of the command, by `time.monotonic`."""
     progress: Progress = _silent
     """Told of the stage, what is done of it, and how much there is."""
-    told: Callable[[Outcome | Refused], None] = _untold
+    told: Callable[[Outcome | Refused], None] = _ignore
     """Given each variant as soon as it was added or refused."""
-    noted: Callable[[str], None] = _unnoted
+    noted: Callable[[str], None] = _ignore
     """Given each sentence on what is odd about the labelled data, before anything long runs."""
 
     def __post_init__(self) -> None:
