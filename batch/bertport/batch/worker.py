@@ -82,8 +82,10 @@ def reason_of(message: str) -> str:
 
     >>> reason_of("the input has 700 tokens and 512 are taken: shorten it: 'Once upon'")
     'the input has N tokens and N are taken'
+    >>> reason_of("not a line of JSON (Expecting value: line 1 column 1 (char 0)): give an object a line")
+    'not a line of JSON'
     """
-    bare = re.sub(r"\s*\([^()]*\)", "", message)
+    bare = re.sub(r"\s*\([^()]*(?:\([^()]*\)[^()]*)*\)", "", message[:1000])
     return re.sub(r"\d[\d,]*", "N", re.split(r'(?<!"): |, not ', bare, maxsplit=1)[0])[:120]
 
 
