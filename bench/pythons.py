@@ -20,10 +20,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.checkout import ROOT, environment, provenance
 from bertport.runtime import load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 OUTPUT = ROOT / "docs" / "data" / "pythons.json"
 TEXT = "He poured her a cup of [MASK]."
@@ -54,9 +57,7 @@ def main() -> None:
         )
     here = [each["token_str"] for each in load().fill_mask(TEXT)]
     with tempfile.TemporaryDirectory() as scratch:
-        build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", scratch, str(ROOT)]
-        subprocess.run(build, env=environment(), stdout=subprocess.DEVNULL, check=True)
-        wheel, bundle = next(Path(scratch).glob("*.whl")), tiny_bundle(Path(scratch))
+        wheel, bundle = build_wheel(Path(scratch)), tiny_bundle(Path(scratch))
         rows = [
             row_of(path, wheel, Path(scratch) / str(number), here, bundle) for number, path in enumerate(interpreters)
         ]
@@ -69,13 +70,20 @@ def main() -> None:
         sys.exit(1)
 
 
+def build_wheel(place: Path) -> Path:
+    """Build bertport's wheel in a directory, and return its path."""
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(place), str(ROOT)]
+    subprocess.run(build, env=environment(), stdout=subprocess.DEVNULL, check=True)
+    return next(place.glob("*.whl"))
+
+
 def tiny_bundle(place: Path) -> Path:
     """Export the checkpoint that the tests share into a directory of its own, and return the bundle."""
     from bertport.export import export
 
     build_checkpoint = importlib.import_module("tests.conftest").build_checkpoint
-    build_checkpoint(place / "checkpoint")
-    export(place / "checkpoint", place / "bundle")
+    build_checkpoint(place / "tiny-bert")  # a bundle is named after its checkpoint, and tests read the name
+    export(place / "tiny-bert", place / "bundle")
     return place / "bundle"
 
 
@@ -140,20 +148,28 @@ def _tested(own: list[str], outside: Path, inside: Path, bundle: Path) -> str:
     Raises:
         CalledProcessError: when a test fails.
     """
+    copy_tests(outside / "checkout")
+    shutil.copytree(bundle, outside / "bundle")
+    _run([*own, "pip", "install", "--quiet", *TESTING])
+    said = _run([*own, *tests(inside / "checkout", TESTS)], BERTPORT_TINY_BUNDLE=str(inside / "bundle"))
+    return said.strip().splitlines()[-1]
+
+
+def copy_tests(place: Path) -> None:
+    """Copy the runtime's tests, with all of the checkout that they read, into a directory."""
     for name in COPIED:
-        source, target = ROOT / name, outside / "checkout" / name
+        source, target = ROOT / name, place / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
-    shutil.copytree(bundle, outside / "bundle")
-    _run([*own, "pip", "install", "--quiet", *TESTING])
-    copy = inside / "checkout"
+
+
+def tests(copy: Path, names: Sequence[str]) -> list[str]:
+    """Return the arguments after `python -m` that run tests of a copy; BERTPORT_TINY_BUNDLE names their bundle."""
     options = ["-q", "-p", "no:cacheprovider", "-c", str(copy / "pyproject.toml"), "-m", APART, "-k", f"not {OF_DOCS}"]
-    files = [str(copy / "tests" / "runtime" / name) for name in TESTS]
-    said = _run([*own, "pytest", *options, *files], BERTPORT_TINY_BUNDLE=str(inside / "bundle"))
-    return said.strip().splitlines()[-1]
+    return ["pytest", *options, *(str(copy / "tests" / "runtime" / name) for name in names)]
 
 
 def _run(command: list[str], **variables: str) -> str:

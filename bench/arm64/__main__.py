@@ -2,27 +2,35 @@
 
     python -m bench.arm64 prepare     # downloads Debian's arm64 Python, its wheels and the emulator: 150 MB
     python -m bench.arm64 run         # each variant of each bundle on each CPU: docs/data/runtimes-arm64.json
+    python -m bench.arm64 tests       # the runtime's tests on each CPU: docs/data/arm64-tests.json
     python -m bench.arm64 page        # writes the figures into docs/research/arm64.md; --check compares
 
 The CPUs differ in what ONNX Runtime chooses its INT8 kernels by: products of 8 bits (dot product), of matrices of 8
 bits (i8mm), and vectors of any length (SVE). No speed is measured: an emulator's says nothing. `prepare` needs Debian's
 apt-get, and changes nothing outside out/bench/arm64. `run` takes an hour or more, and goes on where it was
-stopped: remove the data file to start again. With --cpu and --bundle, which may be repeated, it does a part.
+stopped: remove the data file to start again. With --cpu and --bundle, which may be repeated, it does a part. `tests`
+runs those that `python -m bench.pythons` runs under other interpreters.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.arm64.page import section
-from bench.arm64.root import environment, guest, prepare
+from bench.arm64.root import environment, guest, prepare, program
 from bench.checkout import ROOT, check_section, provenance, read_data, write_section
 from bench.plugins.bundles import bundles
+from bench.pythons import TESTS, build_wheel, copy_tests, tests, tiny_bundle
 from bertport.runtime.bundle.directory import Bundle
 
 if TYPE_CHECKING:
@@ -30,6 +38,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "bench.arm64 run"
 DATA = ROOT / "docs" / "data" / "runtimes-arm64.json"
+TESTS_PROGRAM = "bench.arm64 tests"
+TESTS_DATA = ROOT / "docs" / "data" / "arm64-tests.json"
 PAGE = ROOT / "docs" / "research" / "arm64.md"
 CPUS = ("cortex-a72", "neoverse-n1", "max,sve=off,sme=off", "max")
 """As the emulator calls them: without any of the three, with dot product, with i8mm too, with all."""
@@ -43,7 +53,7 @@ LIMIT = 3600
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what the first argument says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("prepare", "run", "page"))
+    parser.add_argument("what", choices=("prepare", "run", "tests", "page"))
     parser.add_argument("--cpu", action="append", choices=CPUS, help="one of the CPUs; may be repeated")
     parser.add_argument("--bundle", action="append", help="one of the bundles; may be repeated")
     parser.add_argument("--variant", action="append", help="of those that a bundle has; may be repeated")
@@ -53,10 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prepare()
     elif options.what == "run":
         run(options.cpu or CPUS, options.bundle, options.variant)
-    elif options.check:
-        check_section(PAGE, section(read_data(DATA, PROGRAM)), "bench.arm64 page")
+    elif options.what == "tests":
+        run_tests(options.cpu or CPUS)
     else:
-        write_section(PAGE, section(read_data(DATA, PROGRAM)))
+        text = section(read_data(DATA, PROGRAM), read_data(TESTS_DATA, TESTS_PROGRAM))
+        if options.check:
+            check_section(PAGE, text, "bench.arm64 page")
+        else:
+            write_section(PAGE, text)
 
 
 def run(cpus: Collection[str], only: Collection[str] | None, variants: Collection[str] | None) -> None:
@@ -80,6 +94,57 @@ def run(cpus: Collection[str], only: Collection[str] | None, variants: Collectio
             DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     if wrong:
         sys.exit(f"{wrong} outputs differ from the golden values by more than their tolerance: see {DATA}")
+
+
+def run_tests(cpus: Collection[str]) -> None:
+    """Run the runtime's tests on each CPU, and write how many passed, and what a failure said."""
+    data: dict[str, Any] = json.loads(TESTS_DATA.read_text(encoding="utf-8")) if TESTS_DATA.exists() else {}
+    ran: dict[str, Any] = data.get("tests", {})
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        copy_tests(place / "checkout")
+        shutil.unpack_archive(build_wheel(place), place / "installed", "zip")
+        bundle = tiny_bundle(place)
+        for cpu in cpus:
+            told = provenance()
+            ran[cpu] = {"commit": told["commit"], "date": told["date"], **tested(cpu, place, bundle)}
+            TESTS_DATA.write_text(json.dumps({**told, "tests": ran}, indent=1) + "\n", encoding="utf-8")
+            print(cpu, ran[cpu], flush=True)
+    if any(row["failures"] for row in ran.values()):
+        sys.exit(f"tests failed on an emulated CPU: see {TESTS_DATA}")
+
+
+def tested(cpu: str, place: Path, bundle: Path) -> dict[str, Any]:
+    """Return how many of a copy's tests ended in which way on a CPU, and each failure by its test."""
+    python, started = program(cpu, place), place / "started"
+    started.mkdir()
+    # Every process of the arm64 Python, those that tests start among them, takes this for its own program.
+    (started / "sitecustomize.py").write_text(f"import sys\nsys.executable = {str(python)!r}\n", encoding="utf-8")
+    told = environment()
+    told["PYTHONPATH"] = os.pathsep.join(map(str, (started, place / "installed", told["PYTHONPATH"])))
+    told |= {"BERTPORT_TINY_BUNDLE": str(bundle), "TMPDIR": str(started)}
+    counts: Counter[str] = Counter()
+    failures: list[str] = []
+    for name in TESTS:  # a process each: one that the emulator does not survive is the end of its own file alone
+        done = subprocess.run(
+            [python, "-m", *tests(place / "checkout", [name]), "-v", "-rfE", "-o", f"timeout={LIMIT}"],
+            env=told, cwd="/", capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        passed, failed = outcome(done.stdout)
+        counts += passed
+        failures += failed
+        if done.returncode not in (0, 1):
+            failures.append(f"{name} ended with {done.returncode}: {(done.stdout.splitlines() or ['no word'])[-1]}")
+    shutil.rmtree(started)
+    return {"counts": dict(counts), "failures": failures}
+
+
+def outcome(said: str) -> tuple[Counter[str], list[str]]:
+    """Return the counts of pytest's last line, and its summary's line of each failure."""
+    lines = said.splitlines() or [""]
+    found = re.findall(r"(\d+) (passed|failed|skipped|error)s?\b", lines[-1])
+    counts = Counter({name: int(number) for number, name in found})
+    return counts, [line for line in lines if line.startswith(("FAILED ", "ERROR "))]
 
 
 def at(row: dict[str, Any]) -> tuple[str, str, str]:

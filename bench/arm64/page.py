@@ -10,8 +10,8 @@ PATHS = {"asimddp": "dot product", "i8mm": "i8mm", "sve": "SVE"}
 """Features that choose a kernel, by Linux's names, and what a table calls them."""
 
 
-def section(data: dict[str, Any]) -> str:
-    """Return the tables as Markdown."""
+def section(data: dict[str, Any], tests: dict[str, Any]) -> str:
+    """Return the tables as Markdown: of the golden vectors, and of the runtime's tests."""
     lines = ["| emulated CPU | " + " | ".join(PATHS.values()) + " | outputs | equal | within | differ | refused |"]
     lines.append("|---|" + "---|" * len(PATHS) + "---:|" * 5)
     for cpu, guest in data["guests"].items():
@@ -22,8 +22,19 @@ def section(data: dict[str, Any]) -> str:
     lines += ["", *_farthest(data), *_refused(data)]
     guest = next(iter(data["guests"].values()))
     versions = ", ".join(f"{name} {guest[name]}" for name in ("python", "onnxruntime", "numpy", "tokenizers"))
-    lines += ["", f"{data['date'][:10]}, commit {data['commit'][:12]}: {versions}."]
+    lines += ["", f"{data['date'][:10]}, commit {data['commit'][:12]}: {versions}.", "", *_tests(tests)]
     return "\n".join(lines) + "\n"
+
+
+def _tests(data: dict[str, Any]) -> list[str]:
+    """Return the table of the runtime's tests, and the first words of each failure."""
+    lines = ["| the runtime's tests | passed | skipped | failed | commit |", "|---|---:|---:|---:|---|"]
+    failed = []
+    for cpu, row in data["tests"].items():
+        shown = [str(row["counts"].get(name, 0)) for name in ("passed", "skipped", "failed")]
+        lines.append(f"| `{cpu}` | " + " | ".join(shown) + f" | {row['commit'][:12]} |")
+        failed += [f"- `{cpu}`: {line}" for line in row["failures"]]
+    return [*lines, *(["", *failed] if failed else [])]
 
 
 def _farthest(data: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.checkout import ROOT
+from bench.pythons import TESTING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["environment", "guest", "prepare"]
+__all__ = ["environment", "guest", "prepare", "program"]
 
 PLACE = ROOT / "out" / "bench" / "arm64"
 """Directory of what these programs download and unpack."""
@@ -51,12 +53,13 @@ def prepare() -> None:
         if not link.exists():
             link.symlink_to(f"usr/{name}")
     shutil.rmtree(PLACE / "wheels", ignore_errors=True)
-    asked = ["--only-binary=:all:", "--no-deps", f"--python-version={PYTHON}", "--implementation=cp"]
+    asked = ["--only-binary=:all:", f"--python-version={PYTHON}", "--implementation=cp"]
     asked += [f"--abi={abi}" for abi in (f"cp{PYTHON.replace('.', '')}", "abi3", "none")]
     asked += [f"--platform=manylinux_{number}_aarch64" for number in GLIBC] + ["--platform=manylinux2014_aarch64"]
     names = [f"onnxruntime=={version('onnxruntime')}", *WHEELS]
     pip = [sys.executable, "-m", "pip", "download", "--quiet", f"--dest={PLACE / 'wheels'}"]
-    subprocess.run([*pip, *asked, *names], check=True)
+    subprocess.run([*pip, *asked, "--no-deps", *names], check=True)  # the runtime needs none of what these ask for
+    subprocess.run([*pip, *asked, *TESTING], check=True)
     shutil.rmtree(PLACE / "packages", ignore_errors=True)
     for wheel in sorted((PLACE / "wheels").glob("*.whl")):
         with zipfile.ZipFile(wheel) as archive:
@@ -75,6 +78,17 @@ def guest(cpu: str, arguments: Sequence[str | os.PathLike[str]]) -> list[str]:
     root = PLACE / "root"
     python = root / "usr" / "bin" / f"python{PYTHON}"
     return [str(emulator), "-L", str(root), "-cpu", cpu, str(python), *(os.fspath(argument) for argument in arguments)]
+
+
+def program(cpu: str, place: Path) -> Path:
+    """Write a program of this machine's that runs the arm64 Python on a CPU, for who starts a Python by its path.
+
+    Without it a process of the arm64 Python cannot start another one: the kernel knows no program for arm64.
+    """
+    path = place / "python-arm64"
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(guest(cpu, []))} "$@"\n', encoding="utf-8")
+    path.chmod(0o755)
+    return path
 
 
 def environment() -> dict[str, str]:

@@ -1,6 +1,9 @@
 """What the page says of arm64 follows from the data, and what was refused is not called not run."""
 
-from bench.arm64.__main__ import main
+import subprocess
+
+from bench.arm64 import root
+from bench.arm64.__main__ import main, outcome
 from bench.arm64.page import section
 
 ROW = {"cpu": "max", "bundle": "b", "variant": "int8-dynamic", "result": "within", "said": None}
@@ -23,8 +26,40 @@ def test_a_cell_is_the_worst_of_its_rows_refused_or_not_run():
     }
     rows = [*measured, refused]
     guests = {"max": GUEST, "cortex-a72": {**GUEST, "features": []}}
-    text = section({"guests": guests, "rows": rows, "date": "2026-11-29T00:00:00Z", "commit": "0" * 40})
+    data = {"guests": guests, "rows": rows, "date": "2026-11-29T00:00:00Z", "commit": "0" * 40}
+    failure = "FAILED test_cli.py::test_one - assert 1 == 2"
+    ran = {"counts": {"passed": 3, "failed": 1}, "failures": [failure], "commit": "1" * 40}
+    text = section(data, {"tests": {"max": ran}})
     assert "| int8-dynamic | 40% (1) | not run |" in text
     assert "| int8-static | refused | not run |" in text
     assert "| `max` | no | no | yes | 3 | 0 | 2 | 0 | 1 |" in text
     assert "- int8-static: no" in text
+    assert "| `max` | 3 | 0 | 1 | 111111111111 |" in text
+    assert f"- `max`: {failure}" in text
+
+
+def test_what_pytest_said_is_counted():
+    failures = ["FAILED a.py::test_b[3 passed] - no", "ERROR a.py::test_c - no"]
+    said = "\n".join(["F.E", "= summary =", *failures, "1 failed, 61 passed, 2 skipped, 1 error in 24.83s", ""])
+    assert outcome(said) == ({"failed": 1, "passed": 61, "skipped": 2, "error": 1}, failures)
+    assert outcome("") == ({}, [])
+
+
+def test_a_process_that_is_started_by_its_path_runs_in_the_emulator(monkeypatch, tmp_path):
+    """In place of the emulator a program that prints what it is given."""
+    place = tmp_path / "an emulator's"
+    (place / "packages").mkdir(parents=True)
+    emulator = place / "emulator" / "usr" / "bin" / "qemu-aarch64"
+    emulator.parent.mkdir(parents=True)
+    emulator.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', encoding="utf-8")
+    emulator.chmod(0o755)
+    monkeypatch.setattr(root, "PLACE", place)
+    started = root.program("max,sve=off", tmp_path)
+    said = subprocess.check_output([started, "-c", "print(1, $HOME)"], text=True).splitlines()
+    assert said[2:] == [
+        "-cpu",
+        "max,sve=off",
+        str(place / "root" / "usr" / "bin" / "python3.13"),
+        "-c",
+        "print(1, $HOME)",
+    ]

@@ -277,17 +277,28 @@ def test_the_first_answer_takes_less_with_low_memory_and_is_the_same():
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux's own account of the address space")
 def test_pages_are_released_only_where_a_file_holds_them_unchanged():
     told = """1000-3000 r-xp 00000000 08:01 77                         /lib/a b.so
+Rss:                   8 kB
 Anonymous:             0 kB
 3000-4000 r--p 00002000 08:01 77                         /lib/a b.so
+Rss:                   4 kB
 Anonymous:             4 kB
 4000-5000 rw-p 00003000 08:01 77                         /lib/a b.so
+Rss:                   4 kB
 Anonymous:             0 kB
 5000-6000 r--p 00000000 00:00 0
+Rss:                   4 kB
 Anonymous:             0 kB
 6000-9000 r--s 00000000 08:01 78                         /weights
+Rss:                   4 kB
+Anonymous:             0 kB
+9000-a000 r--p 00003000 08:01 78                         /weights
+Rss:                   0 kB
 Anonymous:             0 kB
 """
     assert list(_clean_parts(told)) == [(0x1000, 0x2000), (0x6000, 0x3000)]
+    smaps = Path("/proc/self/smaps").read_text(encoding="utf-8", errors="surrogateescape")
+    if not re.search(r"^Rss: +[1-9]", smaps, re.MULTILINE):
+        pytest.skip("an emulator, which does not tell what is in memory: nothing is released there")
     before = resident_memory()
     release_pages()
     assert resident_memory() < before

@@ -344,12 +344,17 @@ def release_pages(maps: Path = Path("/proc/self/smaps")) -> None:
 
 
 def _clean_parts(told: str) -> Iterable[tuple[int, int]]:
-    """Return start and size of each part of the address space that a file holds, unchanged and not to be changed."""
+    """Return start and size of each part of the address space that a file holds, unchanged and not to be changed.
+
+    A part of which nothing is in memory is left out: an emulator (QEMU's) reports every number as 0.
+    """
     start = size = 0
     for line in told.splitlines():
         if part := PART.match(line):
             start, end = int(part[1], 16), int(part[2], 16)
             size = end - start if part[3].startswith("r-") and part[4] else 0
+        elif line.startswith("Rss:") and line.split()[1] == "0":
+            size = 0
         elif size and line.startswith("Anonymous:") and line.split()[1] == "0":
             yield start, size
 
