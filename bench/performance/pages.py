@@ -1,8 +1,9 @@
-"""The pages of performance in the checkout, one for each class of CPU, and the README's line, drawn from the data."""
+"""The pages of performance in the checkout, one for each class of CPU, and the README's table, drawn from the data."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,13 @@ __all__ = ["check_pages", "quoted", "write_pages"]
 
 PROGRAM = "bench.performance --pages"
 README = ROOT / "README.md"
-QUOTED = ("transformers", "optimum int8")
-"""Groups that the README quotes for fill-mask: how many times as fast bertport's INT8 is as the best row of each."""
+QUOTED = {"transformers": "transformers", "optimum int8": "Optimum's INT8"}
+"""Groups that the README quotes for fill-mask, by what it calls them: how many times as fast bertport's INT8 is as the
+best row of each."""
 MODELS = {"base": "BERT-base", "default": "embedded model"}
 """The models that it quotes, by what it calls them."""
-BEGINNING = "Speed-up of fill-mask in INT8 over transformers and over Optimum's INT8"
-"""Beginning of the README's line."""
+BEGINNING = "| fill-mask in INT8, times as fast as |"
+"""Beginning of the README's table."""
 
 UNMEASURED = """# Performance: {title}
 
@@ -34,7 +36,7 @@ UNMEASURED = """# Performance: {title}
 {command}
 ```
 
-takes a quarter of an hour at most and writes this page in the form of those of CPUs with {others}.{elsewhere}
+takes about half an hour and writes this page in the form of those of CPUs with {others}.{elsewhere}
 """
 ELSEWHERE = {
     "amx": """
@@ -87,43 +89,52 @@ def written() -> dict[Path, str]:
 
 
 def quoted() -> str:
-    """Return the README's line: what fill-mask on real lengths reaches on each class of CPU."""
-    said = []
-    for row in CLASSES.values():
-        result = measured(row)
-        said.append(f"[{row.title}](docs/research/{row.stem}.md) {_figures(result) if result else 'not measured yet'}")
-    return f"{BEGINNING}, by class of CPU: {'; '.join(said)}."
+    """Return the README's table: what fill-mask on real lengths reaches on each class of CPU."""
+    results = {row: measured(row) for row in CLASSES.values()}
+    head = [f"[{row.title}](docs/research/{row.stem}.md){_as_of(result)}" for row, result in results.items()]
+    lines = [f"{BEGINNING} {' | '.join(head)} |", f"|---{'|---:' * len(head)}|"]
+    for than, peer in QUOTED.items():
+        cells = [_times(result, than) for result in results.values()]
+        lines.append(f"| {peer}: {', '.join(MODELS.values())} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def _figures(result: dict[str, Any]) -> str:
+def _as_of(result: dict[str, Any] | None) -> str:
+    """Return what was measured, and when, where what is measured has changed since; nothing otherwise."""
+    if result is None or not result.get("changed_since"):
+        return ""
+    return f" (bertport {result['machine']['versions']['bertport']}, {result['date'][:10]})"
+
+
+def _times(result: dict[str, Any] | None, than: str) -> str:
+    """Return how many times as fast fill-mask of each model is as the best of a group."""
+    if result is None:
+        return "not measured yet"
     times = {
-        (ratio["model"], ratio["than"]): ratio["times"][0]
+        ratio["model"]: ratio["times"][0]
         for ratio in result["figures"]["ratios"]
-        if (ratio["task"], ratio["subject"]) == ("fill-mask", "bertport int8")
+        if (ratio["than"], ratio["task"], ratio["subject"]) == (than, "fill-mask", "bertport int8")
     }
-    return ", ".join(
-        f"{name} {' and '.join(f'{times[model, than]:.1f}' for than in QUOTED)}"
-        for model, name in MODELS.items()
-        if model in result["models"]
-    )
+    return ", ".join(f"{times[model]:.1f}" if model in times else "not measured" for model in MODELS)
 
 
 def write_pages() -> None:
-    """Write every page from its data, and the README's line."""
+    """Write every page from its data, and the README's table."""
     write_files(written())
-    README.write_text(_with_line(README.read_text(encoding="utf-8")), encoding="utf-8")
+    README.write_text(_with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def _with_line(readme: str) -> str:
-    return "\n".join(quoted() if line.startswith(BEGINNING) else line for line in readme.split("\n"))
+def _with_table(readme: str) -> str:
+    rows = re.compile(rf"^{re.escape(BEGINNING)}.*\n(?:\|.*\n)*", re.MULTILINE)
+    return rows.sub(lambda _: f"{quoted()}\n", readme)
 
 
 def check_pages() -> None:
-    """Compare every page, and the README's line, with what the data give.
+    """Compare every page, and the README's table, with what the data give.
 
     Raises:
         SystemExit: with a sentence, where they differ.
     """
     check_files(written(), PROGRAM)
-    if quoted() not in README.read_text(encoding="utf-8").splitlines():
+    if f"\n{quoted()}\n" not in README.read_text(encoding="utf-8"):
         sys.exit(f"{README.name} does not quote what the data say: run python -m {PROGRAM}")

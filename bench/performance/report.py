@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from bench.performance.bars import NAMES
@@ -31,6 +32,37 @@ APART = (SINGLE, STREAMS)
 BASE = """- BERT-base's *int8* has what held the budget on the default model: the same shares of channels in float and
   divided, layer by layer, and the same layers in 16 bits.
 """
+EXPLAINED: tuple[dict[str, str], ...] = (
+    {
+        "bare fp32": "*tokenizer and session alone* is bertport's graph without bertport: the tokenizers package and "
+        "ONNX Runtime in the same batches, and no answers made.",
+    },
+    {
+        "transformers": "*transformers* is its pipeline in PyTorch (for next-sentence, which has none, the model), in "
+        "fp32 and, where the CPU has it, loaded in bf16.",
+        "optimum fp32": "*optimum* is its ONNX Runtime models in the same pipeline, in fp32 and in its own 8-bit "
+        "preset for this machine ({preset}).",
+    },
+    {
+        "onnxruntime": "*onnxruntime* runs the portable graph, which decodes every position, in batches padded to "
+        "their longest. ONNX Runtime fuses at load.",
+    },
+    {
+        "openvino": "*openvino* does the same by OpenVINO as it comes, told to be fast for one caller; on a CPU with "
+        "bf16 it then computes in bf16.",
+        "openvino fp32": "*openvino fp32* does the same by OpenVINO, told to be fast for one caller, and not to "
+        "compute in bf16.",
+        "openvino int8": "*openvino int8* runs what optimum-intel makes by NNCF in 8 bits, calibrated on {fitted} "
+        "paragraphs.",
+        "openvino plugin": "*openvino plugin* is ONNX Runtime with OpenVINO's plugin as it comes.",
+    },
+    {
+        "optimum-intel": "*optimum-intel* has these models in transformers' pipelines.",
+        "sentence-transformers torch": "*sentence-transformers* has them, and Optimum's, as its backends, and is given "
+        "the tokens' mean.",
+    },
+)
+"""Items of the list that explains the rows: by group a sentence, which is shown where the page has such rows."""
 PAGE = """# Performance: {title}
 
 From text to answer, beside what people use today: the same weights, the same texts, one machine, taking turns. Written
@@ -64,18 +96,7 @@ transformers in fp32, one text at a time: how often the best word is the same an
 many verdicts flip and by how much a probability moves; the smallest cosine of two vectors. Random weights give nearly
 uniform probabilities, whose best word changes by a hair: there the change of the score tells, not the agreement.
 
-- *tokenizer and session alone* is bertport's graph without bertport: the tokenizers package and ONNX Runtime in the
-  same batches, and no answers made.
-- *transformers* is its pipeline in PyTorch (for next-sentence, which has none, the model), in fp32 and, where the CPU
-  has it, loaded in bf16; *optimum* its ONNX Runtime models in the same pipeline, in fp32 and in its own 8-bit preset
-  for this machine ({preset}).
-- *onnxruntime* runs the portable graph, which decodes every position, in batches padded to their longest. ONNX Runtime
-  fuses at load.
-- *openvino* does the same by OpenVINO as it comes, told to be fast for one caller; on a CPU with bf16 it then computes
-  in bf16, and *openvino fp32* is told not to. *openvino int8* runs what optimum-intel makes by NNCF in 8 bits,
-  calibrated on {fitted} paragraphs. *openvino plugin* is ONNX Runtime with OpenVINO's plugin as it comes.
-- *optimum-intel* has these models in transformers' pipelines; *sentence-transformers* has them, and Optimum's, as its
-  backends, and is given the tokens' mean.
+{explained}
 {base}
 ## What is not done
 
@@ -117,10 +138,16 @@ def page(result: dict[str, Any]) -> str:
         "after everything was made."
     )
     conditions = ""
+    if changes := result.get("changed_since"):
+        conditions = (
+            f"These are figures of bertport {machine['versions']['bertport']} beside transformers "
+            f"{versions['transformers']}: what `bertport quantize` makes as `int8-dynamic` has changed since (commits "
+            f"{', '.join(changes)}), the embedded model's graphs have not."
+        )
     if result.get("hidden"):
         both = "openvino" in result["beside"]
-        conditions = (
-            "This CPU has AVX-512 and VNNI, which bench.avx2 hid from ONNX Runtime, PyTorch"
+        conditions += (
+            " This CPU has AVX-512 and VNNI, which bench.avx2 hid from ONNX Runtime, PyTorch"
             f"{', NumPy and OpenVINO' if both else ' and NumPy'}: what ran is what these run on a CPU of AVX2 alone, "
             f"at the speed of this one. {'The plugin of OpenVINO' if both else 'OpenVINO'} was left out: its libraries "
             "would have seen what is hidden."
@@ -153,11 +180,17 @@ def page(result: dict[str, Any]) -> str:
         batch_tokens=f"{PROVIDERS['cpu'].batch_tokens:,}",
         buffer_kb=3 * 8 * PROVIDERS["cpu"].batch_tokens / 1000,  # ids, mask and segments, 8 bytes each
         sessions=sessions_section(result.get("sessions")),
-        preset=", ".join(presets),
+        explained=_explained({row["group"] for row in figures["rows"]}, ", ".join(presets)),
         reasons=reasons(result),
-        fitted=FITTED,
         base=BASE if any(model.get("like_default") for model in result["models"].values()) else "",
     ).replace("\n\n\n", "\n\n")
+
+
+def _explained(groups: set[str], preset: str) -> str:
+    """Return the list that explains the rows, of the groups that there are."""
+    items = (" ".join(sentence for group, sentence in item.items() if group in groups) for item in EXPLAINED)
+    said = (item.format(preset=preset, fitted=FITTED) for item in items if item)
+    return "\n".join("\n  ".join(textwrap.wrap(f"- {item}", 118, break_on_hyphens=False)) for item in said)
 
 
 def _section(name: str, model: dict[str, Any], figures: dict[str, Any], stem: str) -> str:

@@ -18,6 +18,7 @@ from bench.performance.models import Prepared
 from bench.performance.peers import open_peer
 from bench.performance.programs import OPTIMUM
 from bench.performance.ratios import compare
+from bench.performance.report import page
 from bench.performance.shares import add_like, shares_of
 from bench.performance.subjects import BATCHES, subjects_of
 from bench.performance.timing import worth_more_rounds
@@ -82,6 +83,26 @@ def test_a_readme_that_quotes_other_figures_is_named(monkeypatch):
     monkeypatch.setattr(pages, "quoted", lambda: "a thousand times as fast")
     with pytest.raises(SystemExit, match=r"README\.md does not quote what the data say"):
         pages.check_pages()
+
+
+def test_figures_of_an_earlier_version_are_told_as_such():
+    """What is measured has changed since: the page names the version, and the README's table does too."""
+    vnni = pages.measured(CLASSES["vnni"])
+    assert vnni["commit"].startswith("5a0cd56")
+    assert "These are figures of bertport 0.1.0 beside transformers 4.57.6" in page(vnni)
+    head = pages.quoted().splitlines()[0]
+    assert head.count("(bertport 0.1.0, 2026-11-23)") == 1
+    del vnni["changed_since"]
+    assert "These are figures of" not in page(vnni)
+
+
+def test_a_page_explains_the_rows_that_it_has():
+    """OpenVINO's plugin, optimum-intel and sentence-transformers were measured on AVX2 alone."""
+    for name in ("vnni", "avx2"):
+        result = pages.measured(CLASSES[name])
+        groups = {row["group"] for row in result["figures"]["rows"]}
+        for group in ("openvino plugin", "optimum-intel", "sentence-transformers torch"):
+            assert (f"*{group.removesuffix(' torch')}*" in page(result)) == (group in groups)
 
 
 def test_an_instruction_set_belongs_to_one_class_or_has_one_of_its_own():
