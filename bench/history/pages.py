@@ -20,11 +20,13 @@ PROGRAM = "bench.history pages"
 VARIANT = "int8-dynamic"
 SERIES = (
     *((release.name, release.name) for release in RELEASES),
+    ("commit b86e1dc (0.2.0.dev0)", "b86e1dc"),
     ("fp32", "own fp32"),
     ("transformers", "transformers"),
     ("Optimum INT8", "Optimum INT8"),
 )
-"""References that INT8 is compared with: the name in an entry, and on the page."""
+"""References that INT8 is compared with: the name in an entry, and on the page. An entry of 29 November took turns with
+a commit between two releases."""
 AGREEMENT = "mlm top1_agreement"
 FILES = "onnx/model_int8_dynamic.onnx"
 """Prefix of the names of the INT8 graph's files."""
@@ -32,9 +34,9 @@ FILES = "onnx/model_int8_dynamic.onnx"
 HEAD = """# Speed over time
 
 How fast the embedded model's `int8-dynamic` was at each measurement, how often it chose fp32's word, and how large it
-was, by class of CPU. Speed is a ratio of rows that took turns on the same machine: how many times as fast as the last
-release's runtime and bundle, as fp32 of the same bundle, and as peers. Seconds of different days and machines are not
-compared. Bars are intervals of 95%.
+was, by class of CPU. Speed is a ratio of rows that took turns on the same machine: how many times as fast as the
+runtime and bundle of the last release (of 29 November: of commit b86e1dc, 0.2.0.dev0), as fp32 of the same bundle, and
+as peers. Seconds of different days and machines are not compared. Bars are intervals of 95%.
 
 ```sh
 python -m bench.history append   # on an idle machine: a line in docs/data/history-CLASS.jsonl, and this page anew

@@ -20,10 +20,10 @@ WIDTH, LEFT, RIGHT, TOP, GAP, BOTTOM = 760, 56, 150, 34, 44, 52
 STYLE = """
 .ground{fill:#fff}.text{fill:#1f2328;font:12px system-ui,sans-serif}.title{font-weight:600}.quiet{fill:#59636e}
 .grid{stroke:#d9dee3;stroke-width:1}
-.s0{--c:#1f6feb}.s1{--c:#b35900}.s2{--c:#1a7f4b}.s3{--c:#8250df}
+.s0{--c:#1f6feb}.s1{--c:#b35900}.s2{--c:#1a7f4b}.s3{--c:#8250df}.s4{--c:#bf3989}
 .line{stroke:var(--c);fill:none;stroke-width:2}.mark{fill:var(--c)}.name{fill:var(--c)}.span{stroke:var(--c);opacity:.55}
 @media (prefers-color-scheme:dark){.ground{fill:#131416}.text{fill:#e6e8ea}.quiet{fill:#9aa4ae}.grid{stroke:#33383e}
-.s0{--c:#6cb0ff}.s1{--c:#f0a05a}.s2{--c:#56c98c}.s3{--c:#c4a1ff}
+.s0{--c:#6cb0ff}.s1{--c:#f0a05a}.s2{--c:#56c98c}.s3{--c:#c4a1ff}.s4{--c:#f778ba}
 .name{fill:var(--c)}}
 """
 

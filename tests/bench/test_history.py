@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -129,6 +130,17 @@ def test_a_plot_holds_every_series_within_its_ground():
     assert all(0 < float(each.get("y")) < height for each in texts)
     names = [float(each.get("y")) for each in texts if each.text.endswith(" 8")]
     assert abs(names[0] - names[1]) >= 15
+
+
+def test_what_is_called_a_release_has_its_version():
+    """An entry of 29 November took turns with a commit of 0.2.0.dev0, and its column says so."""
+    for each in release.RELEASES:
+        project = at_commit(each.commit)("pyproject.toml")
+        if project is None:
+            pytest.skip("this clone does not hold the release")
+        assert tomllib.loads(project.decode())["project"]["version"] == each.version
+    columns = next(line for line in pages.written()[pages.PAGE].splitlines() if line.startswith("| date |"))
+    assert "times b86e1dc" in columns
 
 
 def test_a_clone_without_the_release_is_told():
