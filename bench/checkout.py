@@ -24,6 +24,7 @@ __all__ = [
     "commit",
     "environment",
     "number",
+    "origin",
     "provenance",
     "read_data",
     "wrapped",
@@ -55,6 +56,15 @@ def provenance() -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": dataclasses.asdict(describe_machine()),
     }
+
+
+def origin(data: Mapping[str, Any]) -> str:
+    """Return of which version something was measured, when and at which commit; `data` has what `provenance` returns.
+
+    Figures that were measured before programs wrote a commit have, as `recorded_by`, the one that added them.
+    """
+    commit = f"commit {data['commit'][:7]}" if "commit" in data else f"recorded by commit {data['recorded_by'][:7]}"
+    return f"bertport {data['machine']['versions']['bertport']}, {data['date'][:10]}, {commit}"
 
 
 def read_data(path: Path, program: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import argparse
 import json
 from typing import Any
 
-from bench.checkout import ROOT, check_section, write_section
+from bench.checkout import ROOT, check_section, origin, write_section
 from bench.serving.attacks import BATCH_RATIO, HEALTH_P99_MS, verdicts
 
 PAGE = ROOT / "docs" / "research" / "reliability.md"
@@ -46,7 +46,7 @@ def _attacks(data: dict[str, Any]) -> list[str]:
 again and again to a server of the default model in INT8. Beside them, `/health` is asked a hundred times a second (bar:
 {HEALTH_P99_MS:.0f} ms at p99), and an honest batch of 40 sentences again and again (bar: {BATCH_RATIO:g} times as
 long as alone, medians). Memory may be twice the idle server's and the 256 MiB that answers may hold.
-{_when(data, data["date"])}
+{_when(data)}
 """
     names = ["case", "what is sent", "clients", "`/health` p99, ms", "batch, times as long", "idle, MiB", "peak, MiB"]
     end = """
@@ -67,7 +67,7 @@ HTTP included, and {data["honest"]:,} honest ones among them, over {data["connec
 {data["seconds"]:.0f} seconds. Found: {wrong} that breaks a promise (a 5xx that is not documented, a complete request
 without an answer, a line outside the log, a stack trace, a wrong answer to an honest request). Answers: {statuses}.
 Resident memory {_mib(memory["start"])} MiB before and {_mib(memory["end"])} MiB after; exit code {data["exit_code"]}.
-{_when(data, data["created"])}"""
+{_when({**data, "date": data["created"]})}"""
     return [text]
 
 
@@ -81,7 +81,7 @@ control group of {_mib(data["group"])} MiB, with {data["clients"]} clients at on
 {_mib(data["second_quarter"])} MiB in the second quarter, {_mib(data["last_quarter"])} MiB in the last (bar: 5% more),
 {_mib(data["peak"])} MiB at most; {data["oom_kills"]} kills by the kernel, {len(data["wrong"])} wrong answers,
 {len(data["errors_logged"])} logged errors, exit code {data["exit_code"]}.
-{_when(data, data["date"])}
+{_when(data)}
 """
     return [text]
 
@@ -94,10 +94,10 @@ def _mib(size: float) -> str:
     return f"{size / MIB:.0f}"
 
 
-def _when(data: dict[str, Any], date: str) -> str:
+def _when(data: dict[str, Any]) -> str:
     machine = data["machine"]
     described = f"{machine['cpu']}, {machine['instruction_set']}, {machine['physical_cores']} cores"
-    return f"Machine: {described}; {date[:10]}, commit {data['commit'][:7]}."
+    return f"Machine: {described}; {origin(data)}."
 
 
 def main() -> None:

@@ -20,10 +20,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.checkout import provenance
 from bench.quantization.alternatives import ALTERNATIVES, Alternative
 from bench.quantization.material import Material
 from bench.quantization.page import DATA, write_tables
-from bertport.measure.machine import describe_machine
 from bertport.measure.quality.fidelity import measure
 from bertport.measure.quality.model import CachedModel, conventions, open_onnx
 from bertport.measure.speed.timing import interleave, speedup, summarize
@@ -64,10 +64,10 @@ def accuracy(given: argparse.Namespace) -> dict[str, Any]:
             rows.append({"name": alternative.name, "what": alternative.what, **measured.to_json()})
             print(f"{alternative.name}: {_said(rows[-1])}", file=sys.stderr, flush=True)
     return {
+        **provenance(),
         "model": bundle.manifest.name,
         "source": dataclasses.asdict(bundle.manifest.source),
         "text": evaluation.to_json(),
-        "machine": dataclasses.asdict(describe_machine()),
         "rows": rows,
     }
 
@@ -98,8 +98,7 @@ def speed(given: argparse.Namespace) -> dict[str, Any]:
             ratio = dataclasses.asdict(speedup(by_name["fp32", name], run))
             figures[name] = {"ms": summarize(run).median.value * 1e3, "speedup": ratio}
         rows.append({"name": subject.name, "bytes": sizes[subject.name], "times": figures})
-    machine = dataclasses.asdict(describe_machine())
-    return {"model": "BERT-base with seeded random weights", "rounds": given.rounds, "machine": machine, "rows": rows}
+    return {**provenance(), "model": "BERT-base with seeded random weights", "rounds": given.rounds, "rows": rows}
 
 
 def random_base(directory: Path) -> tuple[Path, Architecture]:

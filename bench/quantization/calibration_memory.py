@@ -17,9 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.checkout import ROOT
+from bench.checkout import ROOT, origin, provenance
 from bench.quantization.page import write_table
-from bertport.measure.machine import describe_machine
 from bertport.runtime.bundle.default import default_bundle
 
 DATA = ROOT / "docs" / "data" / "calibration-memory.json"
@@ -69,11 +68,10 @@ def measure(bundle: Path, counts: list[int], rounds: int) -> dict[str, Any]:
             runs[count].append(run(bundle, count))
             print(f"round {done + 1} of {rounds}: {count} samples", file=sys.stderr, flush=True)
     rows = [of_one[0] | {"peak": median(one_run["peak"] for one_run in of_one)} for of_one in runs.values()]
-    machine = describe_machine()
     return {
+        **provenance(),
         "bundle": json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["name"],
         "rounds": rounds,
-        "machine": {"cpu": machine.cpu, "system": machine.system, "versions": machine.versions},
         "rows": rows,
     }
 
@@ -84,7 +82,7 @@ def table(result: dict[str, Any]) -> str:
         (
             f"{result['bundle']}, {result['rows'][0]['tensors']} activations; largest resident set of a fresh process "
             f"that reads the bundle and calibrates, median of {result['rounds']}. Kept as float32, the values would "
-            "take what the third column says."
+            f"take what the third column says. {result['machine']['cpu']}; {origin(result)}."
         ),
         "",
         "| samples | tokens | values seen | histograms | largest resident set |",

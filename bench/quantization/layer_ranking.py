@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.checkout import ROOT
-from bertport.measure.machine import describe_machine
+from bench.checkout import ROOT, provenance
 from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.isa import resolve_isa
 from bertport.quantize.job import Options, prepare, read_source
@@ -93,7 +92,7 @@ def main() -> None:
             f"{way}: ranks of the halves agree to {result[f'{way}, rank correlation']:.2f}; "
             f"the layers add up to {result[f'{way}, sum over together']:.2f} of what all cost together"
         )
-    result |= {"isa": arguments.isa, "machine": dataclasses.asdict(describe_machine())}
+    result |= {"isa": arguments.isa, **provenance()}
     DATA.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

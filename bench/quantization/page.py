@@ -6,18 +6,21 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bench.checkout import ROOT
+from bench.checkout import ROOT, origin
+from bench.tasks.tables import CHANGES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["DATA", "PAGE", "accuracy_table", "operators_table", "speed_table", "write_table", "write_tables"]
+__all__ = ["DATA", "PAGE", "TABLES", "accuracy_table", "operators_table", "speed_table", "write_table", "write_tables"]
 
 DOCS = ROOT / "docs"
 PAGE = DOCS / "research" / "quantization.md"
 DATA = DOCS / "data"
 LEAST_SHARE = 0.01
 """Operators that take less of every run are not listed."""
+RETIRED = {"static, smooth 0.5": "`--smooth` does nothing any more (d5b61ea)"}
+"""Ways that there were, and what has become of them."""
 NONE: dict[str, Any] = {"count": 0, "ms": 0.0}
 """Figures of an operator in a run without it."""
 
@@ -47,7 +50,8 @@ def accuracy_table(result: dict[str, Any]) -> str:
     lines = [
         (
             f"{result['model']}, {text['masked_positions']:,} masked positions and {text['pairs']:,} pairs of "
-            f"{text['name']}, on {_where(result)}. In brackets 95% intervals."
+            f"{text['name']}, on {_where(result)}; {origin(result)}. In brackets 95% intervals. `ships` is what "
+            f"`bertport quantize` made then.{_since(result)}"
         ),
         "",
         "| way | what | top-1 agreement | KL (nats) | NSP flips | cosine | KL moved by the batch |",
@@ -75,8 +79,8 @@ def speed_table(result: dict[str, Any]) -> str:
     fp32 = result["rows"][0]["bytes"]
     lines = [
         (
-            f"{result['model']}, {result['rounds']} rounds of 3 runs, on {_where(result)}. Medians; the ratio to fp32 "
-            "of the same run with its 95% interval."
+            f"{result['model']}, {result['rounds']} rounds of 3 runs, on {_where(result)}; {origin(result)}. Medians; "
+            f"the ratio to fp32 of the same run with its 95% interval.{_since(result)}"
         ),
         "",
         f"| way | size | {' | '.join(shapes)} |",
@@ -131,6 +135,17 @@ TABLES = {
     for kind in ("", "-avx2")
 }
 """By the name of the table, and of its file."""
+
+
+def _since(result: dict[str, Any]) -> str:
+    """Return what the variants of a table lack that recipes have now; nothing where they are today's."""
+    names = [row["name"] for row in result["rows"]]
+    changes = {name: [row for row in CHANGES if row.date > result["date"] and name in row.recipes] for name in names}
+    said = [
+        f"{name}: {', '.join(f'{row.what} ({row.commit})' for row in rows)}" for name, rows in changes.items() if rows
+    ]
+    said += [f"{name}: {what}" for name, what in RETIRED.items() if name in names]
+    return f" **Recipes have changed since**, in {'; '.join(said)}." if said else ""
 
 
 def _estimate(estimate: dict[str, Any], form: str) -> str:

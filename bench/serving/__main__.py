@@ -10,7 +10,6 @@ docs/data/serving.json, docs/images/serving-memory.svg, and the section of docs/
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import signal
 import subprocess
@@ -22,10 +21,10 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bench.checkout import ROOT, write_section
+from bench.checkout import ROOT, provenance, read_data, write_section
 from bench.serving.report import check, plot_memory, section
 from bench.serving.server import CLIENTS, PYTHON, Process, load, make_bodies, said, serve, under_load
-from bertport.measure.machine import describe_machine, machine_lock
+from bertport.measure.machine import machine_lock
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
 
 OVERLOAD = 5
 PEER_ROUNDS = 3
+DATA, PAGE = "data/serving.json", "research/serving.md"
+"""The figures and the page, in the directory of the report."""
 """At most: its bar is a factor of four, which no noise reaches."""
 
 OFFLINE = """
@@ -141,7 +142,7 @@ def peers(  # noqa: PLR0913, PLR0917 — what is measured, on what, how long
 def measure(bundles: Mapping[str, Path], arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Measure every bundle's default variant; overload, end, soak and peer on the first bundle."""
     result: dict[str, Any] = {
-        "machine": dataclasses.asdict(describe_machine()),
+        **provenance(),
         "clients": CLIENTS,
         "rounds": arguments.rounds,
         "seconds": arguments.seconds,
@@ -197,7 +198,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one short round of all: to see that it works")
     parser.add_argument("--output", type=Path, help="where the report is written: docs, or out/bench/quick")
     parser.add_argument("--check", action="store_true", help="fail where a bar is missed")
+    parser.add_argument("--page", action="store_true", help="write the section from the figures, measure nothing")
     arguments = parser.parse_args()
+    if arguments.page:
+        write_section(ROOT / "docs" / PAGE, section(read_data(ROOT / "docs" / DATA, "bench.serving")))
+        return
     if arguments.quick:
         arguments.rounds, arguments.seconds, arguments.soak_seconds = 1, 2, 5
     pairs = [argument.partition("=") for argument in arguments.bundle]
@@ -210,8 +215,8 @@ def main() -> None:
     for folder in ("data", "images", "research"):
         (output / folder).mkdir(parents=True, exist_ok=True)
     plot_memory(result["soak"]["memory"], output / "images" / "serving-memory.svg")
-    (output / "data" / "serving.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    write_section(output / "research" / "serving.md", section(result))
+    (output / DATA).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_section(output / PAGE, section(result))
     print(section(result))
     if arguments.check:
         check(result)

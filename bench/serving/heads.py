@@ -226,7 +226,8 @@ def section(data: Mapping[str, Any]) -> str:
         f"normalized mean). {data['clients']} clients in a second process on the same machine ask for one held-out "
         "sentence each, "
         f"again as soon as they are answered; medians of {data['rounds']} rounds of {data['seconds']:g} s, the servers "
-        "in turns. The peers run PyTorch in fp32 behind Starlette and uvicorn. Answers are compared with the peer's on "
+        "in turns; times the peer's is the median of the rounds' ratios. "
+        "The peers run PyTorch in fp32 behind Starlette and uvicorn. Answers are compared with the peer's on "
         f"{data['asked']} sentences. Machine: {machine['cpu']}, {machine['instruction_set']}, "
         f"{machine['usable_cores']:g} cores, {machine['system']}. Commit {data['commit'][:12]}, {data['date']}."
     )

@@ -9,6 +9,8 @@ from operator import itemgetter
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from bench.checkout import origin
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
@@ -27,7 +29,9 @@ def section(result: Mapping[str, Any]) -> str:
         f"minutes: {result['clients']} clients in a second process on "
         "the same machine, each asking again as soon as it is answered; fill-mask on held-out sentences. Offline is "
         "`predict` on the same texts in one process, with as many streams as the server. Medians of "
-        f"{result['rounds']} rounds of {result['seconds']:g} s. Machine: {_machine(result['machine'])}."
+        f"{result['rounds']} rounds of {result['seconds']:g} s. Machine: {_machine(result['machine'])}; "
+        f"{origin(result)}. "
+        "Ratios and differences are medians of the rounds' own, and need not be those of the medians beside them."
     )
     head = (
         "| model, variant | offline, texts/s | served, requests/s | share | CPU a request beyond offline's, ms "

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from bench.quantization.page import accuracy_table, operators_table, write_table
+from bench.quantization import calibration_memory
+from bench.quantization.page import DATA, PAGE, TABLES, accuracy_table, operators_table, speed_table, write_table
 from tests.conftest import WORDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,6 +61,26 @@ def test_the_static_variant_is_made_and_timed_beside_the_plain_one(tiny_bundle, 
     assert "budget" in result["variants"]["held"] or "refused" in result["variants"]["held"]
     assert set(result["times"]) == {"1x16", "1x128", "8x128"}
     assert all(figures["plain"]["over fp32"]["value"] > 0 for figures in result["times"].values())
+
+
+def test_the_tables_are_what_the_data_say_with_their_version_and_day():
+    made = {name: make(json.loads((DATA / f"quantization-{name}.json").read_text())) for name, make in TABLES.items()}
+    made["calibration-memory"] = calibration_memory.table(json.loads(calibration_memory.DATA.read_text()))
+    text = PAGE.read_text(encoding="utf-8")
+    for name, table in made.items():
+        assert f"<!-- table: {name} -->\n{table}\n<!-- end: {name} -->" in text
+    for name in ("accuracy", "accuracy-avx2", "speed", "speed-avx2", "calibration-memory"):
+        assert re.search(r"bertport \d\S+, 20\d\d-\d\d-\d\d, (recorded by )?commit [0-9a-f]{7}", made[name])
+
+
+def test_figures_of_older_recipes_are_told_as_such():
+    result = json.loads((DATA / "quantization-speed.json").read_text(encoding="utf-8"))
+    since = "**Recipes have changed since**, in int8-dynamic: "
+    if result["date"] < "2026-11-29":
+        assert since in speed_table(result)
+        assert "static, smooth 0.5: `--smooth` does nothing any more" in speed_table(result)
+    now = result | {"date": "2026-11-30T00:00:00Z", "rows": result["rows"][:3]}
+    assert "have changed since" not in speed_table(now)
 
 
 def test_the_table_replaces_the_old_one(tmp_path):

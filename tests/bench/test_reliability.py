@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from bench.serving import attacks, memory
+from bench.serving import attacks, memory, report
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "docs" / "data"
@@ -21,6 +22,18 @@ def test_the_data_can_be_read_and_say_when_and_on_what_they_were_made(name):
     assert data["machine"]["cpu"]
     assert len(data["commit"]) == 40
     assert data.get("date", data.get("created"))
+
+
+def test_the_page_of_serving_is_what_the_data_say():
+    data = json.loads((DATA / "serving.json").read_text(encoding="utf-8"))
+    text = (ROOT / "docs" / "research" / "serving.md").read_text(encoding="utf-8")
+    assert report.section(data) in text
+    assert re.search(r"; bertport \d\S+, 20\d\d-\d\d-\d\d, (recorded by )?commit [0-9a-f]{7}\. Ratios ", text)
+
+
+def test_the_page_names_the_version_that_was_measured():
+    page = (ROOT / "docs" / "research" / "reliability.md").read_text(encoding="utf-8")
+    assert len(re.findall(r"; bertport \d\S+, 20\d\d-\d\d-\d\d, commit [0-9a-f]{7}\.", page)) == 3
 
 
 def test_the_page_is_what_the_data_say():
