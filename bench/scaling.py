@@ -31,9 +31,11 @@ from bench.checkout import ROOT, check_files, number, provenance, read_data, wra
 from bertport.batch.runner import PART_ROWS
 from bertport.compare.evaluate.output import write_output
 from bertport.measure.text import read_texts, sample_path
+from bertport.runtime import load
 
 DATA = ROOT / "docs" / "data" / "scaling.json"
 PAGE = ROOT / "docs" / "research" / "scaling.md"
+BUNDLE = ROOT / "models" / "default"
 TASKS: dict[str, tuple[str, ...]] = {
     "fill-mask": ("fill-mask",),
     "features": ("features", "--parameter", "pooling=mean"),
@@ -134,7 +136,7 @@ class Cost:
 
 def run(task: str, rows: Path, outputs: list[Path], part_rows: int) -> list[dict[str, Any]]:
     """Run `bertport batch` on one thread, once for each output and all at once, and return what each run cost."""
-    command = [sys.executable, "-m", "bertport.runtime", "batch", str(ROOT / "models" / "default"), *TASKS[task]]
+    command = [sys.executable, "-m", "bertport.runtime", "batch", str(BUNDLE), *TASKS[task]]
     command += [str(rows), "--part-rows", str(part_rows), "--threads", "1", "--streams", "1"]
     started = []
     try:
@@ -178,7 +180,8 @@ def measure(count: int) -> None:
     sample = [each.text for each in read_texts(sample_path("evaluation"))]
     texts = list(itertools.islice(itertools.cycle(sample), count))
     short = [" ".join(text.split()[:SMALL_WORDS]) for text in itertools.islice(itertools.cycle(sample), SMALL_PARTS)]
-    found: dict[str, Any] = {"rows": count, "rounds": ROUNDS, "load": [os.getloadavg()[0]]}
+    variant = load(BUNDLE, threads=1).describe()["variant"]  # what a run takes that is told none
+    found: dict[str, Any] = {"variant": variant, "rows": count, "rounds": ROUNDS, "load": [os.getloadavg()[0]]}
     with tempfile.TemporaryDirectory() as directory:
         inputs = {}
         for task in TASKS:
@@ -265,7 +268,8 @@ def page(data: dict[str, Any], spent: dict[str, Any] | None) -> str:
         "",
         *wrapped(
             "What more machines would do, by arithmetic: nothing here was run on more than one. `python -m "
-            f"bench.scaling` measured {data['rows']:,} texts {data['rounds']} times, on one thread of "
+            f"bench.scaling` measured {data['rows']:,} texts {data['rounds']} times by the default model's "
+            f"`{data['variant']}`, which `bertport batch` takes there unasked, on one thread of "
             f"{data['machine']['cpu']} ({data['machine']['instruction_set']}, {data['machine']['physical_cores']} "
             f"cores; {data['date'][:10]}, commit {data['commit'][:9]}, load average {first:.1f} before and {last:.1f} "
             "after; [the data](../data/scaling.json)), and wrote this page. [Batches](batch.md) are what was run."

@@ -64,7 +64,9 @@ def test_rows_that_were_killed_for_are_all_there():
 
 def test_the_page_of_more_machines_is_that_of_the_data():
     scaling.main(["page", "--check"])
-    assert len(scaling.PAGE.read_text(encoding="utf-8").splitlines()) <= 60
+    text = scaling.PAGE.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 60
+    assert f"by the default model's `{json.loads(scaling.DATA.read_text())['variant']}`" in text
 
 
 def test_what_a_row_and_a_part_cost_are_told_apart():
