@@ -19,8 +19,10 @@ HEAD = """# The command line
 Generated from the commands' own `--help` by `docs/generate_cli.py`; edit the commands, not this page.
 
 Results go to stdout, progress and warnings to stderr. The exit code is 0 on success, 2 for a mistake in what was asked
-(a name, an option, a text without a mask, a path), 3 for a variant that is slower than fp32, 130 after Ctrl-C, and 1
-for any other failure.
+(a name, an option, a text without a mask, a path), 3 for a variant that is slower than fp32 or, from
+`compare --against`, a figure that has become worse, 130 after Ctrl-C, and 1 for any other failure.
+
+An error is one sentence. `BERTPORT_TRACEBACK=1` also prints the traceback of one that nothing expected.
 """
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -16,6 +17,8 @@ PAGES += sorted((ROOT / "docs").rglob("*.md"))
 FOLDERS = (*AREAS, *PROGRAMS, "data", "docs", "tests")
 FILE = re.compile(rf"(?<![\w/.~-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w")
 NAME = re.compile(rf"\bbertport\.(?:{'|'.join(AREAS)})(?:\.\w+)*")
+PARTS = ("runtime.Model", "runtime.Pipeline", "export.Event")
+"""Public names that others return, and that the page writes without their module."""
 LONGEST = {"README.md": 120, "docs/guide": 150, "docs/how-to": 150, "docs/ARCHITECTURE.md": 100}
 
 
@@ -76,3 +79,19 @@ def test_the_page_of_tasks_has_each_with_its_parameters():
         known = {field.name for field in dataclasses.fields(task.options)}
         assert known <= documented, name
         assert documented - known <= {"normalize"}, name
+
+
+def test_the_page_of_python_has_every_name_that_stays_the_same():
+    """The page on support lists what is public, and no other page has a list of its own."""
+    support, python = (
+        (ROOT / "docs" / "reference" / f"{name}.md").read_text(encoding="utf-8") for name in ("support", "python")
+    )
+    [row] = re.findall(r"^\| Python \| (.*) \|$", support, re.MULTILINE)
+    public = [name for name in NAME.findall(row) if not isinstance(found(name), ModuleType)]
+    assert {"bertport.batch.run", "bertport.quantize.quantizer.quantize"} <= set(public)
+    public += [
+        f"bertport.{area}.{name}" for area in ("runtime", "export") for name in found(f"bertport.{area}").__all__
+    ]
+    public = {"Model", "bertport.runtime.errors", *public} - {f"bertport.{name}" for name in PARTS}
+    table = python.partition("| call |")[2].partition("\n\n")[0]
+    assert [name for name in public if f"`{name}" not in table] == []
