@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 import re
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,9 @@ FILE = re.compile(rf"(?<![\w/.~-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w")
 NAME = re.compile(rf"\bbertport\.(?:{'|'.join(AREAS)})(?:\.\w+)*")
 PARTS = ("runtime.Model", "runtime.Pipeline", "export.Event")
 """Public names that others return, and that the page writes without their module."""
+EXTRAS = {each: each for each in ("export", "quantize", "evaluate", "compare", "serve", "batch")}
+EXTRAS |= {"restore": "export", "push": "hub"}
+"""By command, the extra that it needs."""
 LONGEST = {"README.md": 120, "docs/guide": 150, "docs/how-to": 150, "docs/ARCHITECTURE.md": 100}
 
 
@@ -95,3 +99,51 @@ def test_the_page_of_python_has_every_name_that_stays_the_same():
     public = {"Model", "bertport.runtime.errors", *public} - {f"bertport.{name}" for name in PARTS}
     table = python.partition("| call |")[2].partition("\n\n")[0]
     assert [name for name in public if f"`{name}" not in table] == []
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.parent.name in {"guide", "how-to"}], ids=lambda at: at.stem
+)
+def test_a_page_names_the_extras_of_its_commands(page):
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    commands = set(re.findall(r"^(?:\$ )?bertport (\w+)", "\n".join(blocks), re.MULTILINE))
+    named = re.findall(r"\bextras?\b([^.]*)", text) + re.findall(r"\[([\w,-]+)\]'", text)
+    missing = {extra for command, extra in EXTRAS.items() if command in commands} - set(
+        re.findall(r"[\w-]+", " ".join(named))
+    )
+    assert not missing
+
+
+def rows(page, head):
+    """The rows of the table with this head, as cells."""
+    table = (ROOT / "docs" / page).read_text(encoding="utf-8").partition(head)[2].partition("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[2:]]
+
+
+@pytest.mark.parametrize(
+    ("page", "head", "named"),
+    [
+        ("reference/python.md", "| keyword | default |", "bertport.runtime.loading.load"),
+        ("how-to/scikit-learn.md", "| parameter | default |", "bertport.runtime.sklearn.Encoder"),
+    ],
+)
+def test_a_table_has_every_argument_with_its_default(page, head, named):
+    arguments = dict(inspect.signature(found(named)).parameters)
+    arguments.pop("path", None)
+    documented = {name: cells[1].strip("`") for cells in rows(page, head) for name in re.findall(r"`(\w+)`", cells[0])}
+    assert documented.keys() == arguments.keys()
+    for name, default in documented.items():
+        assert default in {"as in load", "as in `load", str(arguments[name].default), f'"{arguments[name].default}"'}
+
+
+def test_the_page_of_tasks_has_the_options_of_commands_that_are_named_otherwise():
+    parameters = {field.name for task in TASKS.values() for field in dataclasses.fields(task.options)}
+    help_of = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    listed = rows("reference/tasks.md", "| command | option | parameter |")
+    assert listed
+    for command, options, names in listed:
+        named = command.strip("`") if command != "all" else "fill-mask"
+        section = help_of.partition(f"## bertport {named}\n")[2].partition("\n## ")[0]
+        assert [each for each in re.findall(r"`(-[\w-]+)`", options) if f"{each} " not in section] == []
+        assert set(re.findall(r"`(\w+_\w+|targets)`", names)) <= parameters
