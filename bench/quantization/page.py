@@ -114,7 +114,10 @@ def _operators_of(forms: list[dict[str, Any]]) -> str:
             largest[name] = max(largest.get(name, 0), operator["ms"] / totals[run])
     model, names = forms[-1]["model"], " / ".join(form["form"] for form in forms)
     lines = [
-        f"{model[:1].upper()}{model[1:]}, on one thread, {_where(forms[-1])}: milliseconds, and the share of a run.",
+        (
+            f"{model[:1].upper()}{model[1:]}, on one thread, {_where(forms[-1])}; {origin(forms[-1])}. Milliseconds, "
+            "and the share of a run."
+        ),
         "",
         f"| operator | times, {names} | {' | '.join(runs)} |",
         f"|---|{'---:|' * (1 + len(runs))}",
