@@ -220,6 +220,15 @@ def test_a_number_that_is_not_a_double_keeps_its_digits(tiny_bundle, tmp_path):
     assert [json.loads(row["other_fields"])["x"] for row in table[2:]] == numbers[2:]
 
 
+def test_an_output_may_have_the_signs_of_a_glob_in_its_name(tiny_bundle, tmp_path):
+    data, out = lines(tmp_path / "in.jsonl", GOOD[:2]), tmp_path / "out[1]?"
+    ask(tiny_bundle, data, out)
+    assert ask(tiny_bundle, data, out)["parts_done_before"] == 1
+    assert not (out / "_bertport" / "tmp").exists()
+    with pytest.raises(UsageError, match=r"the output memory://out\[1\] has a sign of a glob"):
+        ask(tiny_bundle, data, "memory://out[1]")
+
+
 class Killed(Exception):  # noqa: N818 — stands for a death, not an error
     pass
 

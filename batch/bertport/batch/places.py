@@ -6,9 +6,11 @@ A file appears under its name whole or not at all: it is written beside, under a
 from __future__ import annotations
 
 import os
+import stat
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import IO, TYPE_CHECKING, Any
 
 from bertport.runtime.errors import MissingDependencyError, PathError, UsageError
@@ -16,7 +18,7 @@ from bertport.runtime.excerpts import excerpt
 from bertport.runtime.installation import pip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["RECORDS", "File", "Place", "open_place", "unreachable"]
@@ -25,6 +27,10 @@ RECORDS = "_bertport"
 """Folder of a run's own records inside the output; readers of Parquet folders pass over names that begin so."""
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oci", "oss"})
 """Kinds of URLs behind which there are no folders."""
+SIGNS = "*?["
+"""Characters that make a glob of a path."""
+HIDDEN = (".", "_")
+"""Beginnings of names that are passed over, as readers of Parquet folders do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +63,8 @@ class Place:
 
     @property
     def pattern(self) -> bool:
-        """Whether it is a glob, which stands for paths."""
-        return any(sign in self.path for sign in "*?[")
+        """Whether it may be a glob, which stands for paths."""
+        return any(sign in self.path for sign in SIGNS)
 
     def child(self, name: str) -> Place:
         """Return a place below this one."""
@@ -89,29 +95,55 @@ class Place:
     def files(self) -> list[File]:
         """Return the files of a folder, of a glob, or the one file, sorted by path; folders below are looked into.
 
-        Names that begin with a dot or an underline are passed over, as readers of Parquet folders do.
-        """
-        found = self._tried(self._listing)
-        entries = [
-            File(path=path, size=int(entry["size"] or 0), stamp=_stamp(entry))
-            for path, entry in found.items()
-            if entry["type"] == "file"
-        ]
-        return sorted(entries, key=lambda file: file.path)
+        Links are followed. In a folder, and where a glob has a wildcard, names that begin with a dot or an underline
+        are passed over, unless a name in the glob begins so. A path that is there is no glob.
 
-    def _listing(self) -> dict[str, Any]:
+        Raises:
+            PathError: for a folder below that cannot be read, and a file whose size is not known: their rows would be
+                missing.
+        """
+        files: list[File] = self._tried(lambda: list(self._local() if self.local else self._behind_url()))
+        return sorted(files, key=lambda file: file.path)
+
+    def names(self) -> dict[str, int]:
+        """Return the sizes of the files that are in a folder itself, by name."""
+
+        def listed() -> dict[str, int]:
+            self.fs.invalidate_cache()
+            entries = self.fs.ls(self.path, detail=True) if self.fs.exists(self.path) else []
+            return {str(each["name"]).rpartition("/")[2]: each["size"] for each in entries if each["type"] == "file"}
+
+        found: dict[str, int] = self._tried(listed)
+        return found
+
+    def _local(self) -> Iterator[File]:
+        """Yield the files on this machine's own file systems."""
+        if os.path.isfile(self.path):  # noqa: PTH113 — paths of fsspec are text
+            yield _file_at(self.path)
+        elif os.path.lexists(self.path):
+            yield from _found(self.path.rstrip("/"), (ALL,))
+        elif self.pattern:
+            folder, names = _split(self.path)
+            found = _found(folder, names)
+            yield from {file.path: file for file in found}.values()  # `**` twice in a glob finds a file twice
+
+    def _behind_url(self) -> Iterator[File]:
+        """Yield the files behind a URL."""
         self.fs.invalidate_cache()
-        if self.pattern:
-            return dict(self.fs.glob(self.path, detail=True))
+        names: tuple[str, ...] = (ALL,)
         if self.fs.isfile(self.path):
-            return {self.path: self.fs.info(self.path)}
-        below = dict(self.fs.find(self.path, detail=True))
-        start = len(self.path.rstrip("/")) + 1
-        return {
-            path: entry
-            for path, entry in below.items()
-            if not any(part.startswith((".", "_")) for part in path[start:].split("/"))
-        }
+            found, start = {self.path: self.fs.info(self.path)}, len(self.path)
+        elif self.pattern and not self.fs.exists(self.path):
+            folder, names = _split(self.path)
+            found, start = dict(self.fs.glob(self.path, detail=True)), len(folder)
+        else:
+            found, start = dict(self.fs.find(self.path, detail=True)), len(self.path.rstrip("/"))
+        for path, entry in found.items():
+            if entry["type"] != "file" or any(_passed_over(name, names) for name in path[start:].split("/")):
+                continue
+            if entry["size"] is None:
+                raise PathError(f"the size of {path} is not known, which its server does not say: copy it here")
+            yield File(path=path, size=int(entry["size"]), stamp=_stamp(entry))
 
     def make(self) -> None:
         """Make a folder, and those above it."""
@@ -253,3 +285,66 @@ def _stamp(entry: dict[str, Any]) -> str:
         if entry.get(name) is not None:
             return str(entry[name]).strip('"')
     return ""
+
+
+ALL = "**"
+"""The name in a glob that stands for folders of any depth, and at its end for all that is in them."""
+
+
+def _split(pattern: str) -> tuple[str, tuple[str, ...]]:
+    """Return the folder of a glob, and the names below it, of which the first has a wildcard."""
+    names = pattern.split("/")
+    first = next(number for number, name in enumerate(names) if any(sign in name for sign in SIGNS))
+    return "/".join(names[:first]), tuple(names[first:])
+
+
+def _passed_over(name: str, names: Sequence[str]) -> bool:
+    """Return whether a name is passed over; `names` are those of the glob, of which one may begin as it does."""
+    return name.startswith(HIDDEN) and not any(each.startswith(name[0]) for each in names)
+
+
+def _found(folder: str, names: Sequence[str], above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[File]:
+    """Yield the files below a folder of this machine that the names of a glob lead to; links are followed.
+
+    fsspec's own listings leave out links, and folders that cannot be read.
+
+    Args:
+        folder: the folder; empty for the root.
+        names: the names, one a level.
+        above: the folders that lead here, by device and number.
+
+    Raises:
+        PathError: for a folder that cannot be read, and links that lead to a folder above.
+    """
+    name, below = names[0], names[1:]
+    try:
+        with os.scandir(folder or "/") as listed:
+            entries = sorted(listed, key=lambda entry: entry.name)
+        status = os.stat(folder or "/")  # noqa: PTH116 — paths of fsspec are text
+    except OSError as error:
+        raise unreachable(folder, error) from error
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        raise PathError(f"the link {folder} leads to a folder above it, whose rows would never end: remove it")
+    if name == ALL and below:
+        yield from _found(folder, below, above)
+    for entry in entries:
+        if _passed_over(entry.name, names) or (name != ALL and not fnmatchcase(entry.name, name)):
+            continue
+        path, deeper = f"{folder}/{entry.name}", names if name == ALL else below
+        if entry.is_dir():
+            if deeper:
+                yield from _found(path, deeper, above | {here})
+        elif not below:
+            yield _file_at(path)
+
+
+def _file_at(path: str) -> File:
+    """Return a file of this machine; PathError for a link to nothing, and what is neither a file nor a folder."""
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        raise unreachable(path, error) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise PathError(f"{path} is neither a file nor a folder: remove it, or name the files with a glob")
+    return File(path=path, size=status.st_size, stamp=str(status.st_mtime))

@@ -154,7 +154,7 @@ def _refuse_others(output: Place) -> None:
 
 def _done(record: Record) -> dict[int, dict[str, Any]]:
     """Return what was counted by part, of those that are there."""
-    there = {file.path.rpartition("/")[2] for file in record.output.files()}
+    there = record.output.names()
     numbers = {part.number: part for part in record.parts if part.name in there}
     content = record.output.child(RECORDS).child("done.json").read()
     known: dict[int, dict[str, Any]] = {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.batch.engines import ENGINES, LOCAL, RAY
 from bertport.batch.job import DEFAULT, HUB, ON_ERROR, Carriers, Job, Runs
-from bertport.batch.places import open_place
+from bertport.batch.places import SIGNS, open_place
 from bertport.batch.summary import Pace, summarized
 from bertport.runtime.errors import MissingDependencyError, PathError, UnknownNameError, UsageError
 from bertport.runtime.installation import first_missing
@@ -112,7 +112,7 @@ def run(  # noqa: PLR0913 — each is one choice, by keyword
         memory=memory,
     )
     place, target = open_place(str(input)), open_place(str(output))
-    _check_apart(place, target)
+    _check_output(place, target)
     files = _files(place)
     record, job, model = _prepared(
         place,
@@ -177,8 +177,13 @@ def _check(engine: str, on_error: str, part_rows: int, workers: int | None, *, s
         raise MissingDependencyError("batch --engine ray", "ray", "ray")
 
 
-def _check_apart(place: Place, output: Place) -> None:
-    """Raise UsageError where the parts would be in the input's folder, and so rows when the command is given again."""
+def _check_output(place: Place, output: Place) -> None:
+    """Raise UsageError where the parts would be in the input's folder, and so rows when the command is given again.
+
+    So it does for signs of a glob in an output behind a URL: file systems take the names of files to be moved for one.
+    """
+    if output.pattern and not output.local:
+        raise UsageError(f"the output {output.url} has a sign of a glob ({SIGNS}) in its name: give another folder")
     if place.fs != output.fs:
         return
     folder, inside = (
