@@ -367,7 +367,7 @@ def test_what_cannot_be_is_one_sentence(tiny_bundle, tmp_path):
         (InputTextError, "has no column 'gone' .named for text", data, {"columns": {"text": "gone"}}),
         (InputTextError, "column id of .* is int64, and fill-mask reads a text", data, {"columns": {"text": "id"}}),
         (InputTextError, "column text of .* is int64", tmp_path / "numbers.parquet", {}),
-        (InputTextError, "column x of .*b.parquet is string, and of the first file int64", tmp_path / "two", {}),
+        (InputTextError, "column x of .*b.parquet is string, and of .*a.parquet int64", tmp_path / "two", {}),
         (PathError, "broken.parquet .*: check the path", tmp_path / "broken.parquet", {}),
         (PathError, "none is not there, or is in .*: give a file", tmp_path / "none", {}),
         (UsageError, "has a column score, and the answer of fill-mask too.*--prefix", scored, {}),
@@ -405,7 +405,7 @@ def test_names_and_prefixes(tiny_bundle, expected, tmp_path):
     bodies = lines(tmp_path / "body.jsonl", [{**other_column(row), "score": 1, "error": "x"} for row in GOOD])
     ask(tiny_bundle, bodies, tmp_path / "out", columns={"text": "body"}, prefix="bert_", carry=["score", "error"])
     table = pq.read_table(tmp_path / "out")
-    assert table.column_names[:3] == ["score", "error", "bert_mask"]
+    assert table.column_names[:4] == ["score", "error", "other_fields", "bert_mask"]
     assert [word for [word] in table.column("bert_token_str").to_pylist()] == expected
 
 

@@ -83,7 +83,9 @@ class Source:
     carried: Mapping[str, str]
     """Columns that are written beside the answers, with Arrow's names of their types."""
     other: bool = False
-    """Whether the fields of JSON lines that have no column of their own are kept in `OTHER`."""
+    """Whether there is `OTHER`, which keeps what fits the type of no column, of JSON lines."""
+    rest: bool = False
+    """Whether it keeps the fields that have no column of their own too."""
     schema: bytes = field(default=b"", repr=False)
     """Arrow's schema of the carried columns, serialized."""
 

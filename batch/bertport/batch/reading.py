@@ -9,7 +9,7 @@ import json
 import lzma
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from bertport.batch.job import OTHER, Part, Source, Span
@@ -32,13 +32,15 @@ FORMATS = {".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
 COMPRESSIONS = (".gz", ".xz", ".bz2")
 ADVICE = f"give files that end in {', '.join(FORMATS)}, the first two perhaps compressed ({', '.join(COMPRESSIONS)})"
 SAMPLE_ROWS, SAMPLE_BYTES = 1000, 4 << 20
-"""Of the first file of JSON lines, so many rows, or bytes, say which columns there are."""
+"""Of the first file of JSON lines that holds rows, so many of them, or bytes, say which columns there are."""
 LONGEST_LINE = 16 << 20
 """Bytes of a line, at most, as `bertport predict` takes it."""
 CHUNK_ROWS, CHUNK_BYTES = 2048, 1 << 20
 """Rows, and about how many bytes of them, are held at once."""
 MOST_FILES = 256
 """Files of a part, at most: it opens one after the other."""
+READERS = 16
+"""Footers of Parquet files that are read at once."""
 UNPACKED = 4
 """Times as large as its file compressed text is taken to be, where files of a part are counted."""
 
@@ -74,7 +76,7 @@ def read_source(
     columns: Mapping[str, str],
     carry: Sequence[str] | None,
 ) -> Source:
-    """Return how the rows of the input are read, by its first file.
+    """Return how the rows of the input are read: of JSON lines by the first of them, of Parquet by every file.
 
     Args:
         place: the input.
@@ -99,7 +101,8 @@ def read_source(
     if len(formats) > 1:
         raise PathError(f"{place.url} holds JSON lines and Parquet: name one kind with a glob, as '*.parquet'")
     [form_name] = formats
-    schema = _schema(place, files[0], form_name)
+    there = _tables_columns(place, files) if form_name == "parquet" else Columns(_sampled(place, files))
+    schema = there.schema
     forms = TASKS[task].forms
     known = sorted({name for form in forms for name in (*form.needs, *form.may)})
     for name in columns:
@@ -108,8 +111,11 @@ def read_source(
     form, named = _chosen(place, task, forms, schema.names, columns)
     for name, column in named.items():
         _check_type(place, task, name, schema.field(column), form, form_name)
-    kept = _kept(schema, carry)
-    other = form_name == "json" and carry is None
+    there.check([named[name] for name in form.needs])
+    kept = _kept(there, carry)
+    other = form_name == "json" and (carry is None or len(kept) > 0)
+    if form_name == "json":  # a row may have a field that no row of the sample has
+        named = {name: columns.get(name, name) for name in (*form.needs, *form.may)}
     if other:
         kept = kept.append(pa.field(OTHER, pa.string()))
     return Source(
@@ -118,14 +124,37 @@ def read_source(
         columns=named,
         carried={item.name: str(item.type) for item in kept},
         other=other,
+        rest=other and carry is None,
         schema=kept.serialize().to_pybytes(),
     )
 
 
-def _kept(schema: pa.Schema, carry: Sequence[str] | None) -> pa.Schema:
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Columns of the input."""
+
+    schema: pa.Schema
+    """All columns, in the order in which files have them."""
+    differing: dict[str, str] = field(default_factory=dict)
+    """Sentence about each column that has one type in one file and another in another."""
+    sets: dict[frozenset[str], str] = field(default_factory=dict)
+    """The first file of Parquet with each set of columns."""
+
+    def check(self, needed: Sequence[str]) -> None:
+        """Raise InputTextError where a file lacks a column that every row needs."""
+        for names, path in self.sets.items():
+            for name in needed:
+                if name not in names:
+                    raise InputTextError(
+                        f"{path} has no column {name}, which other files have: name the files that have it with a glob"
+                    )
+
+
+def _kept(there: Columns, carry: Sequence[str] | None) -> pa.Schema:
     """Return the columns that are written beside the answers."""
     import pyarrow as pa
 
+    schema = there.schema
     wanted = list(schema.names) if carry is None else list(carry)
     for column in wanted:
         if column not in schema.names:
@@ -134,7 +163,9 @@ def _kept(schema: pa.Schema, carry: Sequence[str] | None) -> pa.Schema:
             raise UsageError(
                 f"the column {excerpt(column, 100)} is to be carried {wanted.count(column)} times: name it once"
             )
-    # Nullable, whatever the first file says of itself: another may hold a null.
+        if column in there.differing:
+            raise InputTextError(there.differing[column])
+    # Nullable, whatever a file says of itself: another may hold a null.
     return pa.schema([pa.field(column, schema.field(column).type) for column in wanted])
 
 
@@ -197,30 +228,66 @@ def _check_type(place: Place, task: str, name: str, column: pa.Field, form: Form
         )
 
 
-def _schema(place: Place, file: File, format_: str) -> pa.Schema:
-    """Return the columns of a file: of Parquet as it says, of JSON lines as its first rows have them."""
+def _tables_columns(place: Place, files: Sequence[File]) -> Columns:
+    """Return the columns that files of Parquet have together: a data set gains columns, and lacks them in old files."""
+    from concurrent.futures import ThreadPoolExecutor
+
     import pyarrow as pa
 
-    if format_ == "parquet":
-        with _parquet(_beside(place, file)) as table:
-            schema = table.schema_arrow.remove_metadata()
-        if len(set(schema.names)) < len(schema.names):
-            raise InputTextError(f"{file.path} has two columns of one name: give each a name of its own")
-        return schema
+    kinds: dict[str, tuple[pa.DataType, str]] = {}
+    differing: dict[str, str] = {}
+    sets: dict[frozenset[str], str] = {}
+    with ThreadPoolExecutor(READERS) as pool:  # each waits for a file's footer
+        for file, schema in zip(files, pool.map(lambda file: _table_schema(place, file), files), strict=True):
+            sets.setdefault(frozenset(schema.names), file.path)
+            for item in schema:
+                kind, path = kinds.get(item.name, (None, ""))
+                if kind is None or pa.types.is_null(kind):  # nulls alone fit any type
+                    kinds[item.name] = (item.type, file.path)
+                elif item.type != kind and not pa.types.is_null(item.type):
+                    differing.setdefault(
+                        item.name,
+                        f"column {item.name} of {file.path} is {item.type}, and of {path} {kind}: give files in which "
+                        "it has one type, or carry other columns (--carry)",
+                    )
+    return Columns(pa.schema([pa.field(name, kind) for name, (kind, _) in kinds.items()]), differing, sets)
+
+
+def _table_schema(place: Place, file: File) -> pa.Schema:
+    """Return the columns of a Parquet file."""
+    with _parquet(_beside(place, file)) as table:
+        schema = table.schema_arrow.remove_metadata()
+    if len(set(schema.names)) < len(schema.names):
+        raise InputTextError(f"{file.path} has two columns of one name: give each a name of its own")
+    return schema
+
+
+def _sampled(place: Place, files: Sequence[File]) -> pa.Schema:
+    """Return the columns that the first rows of JSON lines have.
+
+    `OTHER` is none of them, which is our own column, nor is a name that Arrow's text cannot hold: both are kept there.
+    """
+    import pyarrow as pa
+
     kinds: dict[str, set[str]] = {}
     rows = size = 0
-    for _, raw in _raw_lines(_beside(place, file), 0, -1):
-        value = _object(raw)
-        if isinstance(value, InputTextError):
-            continue
-        for name, cell in value.items():
-            kinds.setdefault(name, set()).add(_kind(cell))
-        rows, size = rows + 1, size + len(raw)
-        if rows >= SAMPLE_ROWS or size >= SAMPLE_BYTES:
+    for file in files:
+        for _, raw in _raw_lines(_beside(place, file), 0, -1):
+            value = _object(raw)
+            if isinstance(value, InputTextError):
+                continue
+            for name, cell in value.items():
+                kinds.setdefault(name, set()).add(_kind(cell))
+            rows, size = rows + 1, size + len(raw)
+            if rows >= SAMPLE_ROWS or size >= SAMPLE_BYTES:
+                break
+        if rows:
             break
-    if not rows:
-        raise InputTextError(f"{file.path} holds no rows: give JSON lines, an object a line")
-    return pa.schema([pa.field(name, _type_of(found)) for name, found in kinds.items()])
+    else:
+        raise InputTextError(f"{place.url} holds no rows: give JSON lines, an object a line")
+    return pa.schema(
+        [pa.field(name, _type_of(found)) for name, found in kinds.items() if name != OTHER and _whole(name)]
+    )
 
 
 def _kind(cell: object) -> str:
@@ -255,8 +322,7 @@ def cut(place: Place, files: Sequence[File], source: Source, rows: int) -> list[
     """Return the parts of the input, in order: of about `rows` rows, of several files where they are smaller.
 
     Raises:
-        InputTextError: for a Parquet file whose columns are not those of the first.
-        PathError: for one that cannot be read.
+        PathError: for a file that cannot be read.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -264,14 +330,14 @@ def cut(place: Place, files: Sequence[File], source: Source, rows: int) -> list[
     spans: list[list[tuple[int, int, int]]] = []
     limit = rows
     if source.format == "parquet":
-        with ThreadPoolExecutor(16) as pool:  # each waits for a file's footer
-            counts = list(pool.map(lambda file: _counted(place, file, source), files))
+        with ThreadPoolExecutor(READERS) as pool:  # each waits for a file's footer
+            counts = list(pool.map(lambda file: _counted(place, file), files))
         spans = [
             [(first, min(count, first + rows), min(rows, count - first)) for first in range(0, count, rows)]
             for count in counts
         ]
     else:
-        limit = step = max(1, _bytes_a_row(place, files[0])) * rows
+        limit = step = max(1, _bytes_a_row(place, files)) * rows
         for file in files:
             if form_of(file)[1]:
                 spans.append([(0, -1, file.size * UNPACKED)])
@@ -292,40 +358,29 @@ def cut(place: Place, files: Sequence[File], source: Source, rows: int) -> list[
             else:
                 groups.append([Span(url, first, last)])
                 weights.append(weight)
+    if not groups:  # files without rows: one part without any, so that the output can be read
+        groups, weights = [[]], [0]
     return [
         Part(number=number, spans=tuple(group), weight=max(1, weight))
         for number, (group, weight) in enumerate(zip(groups, weights, strict=True))
     ]
 
 
-def _counted(place: Place, file: File, source: Source) -> int:
-    """Return the rows of a Parquet file; InputTextError where a column is not as in the first file."""
-    import pyarrow as pa
-
+def _counted(place: Place, file: File) -> int:
+    """Return the rows of a Parquet file."""
     with _parquet(_beside(place, file)) as table:
-        schema = table.schema_arrow
-        kept = pa.ipc.read_schema(pa.py_buffer(source.schema))
-        for name in {*kept.names, *source.columns.values()}:
-            if schema.get_field_index(name) < 0:
-                raise InputTextError(
-                    f"{file.path} has no column {name}, which the first file has: give files of one schema"
-                )
-        for item in kept:
-            found = schema.field(item.name).type
-            if found != item.type:
-                raise InputTextError(
-                    f"column {item.name} of {file.path} is {found}, and of the first file {item.type}: give files of "
-                    "one schema, or carry other columns (--carry)"
-                )
         return int(table.metadata.num_rows)
 
 
-def _bytes_a_row(place: Place, file: File) -> int:
-    """Return about how many bytes a line has, by the first ones."""
+def _bytes_a_row(place: Place, files: Sequence[File]) -> int:
+    """Return about how many bytes a line has, by the first ones of the first file that has any."""
     rows = size = 0
-    for _, raw in _raw_lines(_beside(place, file), 0, -1):
-        rows, size = rows + 1, size + len(raw) + 1
-        if rows >= SAMPLE_ROWS:
+    for file in files:
+        for _, raw in _raw_lines(_beside(place, file), 0, -1):
+            rows, size = rows + 1, size + len(raw) + 1
+            if rows >= SAMPLE_ROWS:
+                break
+        if rows:
             break
     return size // max(1, rows)
 
@@ -334,8 +389,7 @@ def chunks(part: Part, source: Source) -> Iterator[Chunk]:
     """Yield the rows of a part, a bounded number at once.
 
     Raises:
-        PathError: where the file cannot be read.
-        InputTextError: for a column that is not there, or has another type.
+        PathError: where a file cannot be read, or holds less than when the run began.
     """
     read = _table_chunks if source.format == "parquet" else _line_chunks
     held: list[Chunk] = []
@@ -368,8 +422,10 @@ def _table_chunks(span: Span, source: Source) -> Iterator[Chunk]:
     import pyarrow as pa
 
     kept = pa.ipc.read_schema(pa.py_buffer(source.schema))
-    read = list(dict.fromkeys([*kept.names, *source.columns.values()]))
     with _parquet(open_place(span.url)) as table:
+        there = table.schema_arrow.names
+        asked = [column for column in dict.fromkeys(source.columns.values()) if column in there]
+        read = [column for column in dict.fromkeys([*kept.names, *asked]) if column in there]
         groups: list[int] = []
         start = before = 0
         for group in range(table.metadata.num_row_groups):
@@ -382,16 +438,32 @@ def _table_chunks(span: Span, source: Source) -> Iterator[Chunk]:
         row = before
         for batch in table.iter_batches(batch_size=_rows_at_once(table, groups), row_groups=groups, columns=read):
             first, last = max(span.first - row, 0), min(span.last - row, batch.num_rows)
+            begin = row + first
             row += batch.num_rows
-            if last <= first:
-                continue
-            rows = pa.Table.from_batches([batch.slice(first, last - first)])
-            cells = rows.select(list(dict.fromkeys(source.columns.values()))).to_pylist()
-            inputs = [_input(cell, source) for cell in cells]
-            begin = row - batch.num_rows + first
-            places = [(span.url, number) for number in range(begin + 1, begin + 1 + len(inputs))]
-            carried = _carried(rows.select(kept.names).columns, kept, len(inputs))
-            yield Chunk(inputs, carried, places, rows.nbytes)
+            if last > first:
+                rows = pa.Table.from_batches([batch.slice(first, last - first)])
+                inputs = [_input(cell, source) for cell in rows.select(asked).to_pylist()]
+                places = [(span.url, number) for number in range(begin + 1, begin + 1 + len(inputs))]
+                carried = _carried([_column(rows, item) for item in kept], kept, len(inputs))
+                yield Chunk(inputs, carried, places, rows.nbytes)
+            if row >= span.last:  # the rest of the group is other parts'
+                break
+    if row < span.last:
+        raise _shrunk(span.url)
+
+
+def _column(rows: pa.Table, item: pa.Field) -> Any:  # noqa: ANN401 — pyarrow has no types
+    """Return a column of a Parquet file; nulls where the file has none of it, or nulls alone, which fit any type."""
+    import pyarrow as pa
+
+    at = rows.schema.get_field_index(item.name)
+    lacking = at < 0 or pa.types.is_null(rows.schema.field(at).type)
+    return pa.nulls(rows.num_rows, item.type) if lacking else rows.column(at)
+
+
+def _shrunk(url: str) -> PathError:
+    """Return the error of a file that holds less than when the run began."""
+    return PathError(f"{url} holds less than when the run began, so that rows are missing: give another output folder")
 
 
 def _rows_at_once(table: Any, groups: Sequence[int]) -> int:  # noqa: ANN401 — pyarrow has no types
@@ -416,11 +488,11 @@ def _line_chunks(span: Span, source: Source) -> Iterator[Chunk]:
 
     for start, raw in _raw_lines(open_place(span.url), span.first, span.last):
         value = _object(raw)
+        fields = {} if isinstance(value, InputTextError) else value
         places.append((span.url, start))
         held += len(raw)
-        broken = isinstance(value, InputTextError)
-        inputs.append(value if isinstance(value, InputTextError) else _input(value, source))
-        _keep({} if isinstance(value, InputTextError) else value, kept, columns, source, broken=broken)
+        inputs.append(value if isinstance(value, InputTextError) else _input(fields, source))
+        _keep(fields, kept, columns, source)
         if len(inputs) >= CHUNK_ROWS or held >= CHUNK_BYTES:
             yield chunk()
             inputs, columns, places, held = [], {name: [] for name in kept.names}, [], 0
@@ -435,11 +507,11 @@ def _carried(columns: Sequence[Any], kept: pa.Schema, rows: int) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=kept) if columns else pa.table({"": pa.nulls(rows)}).select([])
 
 
-def _keep(
-    value: Mapping[str, Any], kept: pa.Schema, columns: dict[str, list[Any]], source: Source, *, broken: bool
-) -> None:
+def _keep(value: Mapping[str, Any], kept: pa.Schema, columns: dict[str, list[Any]], source: Source) -> None:
     """Add the fields of one object to the columns, and to the column of others what fits in none."""
-    others = {} if broken else {name: cell for name, cell in value.items() if name not in source.carried}
+    others: dict[str, Any] = {}
+    if source.rest:
+        others = {name: cell for name, cell in value.items() if name == OTHER or name not in source.carried}
     for item in kept:
         if item.name == OTHER and source.other:
             continue
@@ -449,7 +521,15 @@ def _keep(
             others[item.name] = value[item.name]
         columns[item.name].append(cell)
     if source.other:
-        columns[OTHER].append(json.dumps(others, ensure_ascii=True) if others else None)
+        columns[OTHER].append(_as_json(others) if others else None)
+
+
+def _as_json(value: Any) -> str:  # noqa: ANN401 — a JSON value
+    """Return a value as a text of JSON; NaN and infinities, which Python's reader takes and JSON lacks, become null."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(value), parse_constant=lambda _: None))
 
 
 def _fitting(cell: Any, type_: str) -> tuple[bool, Any]:  # noqa: ANN401 — a JSON value
@@ -460,7 +540,7 @@ def _fitting(cell: Any, type_: str) -> tuple[bool, Any]:  # noqa: ANN401 — a J
     if kind in {"null", type_}:
         return (True, cell) if kind != "string" or _whole(cell) else (False, None)
     if type_ == "string":
-        return True, json.dumps(cell, ensure_ascii=True)
+        return True, _as_json(cell)
     return False, None
 
 
@@ -525,6 +605,8 @@ def _raw_lines(place: Place, first: int, last: int) -> Iterator[tuple[int, bytes
             while last < 0 or at < last:
                 start, line = at, stream.readline(LONGEST_LINE + 2)
                 if not line:
+                    if last >= 0:
+                        raise _shrunk(place.url)
                     break
                 at += len(line)
                 whole = line.endswith(b"\n")
