@@ -11,6 +11,8 @@ import pytest
 from bertport.batch import reading, run
 from bertport.batch.places import open_place
 from bertport.batch.reading import chunks, cut, read_source
+from bertport.batch.tasks import TASKS
+from bertport.runtime import load
 from bertport.runtime.errors import InputTextError, PathError, UnknownNameError
 
 
@@ -163,3 +165,12 @@ def test_a_part_of_parquet_reads_no_further_than_its_end(tmp_path, monkeypatch):
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
     assert [text for chunk in chunks(parts[1], source) for text in chunk.inputs] == ["4", "5", "6", "7"]
     assert sum(given) == 8
+
+
+def test_an_empty_optional_input_is_given_as_predict_gives_it(tiny_bundle, tmp_path):
+    row = {"text": "the old house", "text_pair": ""}
+    assert TASKS["features"].forms[0].value(row) == row
+    run(tiny_bundle, "features", lines(tmp_path / "in.jsonl", [row]), tmp_path / "out", parameters={"pooling": "mean"})
+    [vector] = pq.read_table(tmp_path / "out").column("vector").to_pylist()
+    [expected] = load(tiny_bundle).predict("features", [row], pooling="mean")
+    assert vector == expected.tolist()

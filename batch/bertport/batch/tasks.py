@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime.errors import UnknownNameError
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["TASKS", "TYPES", "BatchTask", "Column", "Form", "Shape", "shape_of"]
+__all__ = ["TASKS", "TYPES", "BatchTask", "Column", "Form", "Shape"]
 
 TYPES = (
     "string",
@@ -42,7 +40,8 @@ class Form:
 
     def value(self, cells: Mapping[str, Any]) -> object:
         """Return the input of a row, as `Model.predict` takes it."""
-        given = {name: cells[name] for name in (*self.needs, *self.may) if name not in self.may or cells.get(name)}
+        given = {name: cells[name] for name in self.needs}
+        given |= {name: cells[name] for name in self.may if cells.get(name) is not None}
         if self.pair:
             return [given[name] for name in self.needs]
         return given["text"] if given.keys() == {"text"} else given
@@ -244,14 +243,3 @@ TASKS: dict[str, BatchTask] = {
     ),
 }
 """By task, what a batch knows of it; the runtime's table has the same tasks."""
-
-
-def shape_of(task: str, parameters: Mapping[str, Any], form: Form) -> Shape:
-    """Return the columns of a task's answers.
-
-    Raises:
-        UnknownNameError: for a task that there is not.
-    """
-    if task not in TASKS:
-        raise UnknownNameError("task", task, TASKS)
-    return TASKS[task].shape(parameters, form)
