@@ -30,18 +30,25 @@ def summarized(record: Record, *, seconds: float, driver_cpu: float, engine: str
     """
     done = record.done.values()
     errors: Counter[str] = Counter()
+    parts: Counter[str] = Counter()
+    rows: Counter[str] = Counter()
+    workers: defaultdict[str, set[str]] = defaultdict(set)
     for stats in done:
+        node = stats["node"]
         errors.update(stats["errors"])
-    rows, tokens, padded = (sum(stats[name] for stats in done) for name in ("rows", "tokens", "padded"))
+        parts[node] += 1
+        rows[node] += stats["rows"]
+        workers[node].add(stats["worker"])
+    tokens, padded = (sum(stats[name] for stats in done) for name in ("tokens", "padded"))
     cpu = {name: round(sum(stats["cpu"][name] for stats in done), 3) for name in ("all", "read", "write")}
     return {
         "run": record.id,
         "engine": engine,
         "parts": len(record.parts),
         "parts_done_before": record.resumed,
-        "rows": rows,
+        "rows": rows.total(),
         "rows_written": sum(stats["written"] for stats in done),
-        "errors": sum(errors.values()),
+        "errors": errors.total(),
         "errors_by_reason": dict(errors.most_common()),
         "tokens": tokens,
         "padding": round(1 - tokens / padded, 4) if padded else 0.0,
@@ -50,12 +57,7 @@ def summarized(record: Record, *, seconds: float, driver_cpu: float, engine: str
         "core_hours": round(sum(stats["seconds"] * stats["cores"] for stats in done) / 3600, 6),
         "cpu_seconds": {"workers": cpu["all"], "reading": cpu["read"], "writing": cpu["write"], "driver": driver_cpu},
         "nodes": {
-            node: {
-                "parts": sum(stats["node"] == node for stats in done),
-                "rows": sum(stats["rows"] for stats in done if stats["node"] == node),
-                "workers": len({stats["worker"] for stats in done if stats["node"] == node}),
-            }
-            for node in sorted({stats["node"] for stats in done})
+            node: {"parts": parts[node], "rows": rows[node], "workers": len(workers[node])} for node in sorted(parts)
         },
     }
 
