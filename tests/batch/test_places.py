@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
+import zipfile
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from bertport.batch.places import open_place
-from bertport.runtime.errors import PathError
+from bertport.batch import run
+from bertport.batch.places import Place, covers, open_place, redacted, unreachable
+from bertport.runtime.errors import PathError, UsageError
 
 
 def fill(folder, *names):
@@ -112,3 +115,88 @@ def test_a_file_whose_size_no_server_says_is_not_taken_for_an_empty_one(monkeypa
     monkeypatch.setattr(MemoryFileSystem, "info", lambda self, path: {**info(self, path), "size": None})
     with pytest.raises(PathError, match=r"the size of .*a.jsonl is not known"):
         open_place(url).files()
+
+
+def test_a_name_may_hold_what_stands_for_a_chain_in_a_url(tmp_path):
+    folder = fill(tmp_path / "in::1", "a::b.jsonl")
+    assert listed(folder, folder) == listed(f"file://{folder}", folder) == ["a::b.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "below", "expected"),
+    [
+        ("sftp://me@host/p", "/p", "/p/a.jsonl", "sftp://me@host/p/a.jsonl"),
+        ("sftp://me@host/p/*.jsonl", "/p/*.jsonl", "/p/a.jsonl", "sftp://me@host/p/a.jsonl"),
+        ("abfs://box@one.dfs/p/", "box/p", "box/p/a.jsonl", "abfs://box@one.dfs/p/a.jsonl"),
+        ("s3://bucket/p/", "bucket/p", "bucket/p/a.jsonl", "s3://bucket/p/a.jsonl"),
+        ("s3://bucket/**/*.jsonl", "bucket/**/*.jsonl", "bucket/p/a.jsonl", "s3://bucket/p/a.jsonl"),
+        ("zip://::/x.zip", "", "a.jsonl", "zip://a.jsonl::/x.zip"),
+        ("zip://*.jsonl::/x.zip", "*.jsonl", "a.jsonl", "zip://a.jsonl::/x.zip"),
+        ("simplecache::s3://bucket/p", "bucket/p", "bucket/p/a.jsonl", "simplecache::s3://bucket/p/a.jsonl"),
+        (
+            "https://host/a.jsonl?x=1",
+            "https://host/a.jsonl?x=1",
+            "https://host/a.jsonl?x=1",
+            "https://host/a.jsonl?x=1",
+        ),
+        ("memory://", "", "/a.jsonl", "memory:///a.jsonl"),
+    ],
+)
+def test_the_url_of_a_file_keeps_the_host_and_the_archive(url, path, below, expected):
+    assert Place(url, fsspec.filesystem("memory"), path).at(below).url == expected
+
+
+def test_workers_open_what_is_in_an_archive(tiny_bundle, tmp_path):
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for name in ("a", "b"):
+            archive.writestr(f"rows/{name}.jsonl", '{"text": "the [MASK]"}\n')
+    for number, url in enumerate(("zip://rows/*.jsonl::", "zip://rows::")):
+        assert run(tiny_bundle, "fill-mask", f"{url}{tmp_path}/in.zip", tmp_path / f"out{number}")["rows"] == 2
+
+
+def test_a_url_that_leads_elsewhere_is_refused():
+    fs = fsspec.filesystem("memory")
+    for url, path in (("memory://a", "/b"), ("nowhere://me:word@a", "/a")):
+        with pytest.raises(UsageError, match=r"no worker could open .* by its URL") as raised:
+            Place(url, fs, path).stored()
+        assert "word" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://me:word@host/a.jsonl?sig=1&b=2", "https://***@host/a.jsonl?***"),
+        ("HTTP://token@host/a.jsonl", "HTTP://***@host/a.jsonl"),
+        ("zip://a::https://host/a.zip?sig=1::b", "zip://a::https://host/a.zip?***::b"),
+        ("ftp://me:wo@rd@host/a", "ftp://***@host/a"),
+        ("404, url='https://host/a?sig=1', and", "404, url='https://host/a?***', and"),
+        ("abfs://box@one.dfs/p?.jsonl", "abfs://box@one.dfs/p?.jsonl"),
+        ("/a/me:word@b?c", "/a/me:word@b?c"),
+    ],
+)
+def test_secrets_of_urls_are_not_shown(text, shown):
+    assert redacted(text) == shown
+
+
+def test_what_to_do_is_said_of_what_happened():
+    full = unreachable("out", OSError(errno.ENOSPC, "No space left on device"))
+    assert full.message == "cannot use out (No space left on device): make room there, and run the same command again"
+    gone = unreachable("in", FileNotFoundError("https://me:word@host/a?sig=1"))
+    assert gone.message.startswith("cannot use in ('https://***@host/a?***'): check the path")
+
+
+@pytest.mark.parametrize(
+    ("place", "path", "inside"),
+    [
+        ("/a", "/a", True),
+        ("/a", "/ab", False),
+        ("/a/*.parquet", "/a/out/part.parquet", False),
+        ("/a/*/*.parquet", "/a/out/part.parquet", True),
+        ("/a/**/*.parquet", "/a/b/out/part.parquet", True),
+        ("/a/**/*.jsonl", "/a/b/out/part.parquet", False),
+        ("/a/**", "/a/out/part.parquet", True),
+        ("/*", "/a/part.parquet", False),
+    ],
+)
+def test_which_paths_a_place_covers(place, path, inside):
+    assert covers(place, path) is inside

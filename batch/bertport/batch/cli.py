@@ -125,6 +125,7 @@ def batch(  # noqa: PLR0913 — one parameter per option
     """
     if carry and carry_none:
         raise UsageError("--carry names columns and --carry-none takes none: leave one of them out")
+    from bertport.batch.places import redacted
     from bertport.batch.runner import run
 
     # Ray prints what its machines meet on standard output, which is the summary's.
@@ -158,7 +159,7 @@ def batch(  # noqa: PLR0913 — one parameter per option
         show_json(summary, indent=2)
         return
     show(
-        f"{_counted(summary['rows'], 'row')} in {_counted(summary['parts'], 'part')} in {output} "
+        f"{_counted(summary['rows'], 'row')} in {_counted(summary['parts'], 'part')} in {redacted(output)} "
         f"({summary['rows_written']:,} written, "
         f"{summary['errors']:,} without an answer)"
     )

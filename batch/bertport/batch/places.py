@@ -6,22 +6,24 @@ A file appears under its name whole or not at all: it is written beside, under a
 from __future__ import annotations
 
 import os
+import re
 import stat
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from bertport.runtime.errors import MissingDependencyError, PathError, UsageError
+from bertport.runtime.bundle.exchange import sync_directory, sync_file
+from bertport.runtime.errors import NO_ROOM, MissingDependencyError, PathError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.installation import pip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
-__all__ = ["RECORDS", "File", "Place", "open_place", "unreachable"]
+__all__ = ["RECORDS", "SIGNS", "WEB", "File", "Place", "covers", "open_place", "redacted", "unreachable"]
 
 RECORDS = "_bertport"
 """Folder of a run's own records inside the output; readers of Parquet folders pass over names that begin so."""
@@ -31,6 +33,8 @@ SIGNS = "*?["
 """Characters that make a glob of a path."""
 HIDDEN = (".", "_")
 """Beginnings of names that are passed over, as readers of Parquet folders do."""
+WEB = ("http://", "https://")
+"""Beginnings of URLs whose query may be a signature."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,7 @@ class Place:
     """A path in a file system."""
 
     url: str
-    """As it was given."""
+    """As it was given; it may hold a password."""
     fs: Any = field(repr=False)
     """fsspec's file system."""
     path: str
@@ -66,13 +70,49 @@ class Place:
         """Whether it may be a glob, which stands for paths."""
         return any(sign in self.path for sign in SIGNS)
 
+    @property
+    def title(self) -> str:
+        """Name in messages: without the secrets of a URL."""
+        return redacted(self.url)
+
     def child(self, name: str) -> Place:
         """Return a place below this one."""
         return Place(f"{self.url.rstrip('/')}/{name}", self.fs, f"{self.path.rstrip('/')}/{name}")
 
+    def at(self, path: str) -> Place:
+        """Return the place of a file that a listing of this one found."""
+        return Place(path if self.local else self._url_of(path), self.fs, path)
+
+    def _url_of(self, path: str) -> str:
+        """Return the URL of a path below this one: what fsspec calls it lacks hosts, accounts and archives."""
+        links = self.url.split("::")
+        number = next((number for number, link in enumerate(links) if "://" in link), 0)  # the path's, in a chain
+        link, own = links[number], self.path.rstrip("/")
+        while link.endswith("/") and not link.endswith("://") and not link.endswith(own or "/"):
+            link = link[:-1]
+        if path != own and self.pattern:
+            folder = _split(own)[0]
+            link, own = link.removesuffix(own[len(folder) :]), folder
+        if not path.startswith(own):
+            return str(self.fs.unstrip_protocol(path))
+        links[number] = link + path[len(own) :]
+        return "::".join(links)
+
     def stored(self) -> str:
-        """Return the URL that opens the place on another machine."""
-        return f"{self.path}" if self.local else str(self.fs.unstrip_protocol(self.path))
+        """Return the path or URL that opens the place on another machine.
+
+        Raises:
+            UsageError: for a URL that does not lead there again.
+        """
+        if self.local:
+            return self.path
+        try:
+            again = open_place(self.url)
+        except (UsageError, PathError):
+            again = None
+        if again is None or (again.fs, again.path) != (self.fs, self.path):
+            raise UsageError(f"no worker could open {self.title} by its URL: copy it to a folder or a store")
+        return self.url
 
     def exists(self) -> bool:
         """Return whether something is there."""
@@ -85,7 +125,7 @@ class Place:
         except FileNotFoundError:
             return None
         except Exception as error:
-            raise unreachable(self.url, error) from error
+            raise unreachable(self.title, error) from error
 
     def open(self) -> IO[bytes]:
         """Open a file to be read."""
@@ -142,7 +182,9 @@ class Place:
             if entry["type"] != "file" or any(_passed_over(name, names) for name in path[start:].split("/")):
                 continue
             if entry["size"] is None:
-                raise PathError(f"the size of {path} is not known, which its server does not say: copy it here")
+                raise PathError(
+                    f"the size of {redacted(path)} is not known, which its server does not say: copy it here"
+                )
             yield File(path=path, size=int(entry["size"]), stamp=_stamp(entry))
 
     def make(self) -> None:
@@ -164,13 +206,13 @@ class Place:
         if not self._in_store:
             self.fs.makedirs(self.path, exist_ok=True)
 
-    def write(self, content: bytes, beside: Place) -> None:
+    def write(self, content: bytes, beside: Place, *, private: bool = False) -> None:
         """Write a file, whole or not at all; `beside` is the folder where it is written before it is renamed."""
         scratch = beside.child(f"{uuid.uuid4().hex}.new")
 
         def put() -> None:
             beside.make()
-            self.fs.pipe_file(scratch.path, content)
+            _put(scratch, content, private=private)
             scratch.rename(self)
 
         def put_again() -> None:
@@ -181,18 +223,24 @@ class Place:
 
         self._tried(put_again)
 
-    def create(self, content: bytes, beside: Place) -> None:
+    def create(self, content: bytes, beside: Place, *, private: bool = False) -> None:
         """Write a file as `write` does, unless it is there: read it again to learn whose content stands.
 
         Of writers at one moment one alone comes through on disks with hard links and in stores that know the condition
         (S3's If-None-Match); elsewhere the last one stands.
+
+        Args:
+            content: the file's bytes.
+            beside: the folder where it is written first.
+            private: whether its owner alone may read it, on this machine's own file systems.
         """
         scratch = beside.child(f"{uuid.uuid4().hex}.new")
 
         with suppress(Exception):  # it is there, or the place has no such way: which of them is asked below
             if self.local:
                 beside.make()
-                self.fs.pipe_file(scratch.path, content)
+                _put(scratch, content, private=private)
+                sync_file(Path(scratch.path))
                 os.link(scratch.path, self.path)
             elif self._in_store:
                 self.fs.pipe_file(self.path, content, mode="create")
@@ -200,12 +248,12 @@ class Place:
             scratch.remove()
         self.fs.invalidate_cache()
         if not self.exists():
-            self.write(content, beside)
+            self.write(content, beside, private=private)
 
     def rename(self, target: Place) -> None:
         """Give a file another name, in one step where the file system has one; what had that name is replaced."""
         if self.local:
-            os.replace(self.path, target.path)  # noqa: PTH105 — paths of fsspec are text
+            _renamed(Path(self.path), Path(target.path))
         else:
             self.fs.mv(self.path, target.path)
 
@@ -220,7 +268,7 @@ class Place:
 
         def put() -> None:
             if self.local:
-                os.replace(made, self.path)  # noqa: PTH105 — paths of fsspec are text
+                _renamed(made, Path(self.path))
                 return
             beside.make()
             self.fs.put_file(os.fspath(made), scratch.path)
@@ -241,7 +289,7 @@ class Place:
         try:
             return work()
         except Exception as error:  # every file system has errors of its own
-            raise unreachable(self.url, error) from error
+            raise unreachable(self.title, error) from error
 
 
 def open_place(url: str) -> Place:
@@ -258,26 +306,70 @@ def open_place(url: str) -> Place:
         raise MissingDependencyError("batch", "fsspec", "batch") from error
     if not url:  # to fsspec it is the current folder, and to a shell a variable that is not set
         raise UsageError("the input or output is an empty path: name it, as . for the current folder")
+    scheme, of_a_url, _ = url.partition("://")
+    if not of_a_url or scheme.lower() in {"file", "local"}:  # fsspec would take `::` in a name for a chain
+        fs = fsspec.filesystem("file")
+        return Place(url, fs, fs._strip_protocol(url))  # noqa: SLF001 — what url_to_fs calls
     try:
         fs, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
         said = excerpt(" ".join(str(error).split()), 200)
         raise MissingDependencyError(
-            f"opening {url}", url.partition("://")[0], "batch", command=f"{pip()} install its package ({said})"
+            f"opening {redacted(url)}", scheme, "batch", command=f"{pip()} install its package ({said})"
         ) from error
     except ValueError as error:
-        raise UsageError(f"cannot open {url} ({excerpt(str(error), 200)}): give a path, or a URL of fsspec") from error
+        raise UsageError(
+            f"cannot open {redacted(url)} ({excerpt(redacted(str(error)), 200)}): give a path, or a URL of fsspec"
+        ) from error
     except Exception as error:  # an archive is opened, and some servers are asked, at once: each has errors of its own
-        raise unreachable(url, error) from error
+        raise unreachable(redacted(url), error) from error
     return Place(url, fs, str(path))
 
 
-def unreachable(url: str, error: Exception) -> PathError:
-    """Return the error of a place that cannot be read or written."""
+def redacted(text: str) -> str:
+    """Return a text without the secrets of URLs in it: passwords, and on the web tokens and what a URL is signed with.
+
+    >>> redacted("cannot read https://me:word@host/a.jsonl?sig=0123: 403")
+    'cannot read https://***@host/a.jsonl?*** 403'
+    >>> redacted("sftp://me:word@host/a, sftp://me@host/b and s3://bucket/part-?.jsonl")
+    'sftp://***@host/a, sftp://me@host/b and s3://bucket/part-?.jsonl'
+    """
+    text = re.sub(r"(?i)(https?://)[^/\s]+@", r"\1***@", text)
+    text = re.sub(r"(://)[^/\s@]*:[^/\s]*@", r"\1***@", text)
+    return re.sub(r"""(?i)(https?://[^\s?'"]*\?)(?:(?!::)[^\s'"])+""", r"\1***", text)
+
+
+def unreachable(place: str, error: Exception, advice: str = "") -> PathError:
+    """Return the error of a place that cannot be read or written.
+
+    Args:
+        place: its name in messages.
+        error: what a file system raised.
+        advice: what to do, where it is known better than by the error.
+    """
     if isinstance(error, PathError):
         return error
-    reason = getattr(error, "strerror", None) or excerpt(" ".join(str(error).split()), 200) or type(error).__name__
-    return PathError(f"cannot use {url} ({reason}): check the path, who may use it, and that it is reached from here")
+    reason = getattr(error, "strerror", None) or excerpt(" ".join(redacted(str(error)).split()), 200)
+    if not advice and getattr(error, "errno", None) in NO_ROOM:
+        advice = "make room there, and run the same command again"
+    return PathError(
+        f"cannot use {place} ({reason or type(error).__name__}): "
+        f"{advice or 'check the path, who may use it, and that it is reached from here'}"
+    )
+
+
+def _put(place: Place, content: bytes, *, private: bool) -> None:
+    """Write a file in one go; where it is private, and of this machine, nobody but its owner may read it."""
+    if private and place.local:
+        os.close(os.open(place.path, os.O_CREAT | os.O_WRONLY, 0o600))
+    place.fs.pipe_file(place.path, content)
+
+
+def _renamed(made: Path, target: Path) -> None:
+    """Give a file of this machine another name, which stays after a crash of the machine, with all its bytes."""
+    sync_file(made)
+    made.replace(target)
+    sync_directory(target.parent)
 
 
 def _stamp(entry: dict[str, Any]) -> str:
@@ -289,6 +381,25 @@ def _stamp(entry: dict[str, Any]) -> str:
 
 ALL = "**"
 """The name in a glob that stands for folders of any depth, and at its end for all that is in them."""
+
+
+def covers(place: str, path: str) -> bool:
+    """Return whether a file's path is a place's, below it, or one of those for which it stands as a glob."""
+    if f"{path}/".startswith(f"{place.rstrip('/')}/"):
+        return True
+    if not any(sign in place for sign in SIGNS):
+        return False
+    folder, names = _split(place)
+    return path.startswith(f"{folder}/") and _leads_to(names, path[len(folder) + 1 :].split("/"))
+
+
+def _leads_to(names: Sequence[str], path: Sequence[str]) -> bool:
+    """Return whether the names of a glob stand for those of a path."""
+    if not names:
+        return not path
+    if names[0] == ALL:
+        return len(names) == 1 or any(_leads_to(names[1:], path[first:]) for first in range(len(path)))
+    return bool(path) and fnmatchcase(path[0], names[0]) and _leads_to(names[1:], path[1:])
 
 
 def _split(pattern: str) -> tuple[str, tuple[str, ...]]:

@@ -11,11 +11,12 @@ import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 from bertport.batch.job import OTHER, Part, Source, Span
-from bertport.batch.places import open_place, unreachable
+from bertport.batch.places import WEB, open_place, redacted, unreachable
 from bertport.batch.tasks import TASKS
-from bertport.runtime.errors import InputTextError, PathError, UnknownNameError, UsageError
+from bertport.runtime.errors import BertportError, InputTextError, PathError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ CHUNK_ROWS, CHUNK_BYTES = 2048, 1 << 20
 """Rows, and about how many bytes of them, are held at once."""
 MOST_FILES = 256
 """Files of a part, at most: it opens one after the other."""
+DAMAGED = (ValueError, EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
+"""Errors of what is not, or not wholly, what its name says; pyarrow's own are ValueErrors."""
+MEND = "the file is damaged, or no such file as its name says: replace it, or leave it out"
 READERS = 16
 """Footers of Parquet files that are read at once."""
 UNPACKED = 4
@@ -61,11 +65,16 @@ class Chunk:
 
 def form_of(file: File) -> tuple[str, str]:
     """Return the format of a file and its compression, by its name."""
-    name = file.path.lower()
+    name = _name(file.path)
     compression = next((ending for ending in COMPRESSIONS if name.endswith(ending)), "")
     stem = name.removesuffix(compression) if compression else name
     known = next((found for ending, found in FORMATS.items() if stem.endswith(ending)), "")
     return ("", "") if known == "parquet" and compression else (known, compression)
+
+
+def _name(path: str) -> str:
+    """Return what tells a file's format: its path in small letters, on the web without what follows it in the URL."""
+    return (urlsplit(path).path if path.startswith(WEB) else path).lower()
 
 
 def read_source(
@@ -97,9 +106,9 @@ def read_source(
         raise UnknownNameError("task", task, TASKS)
     formats = {form_of(file)[0]: file for file in reversed(files)}
     if "" in formats:
-        raise PathError(f"cannot tell the format of {formats[''].path} by its name: {ADVICE}")
+        raise PathError(f"cannot tell the format of {redacted(formats[''].path)} by its name: {ADVICE}")
     if len(formats) > 1:
-        raise PathError(f"{place.url} holds JSON lines and Parquet: name one kind with a glob, as '*.parquet'")
+        raise PathError(f"{place.title} holds JSON lines and Parquet: name one kind with a glob, as '*.parquet'")
     [form_name] = formats
     there = _tables_columns(place, files) if form_name == "parquet" else Columns(_sampled(place, files))
     schema = there.schema
@@ -176,7 +185,7 @@ def _chosen(
     for name, column in columns.items():
         if column not in there:
             raise InputTextError(
-                f"{place.url} has no column {excerpt(column, 100)} (named for {name}; columns: {_shown(there)}): "
+                f"{place.title} has no column {excerpt(column, 100)} (named for {name}; columns: {_shown(there)}): "
                 "name one of them"
             )
     for form in forms:
@@ -191,7 +200,7 @@ def _chosen(
         )
     lacks = ", or ".join(dict.fromkeys(" and ".join(names) for names in lacking))
     raise InputTextError(
-        f"{place.url} has no column {lacks} ({task} reads {needed}; columns: {_shown(there)}): "
+        f"{place.title} has no column {lacks} ({task} reads {needed}; columns: {_shown(there)}): "
         f"name the column that holds it, as --column {lacking[-1][0]}=NAME"
     )
 
@@ -218,13 +227,13 @@ def _check_type(place: Place, task: str, name: str, column: pa.Field, form: Form
         if (listed and textual(kind.value_type)) or (format_ == "json" and textual(kind)):
             return
         raise InputTextError(
-            f"column {column.name} of {place.url} is {kind}, and {task} reads a list of texts from it: name another "
+            f"column {column.name} of {place.title} is {kind}, and {task} reads a list of texts from it: name another "
             f"column, as --column {name}=NAME"
         )
     if not textual(kind):
         raise InputTextError(
-            f"column {column.name} of {place.url} is {kind}, and {task} reads a text from it: name another column, as "
-            f"--column {name}=NAME"
+            f"column {column.name} of {place.title} is {kind}, and {task} reads a text from it: name another column, "
+            f"as --column {name}=NAME"
         )
 
 
@@ -239,26 +248,26 @@ def _tables_columns(place: Place, files: Sequence[File]) -> Columns:
     sets: dict[frozenset[str], str] = {}
     with ThreadPoolExecutor(READERS) as pool:  # each waits for a file's footer
         for file, schema in zip(files, pool.map(lambda file: _table_schema(place, file), files), strict=True):
-            sets.setdefault(frozenset(schema.names), file.path)
+            sets.setdefault(frozenset(schema.names), redacted(file.path))
             for item in schema:
                 kind, path = kinds.get(item.name, (None, ""))
                 if kind is None or pa.types.is_null(kind):  # nulls alone fit any type
-                    kinds[item.name] = (item.type, file.path)
+                    kinds[item.name] = (item.type, redacted(file.path))
                 elif item.type != kind and not pa.types.is_null(item.type):
                     differing.setdefault(
                         item.name,
-                        f"column {item.name} of {file.path} is {item.type}, and of {path} {kind}: give files in which "
-                        "it has one type, or carry other columns (--carry)",
+                        f"column {item.name} of {redacted(file.path)} is {item.type}, and of {path} {kind}: give files "
+                        "in which it has one type, or carry other columns (--carry)",
                     )
     return Columns(pa.schema([pa.field(name, kind) for name, (kind, _) in kinds.items()]), differing, sets)
 
 
 def _table_schema(place: Place, file: File) -> pa.Schema:
     """Return the columns of a Parquet file."""
-    with _parquet(_beside(place, file)) as table:
+    with _parquet(place.at(file.path)) as table:
         schema = table.schema_arrow.remove_metadata()
     if len(set(schema.names)) < len(schema.names):
-        raise InputTextError(f"{file.path} has two columns of one name: give each a name of its own")
+        raise InputTextError(f"{redacted(file.path)} has two columns of one name: give each a name of its own")
     return schema
 
 
@@ -272,7 +281,7 @@ def _sampled(place: Place, files: Sequence[File]) -> pa.Schema:
     kinds: dict[str, set[str]] = {}
     rows = size = 0
     for file in files:
-        for _, raw in _raw_lines(_beside(place, file), 0, -1):
+        for _, raw in _raw_lines(place.at(file.path), 0, -1):
             value = _object(raw)
             if isinstance(value, InputTextError):
                 continue
@@ -284,7 +293,7 @@ def _sampled(place: Place, files: Sequence[File]) -> pa.Schema:
         if rows:
             break
     else:
-        raise InputTextError(f"{place.url} holds no rows: give JSON lines, an object a line")
+        raise InputTextError(f"{place.title} holds no rows: give JSON lines, an object a line")
     return pa.schema(
         [pa.field(name, _type_of(found)) for name, found in kinds.items() if name != OTHER and _whole(name)]
     )
@@ -326,7 +335,7 @@ def cut(place: Place, files: Sequence[File], source: Source, rows: int) -> list[
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    stored = [_beside(place, file).stored() for file in files]
+    place.at(files[0].path).stored()  # a URL that no worker could open is refused before the run begins
     spans: list[list[tuple[int, int, int]]] = []
     limit = rows
     if source.format == "parquet":
@@ -350,7 +359,8 @@ def cut(place: Place, files: Sequence[File], source: Source, rows: int) -> list[
                 )
     groups: list[list[Span]] = []
     weights: list[int] = []
-    for url, found in zip(stored, spans, strict=True):
+    for file, found in zip(files, spans, strict=True):
+        url = place.at(file.path).url
         for first, last, weight in found:
             if groups and weights[-1] + weight <= limit and len(groups[-1]) < MOST_FILES:
                 groups[-1].append(Span(url, first, last))
@@ -368,7 +378,7 @@ def cut(place: Place, files: Sequence[File], source: Source, rows: int) -> list[
 
 def _counted(place: Place, file: File) -> int:
     """Return the rows of a Parquet file."""
-    with _parquet(_beside(place, file)) as table:
+    with _parquet(place.at(file.path)) as table:
         return int(table.metadata.num_rows)
 
 
@@ -376,7 +386,7 @@ def _bytes_a_row(place: Place, files: Sequence[File]) -> int:
     """Return about how many bytes a line has, by the first ones of the first file that has any."""
     rows = size = 0
     for file in files:
-        for _, raw in _raw_lines(_beside(place, file), 0, -1):
+        for _, raw in _raw_lines(place.at(file.path), 0, -1):
             rows, size = rows + 1, size + len(raw) + 1
             if rows >= SAMPLE_ROWS:
                 break
@@ -449,7 +459,7 @@ def _table_chunks(span: Span, source: Source) -> Iterator[Chunk]:
             if row >= span.last:  # the rest of the group is other parts'
                 break
     if row < span.last:
-        raise _shrunk(span.url)
+        raise _shrunk(redacted(span.url))
 
 
 def _column(rows: pa.Table, item: pa.Field) -> Any:  # noqa: ANN401 — pyarrow has no types
@@ -592,36 +602,33 @@ def _raw_lines(place: Place, first: int, last: int) -> Iterator[tuple[int, bytes
 
     Of a line that is too long only its beginning is kept.
     """
-    try:
-        with _opened(place) as stream:
-            at = 0
-            if first > 0:  # the line that began before this stretch belongs to the stretch before
-                stream.seek(first - 1)
-                at = first - 1
-                while part := stream.readline(LONGEST_LINE):
-                    at += len(part)
-                    if part.endswith(b"\n"):
-                        break
-            while last < 0 or at < last:
-                start, line = at, stream.readline(LONGEST_LINE + 2)
-                if not line:
-                    if last >= 0:
-                        raise _shrunk(place.url)
+    with _reading(place), _opened(place) as stream:
+        at = 0
+        if first > 0:  # the line that began before this stretch belongs to the stretch before
+            stream.seek(first - 1)
+            at = first - 1
+            while part := stream.readline(LONGEST_LINE):
+                at += len(part)
+                if part.endswith(b"\n"):
                     break
-                at += len(line)
-                whole = line.endswith(b"\n")
-                while not whole and (more := stream.readline(LONGEST_LINE)):
-                    at += len(more)
-                    whole = more.endswith(b"\n")
-                if line.strip():
-                    yield start, line.rstrip(b"\r\n")
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise unreachable(place.url, error) from error
+        while last < 0 or at < last:
+            start, line = at, stream.readline(LONGEST_LINE + 2)
+            if not line and last >= 0:
+                raise _shrunk(place.title)
+            if not line:
+                break
+            at += len(line)
+            whole = line.endswith(b"\n")
+            while not whole and (more := stream.readline(LONGEST_LINE)):
+                at += len(more)
+                whole = more.endswith(b"\n")
+            if line.strip():
+                yield start, line.rstrip(b"\r\n")
 
 
 def _opened(place: Place) -> IO[bytes]:
     stream = place.open()
-    name = place.path.lower()
+    name = _name(place.path)
     if name.endswith(".gz"):
         return cast("IO[bytes]", gzip.GzipFile(fileobj=stream))
     if name.endswith(".xz"):
@@ -633,18 +640,21 @@ def _opened(place: Place) -> IO[bytes]:
 
 @contextmanager
 def _parquet(place: Place) -> Iterator[Any]:
-    """Open a Parquet file of any file system; PathError where it is none, or cannot be read."""
-    import pyarrow as pa
+    """Open a Parquet file of any file system."""
     from pyarrow import parquet
 
+    with _reading(place), place.open() as stream, parquet.ParquetFile(stream, pre_buffer=False) as table:
+        yield table
+
+
+@contextmanager
+def _reading(place: Place) -> Iterator[None]:
+    """Raise PathError for what file systems and decoders raise, each of which has errors of its own."""
     try:
-        with place.open() as stream, parquet.ParquetFile(stream, pre_buffer=False) as table:
-            yield table
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise unreachable(place.url, error) from error
-
-
-def _beside(place: Place, file: File) -> Place:
-    """Return the place of a file that a listing of the input found."""
-    url = file.path if place.local else str(place.fs.unstrip_protocol(file.path))
-    return type(place)(url, place.fs, file.path)
+        yield
+    except BertportError:
+        raise
+    except Exception as error:
+        # pyarrow and bz2 raise OSError without a number for what they cannot decode.
+        damaged = isinstance(error, DAMAGED) or (place.local and isinstance(error, OSError) and error.errno is None)
+        raise unreachable(place.title, error, MEND if damaged else "") from error
