@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import uuid
 import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import fsspec
 import pytest
@@ -200,3 +202,46 @@ def test_what_to_do_is_said_of_what_happened():
 )
 def test_which_paths_a_place_covers(place, path, inside):
     assert covers(place, path) is inside
+
+
+class Rows(BaseHTTPRequestHandler):
+    """Answers who knows the password, and the signature."""
+
+    def do_GET(self):
+        known = self.headers["Authorization"] is not None and self.path.endswith("?sig=0123")
+        content = b'{"text": "no mask"}\n' if known else b""
+        self.send_response(200 if known else 403)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    do_HEAD = do_GET  # noqa: N815 — the name that http.server calls
+
+    def log_message(self, *said):
+        pass
+
+
+@pytest.fixture
+def web():
+    """Return the host and port of a server of rows."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Rows)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_rows_of_a_signed_url_are_read_and_its_secrets_kept(web, tiny_bundle, tmp_path):
+    url = f"http://me:word@{web}/in.jsonl?sig=0123"
+    with pytest.raises(UsageError, match=r"of http://\*\*\*@.*/in.jsonl\?\*\*\* has no answer"):
+        run(tiny_bundle, "fill-mask", url, tmp_path / "out", on_error="fail")
+    assert run(tiny_bundle, "fill-mask", url, tmp_path / "kept")["rows"] == 1
+    stored = (tmp_path / "kept" / "_bertport" / "run.json").read_text()
+    assert stored.count("word") == stored.count("0123") == 1  # in the part's own URL
+    with pytest.raises(PathError) as raised:
+        run(tiny_bundle, "fill-mask", f"{url}4", tmp_path / "none")
+    assert "word" not in raised.value.message
+    assert "0123" not in raised.value.message

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertport.batch import reading, run, runner
+from bertport.batch import reading, run
 from bertport.batch.cli import FirstLines, batch
 from bertport.batch.engines import ENGINES, Engine
 from bertport.batch.job import Part, Span
@@ -267,8 +267,8 @@ def test_runs_that_begin_in_one_folder_at_one_moment_go_on_together(tiny_bundle,
     """Each finds an empty folder and makes parts for it before the other's record is there."""
     data, out = lines(tmp_path / "in.jsonl", GOOD), tmp_path / "out"
     both = Barrier(2, timeout=60)
-    parts = runner._parts  # noqa: SLF001 — between the look into the folder and the record
-    monkeypatch.setattr(runner, "_parts", lambda *asked: (both.wait(), parts(*asked))[1])
+    # Between the look into the folder and the record.
+    monkeypatch.setattr(reading, "cut", lambda *asked: (both.wait(), cut(*asked))[1])
     with ThreadPoolExecutor(2) as pool:
         begun = [pool.submit(ask, tiny_bundle, data, out, part_rows=5, threads=1, streams=1) for _ in range(2)]
         summaries = [each.result() for each in begun]
@@ -283,15 +283,14 @@ def test_runs_that_begin_in_one_folder_at_one_moment_go_on_together(tiny_bundle,
 
 def test_requests_that_begin_in_one_folder_at_one_moment_are_told_apart(tiny_bundle, expected, tmp_path, monkeypatch):
     data, out = lines(tmp_path / "in.jsonl", GOOD), tmp_path / "out"
-    parts = runner._parts  # noqa: SLF001 — as above
 
     def overtaken(*asked):
-        monkeypatch.setattr(runner, "_parts", parts)
+        monkeypatch.setattr(reading, "cut", cut)
         ask(tiny_bundle, data, out)
-        return parts(*asked)
+        return cut(*asked)
 
-    monkeypatch.setattr(runner, "_parts", overtaken)
-    with pytest.raises(UsageError, match="holds another run: its parameters is"):
+    monkeypatch.setattr(reading, "cut", overtaken)
+    with pytest.raises(UsageError, match=r'another run: {"top_k": 1} was given for parameters, and now {"top_k": 2}'):
         ask(tiny_bundle, data, out, parameters={"top_k": 2})
     assert words(out) == expected
 
@@ -339,10 +338,12 @@ def test_another_request_or_input_is_refused(tiny_bundle, bundle, tmp_path):
         ({"part_rows": 3}, "part_rows"),
     ):
         wanted = {"bundle": tiny_bundle, "task": "fill-mask", "parameters": {"top_k": 1}, **asked}
-        with pytest.raises(UsageError, match=f"holds another run: its {name} is .* give another folder"):
+        with pytest.raises(
+            UsageError, match=f"holds another run: .* was given for {name}, and now .*: give another folder"
+        ):
             run(wanted.pop("bundle"), wanted.pop("task"), data, out, **wanted)
     lines(data, [*GOOD, GOOD[0]])
-    with pytest.raises(UsageError, match="its fingerprint of the input is"):
+    with pytest.raises(UsageError, match="holds a run over other files: those of the input have changed since"):
         ask(tiny_bundle, data, out)
     assert contents(out) == before
 
@@ -368,7 +369,12 @@ def test_what_cannot_be_is_one_sentence(tiny_bundle, tmp_path):
         (InputTextError, "column id of .* is int64, and fill-mask reads a text", data, {"columns": {"text": "id"}}),
         (InputTextError, "column text of .* is int64", tmp_path / "numbers.parquet", {}),
         (InputTextError, "column x of .*b.parquet is string, and of .*a.parquet int64", tmp_path / "two", {}),
-        (PathError, "broken.parquet .*: check the path", tmp_path / "broken.parquet", {}),
+        (
+            PathError,
+            "broken.parquet .*: the file is damaged, or no such file as its name says",
+            tmp_path / "broken.parquet",
+            {},
+        ),
         (PathError, "none is not there, or is in .*: give a file", tmp_path / "none", {}),
         (UsageError, "has a column score, and the answer of fill-mask too.*--prefix", scored, {}),
         (UsageError, "unknown engine 'spark' .available: local, ray", data, {"engine": "spark"}),

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.batch.cluster import nodes, sentences
-from bertport.batch import run, runner
+from bertport.batch import reading, run
 from bertport.batch.places import open_place
+from bertport.batch.reading import cut
 from bertport.runtime.errors import PathError, UsageError
 
 pytestmark = [
@@ -68,7 +69,7 @@ def test_rows_of_an_object_store_are_answered_into_it(engine, bucket, bundle, tm
     assert again["parts_done_before"] == again["parts"] - 1
     assert again["rows"] == ROWS
     fs.put_file(str(data), f"{bucket}/rows/more.jsonl")
-    with pytest.raises(UsageError, match="its fingerprint of the input is"):
+    with pytest.raises(UsageError, match="holds a run over other files: those of the input have changed since"):
         run(bundle, "fill-mask", f"{bucket}/rows", f"{bucket}/out", **chosen)
 
 
@@ -76,8 +77,8 @@ def test_runs_that_begin_in_one_folder_at_one_moment_go_on_together(bucket, bund
     """Each finds no record there before the other writes its own, of which the store takes one."""
     data = sentences(tmp_path / "in.jsonl", 20)
     both = Barrier(2, timeout=60)
-    parts = runner._parts  # noqa: SLF001 — between the look into the folder and the record
-    monkeypatch.setattr(runner, "_parts", lambda *asked: (both.wait(), parts(*asked))[1])
+    # Between the look into the folder and the record.
+    monkeypatch.setattr(reading, "cut", lambda *asked: (both.wait(), cut(*asked))[1])
     chosen = {"parameters": {"top_k": 1}, "part_rows": 5, "threads": 1, "streams": 1}
     with ThreadPoolExecutor(2) as pool:
         begun = [pool.submit(run, bundle, "fill-mask", data, f"{bucket}/out", **chosen) for _ in range(2)]

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bertport.batch.job import Part
-from bertport.batch.places import RECORDS
-from bertport.batch.worker import part_stats, scratch
+from bertport.batch.places import RECORDS, redacted
+from bertport.batch.worker import ID, check_own, part_stats, scratch
 from bertport.runtime.errors import PathError, UsageError
 from bertport.runtime.excerpts import excerpt
 
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
     from bertport.batch.places import File, Place
 
-__all__ = ["Record", "fingerprint", "open_record"]
+__all__ = ["FINGERPRINT", "Record", "fingerprint", "open_record"]
 
 FORMAT = 2
+FINGERPRINT = "fingerprint of the input"
+"""Name of the input's fingerprint among what is asked."""
 EVERY = 5.0
 """Seconds between two writings of what is done."""
 SHOWN = 120
@@ -103,38 +105,53 @@ def open_record(output: Place, asked: Mapping[str, Any], make_parts: Any) -> Rec
     content = folder.child("run.json").read()
     if content is None:
         _refuse_others(output)
-        rows = [part.row for part in make_parts()]
+        made: list[Part] = make_parts()
+        secret = any(redacted(span.url) != span.url for part in made for span in part.spans)
+        rows = [part.row for part in made]
         text = json.dumps({"format": FORMAT, "id": uuid.uuid4().hex, "asked": asked, "parts": rows})
         output.make()
-        folder.child("run.json").create(text.encode(), scratch(output))
+        folder.child("run.json").create(text.encode(), scratch(output), private=secret)
         content = folder.child("run.json").read() or text.encode()  # another run may have begun at the same moment
     try:
         stored = json.loads(content)
         if (version := stored["format"]) != FORMAT:
             raise PathError(
-                f"{output.url} holds a run of format {version}, and {FORMAT} is read here: give another folder"
+                f"{output.title} holds a run of format {version}, and {FORMAT} is read here: give another folder"
             )
         there, rows = stored["asked"], stored["parts"]
+        there["input"] = redacted(there["input"])
         parts = [Part.listed(number, row) for number, row in enumerate(rows)]
     except (ValueError, KeyError, TypeError) as error:
         raise PathError(
-            f"{folder.url}/run.json is no record of a run ({excerpt(str(error), 100)}): give another folder"
+            f"{folder.title}/run.json is no record of a run ({excerpt(str(error), 100)}): give another folder"
         ) from error
     for name in {**there, **asked}:
         if there.get(name) != asked.get(name):
-            raise UsageError(
-                f"{output.url} holds another run: its {name} is {_shown(there.get(name))}, and "
-                f"{_shown(asked.get(name))} is asked for: give another folder, or ask for the same"
-            )
+            raise _other_run(output, name, there.get(name), asked.get(name))
+    own = json.dumps({"id": stored["id"]}).encode()
+    if folder.child(ID).read() != own:
+        folder.child(ID).write(own, scratch(output))
     record = Record(output=output, id=stored["id"], parts=parts)
     record.done = _done(record)
     record.resumed = len(record.done)
     return record
 
 
+def _other_run(output: Place, name: str, there: object, asked: object) -> UsageError:
+    """Return the error of an output that holds the run of another request."""
+    if name == FINGERPRINT:
+        return UsageError(
+            f"{output.title} holds a run over other files: those of the input have changed since: give another folder"
+        )
+    return UsageError(
+        f"{output.title} holds another run: {_shown(there)} was given for {name}, and now {_shown(asked)}: give "
+        "another folder, or ask for the same"
+    )
+
+
 def _shown(value: object) -> str:
     text = json.dumps(value)
-    return "not given" if value is None else text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return "nothing" if value is None else text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _refuse_others(output: Place) -> None:
@@ -147,8 +164,8 @@ def _refuse_others(output: Place) -> None:
     others = [name for name in names if name not in {"", RECORDS}]
     if others:
         raise PathError(
-            f"the output {output.url} is not empty ({excerpt(', '.join(sorted(others)), 100)}), and holds no run that "
-            "could go on: give a new folder"
+            f"the output {output.title} is not empty ({excerpt(', '.join(sorted(others)), 100)}), and holds no run "
+            "that could go on: give a new folder"
         )
 
 
@@ -162,16 +179,17 @@ def _done(record: Record) -> dict[int, dict[str, Any]]:
         try:
             stored = json.loads(content)
             if stored["run"] == record.id:
-                known = {stats["part"]: stats for stats in stored["done"] if stats["part"] in numbers}
+                done = {stats["part"]: stats for stats in stored["done"] if stats["part"] in numbers}
+                # A crash of the machine may have left less of a part than was written.
+                known = {
+                    number: stats for number, stats in done.items() if stats.get("size") == there[numbers[number].name]
+                }
         except (ValueError, KeyError, TypeError):  # the parts say it themselves
             known = {}
     unknown = [part for number, part in numbers.items() if number not in known]
     with ThreadPoolExecutor(READERS) as pool:
         read = pool.map(lambda part: part_stats(record.output.child(part.name)), unknown)
         known.update((stats["part"], stats) for stats in read)
-    foreign = [stats for stats in known.values() if stats["run"] != record.id]
-    if foreign:
-        raise PathError(
-            f"{record.output.url} holds a part of another run (number {foreign[0]['part']:,}): give another folder"
-        )
+    for stats in known.values():
+        check_own(stats, record.id, record.output)
     return known

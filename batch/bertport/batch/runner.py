@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.batch.engines import ENGINES, LOCAL, RAY
 from bertport.batch.job import DEFAULT, HUB, ON_ERROR, Carriers, Job, Runs
-from bertport.batch.places import SIGNS, open_place
+from bertport.batch.places import SIGNS, covers, open_place
 from bertport.batch.summary import Pace, summarized
 from bertport.runtime.errors import MissingDependencyError, PathError, UnknownNameError, UsageError
 from bertport.runtime.installation import first_missing
@@ -18,7 +18,6 @@ from bertport.runtime.installation import first_missing
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bertport.batch.job import Part, Source
     from bertport.batch.places import File, Place
     from bertport.batch.record import Record
     from bertport.runtime.commands.progress import Progress
@@ -133,9 +132,10 @@ def run(  # noqa: PLR0913 — each is one choice, by keyword
         progress.say(f"{record.resumed:,} of {len(record.parts):,} parts are done already")
     shown = time.monotonic()
     carriers = Carriers(address=address, workers=workers, ship=ship)
+    todo = record.missing
     try:
-        if record.missing:
-            for stats in ENGINES[engine].make(job, record.missing, carriers, model):
+        if todo:
+            for stats in ENGINES[engine].make(job, todo, carriers, model):
                 record.finished(stats)
                 pace.take(stats)
                 if progress is not None and progress.due():
@@ -143,6 +143,7 @@ def run(  # noqa: PLR0913 — each is one choice, by keyword
                 elif progress is not None and not progress.live and time.monotonic() - shown >= EVERY:
                     shown = time.monotonic()
                     progress.say(pace.line())
+            _check_unchanged(place, files)
     finally:
         record.save()
     summary = summarized(
@@ -183,16 +184,14 @@ def _check_output(place: Place, output: Place) -> None:
     So it does for signs of a glob in an output behind a URL: file systems take the names of files to be moved for one.
     """
     if output.pattern and not output.local:
-        raise UsageError(f"the output {output.url} has a sign of a glob ({SIGNS}) in its name: give another folder")
+        raise UsageError(f"the output {output.title} has a sign of a glob ({SIGNS}) in its name: give another folder")
     if place.fs != output.fs:
         return
-    folder, inside = (
-        f"{(os.path.realpath(each.path) if each.local else each.path).rstrip('/')}/" for each in (place, output)
-    )
-    if inside.startswith(folder):
+    rows, parts = (os.path.realpath(each.path) if each.local else each.path for each in (place, output))
+    if covers(rows, parts) or covers(rows, f"{parts}/part-0000000.parquet"):
         raise UsageError(
-            f"the output {output.url} is inside the input {place.url}, of which its parts would become rows: give a "
-            "folder beside it"
+            f"the output {output.title} is inside the input {place.title}, of which its parts would become rows: give "
+            "a folder beside it"
         )
 
 
@@ -215,8 +214,19 @@ def _files(place: Place) -> list[File]:
         what = "holds no files with anything in them"
         if place.local and not place.pattern and not os.path.lexists(place.path):
             what = "is not there, or is in a folder that may not be read"
-        raise PathError(f"the input {place.url} {what}: give a file, a folder, a glob or a URL")
+        raise PathError(f"the input {place.title} {what}: give a file, a folder, a glob or a URL")
     return full
+
+
+def _check_unchanged(place: Place, files: Sequence[File]) -> None:
+    """Raise PathError where the input is not what it was when it was listed."""
+    from bertport.batch.record import fingerprint
+
+    if fingerprint(_files(place)) != fingerprint(files):
+        raise PathError(
+            f"files of the input {place.title} changed while they were read, so that rows may be missing or of either "
+            "state: give another output folder"
+        )
 
 
 def _prepared(  # noqa: PLR0913 — what is asked
@@ -235,8 +245,8 @@ def _prepared(  # noqa: PLR0913 — what is asked
     engine: str,
 ) -> tuple[Record, Job, Model | None]:
     """Return the run's record, the job, and the model where this process answers itself."""
-    from bertport.batch.reading import read_source
-    from bertport.batch.record import fingerprint, open_record
+    from bertport.batch.reading import cut, read_source
+    from bertport.batch.record import FINGERPRINT, fingerprint, open_record
     from bertport.batch.worker import answer_schema, bundle_directory, open_model
     from bertport.runtime.bundle.default import default_bundle
     from bertport.runtime.bundle.directory import Bundle
@@ -271,16 +281,10 @@ def _prepared(  # noqa: PLR0913 — what is asked
         "columns": dict(source.columns),
         "schema": {item.name: str(item.type) for item in schema},
         "part_rows": part_rows,
-        "input": place.url if not place.local else place.path,
-        "fingerprint of the input": fingerprint(files),
+        "input": place.path if place.local else place.title,
+        FINGERPRINT: fingerprint(files),
     }
     asked = json.loads(json.dumps(asked, default=str))
-    record = open_record(output, asked, lambda: _parts(place, files, source, part_rows))
+    record = open_record(output, asked, lambda: cut(place, files, source, part_rows))
     job = dataclasses.replace(job, id=record.id)
     return record, job, open_model(runs) if engine == LOCAL and record.missing else None
-
-
-def _parts(place: Place, files: Sequence[File], source: Source, rows: int) -> list[Part]:
-    from bertport.batch.reading import cut
-
-    return cut(place, files, source, rows)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertport.batch.job import ERROR, FAIL, HUB
-from bertport.batch.places import RECORDS, open_place
+from bertport.batch.places import RECORDS, open_place, redacted, unreachable
 from bertport.batch.reading import chunks
 from bertport.runtime.errors import BertportError, BundleError, PathError, UsageError
 from bertport.runtime.excerpts import excerpt
@@ -33,10 +33,22 @@ if TYPE_CHECKING:
     from bertport.runtime.model import Model
     from bertport.runtime.tasks.table import Call
 
-__all__ = ["STATS", "Worker", "answer_schema", "bundle_directory", "open_model", "part_stats", "scratch"]
+__all__ = [
+    "ID",
+    "STATS",
+    "Worker",
+    "answer_schema",
+    "bundle_directory",
+    "check_own",
+    "open_model",
+    "part_stats",
+    "scratch",
+]
 
 STATS = b"bertport"
 """The key of a part's metadata that holds what was counted while it was made, as JSON."""
+ID = "id.json"
+"""The file among a run's records that holds its name alone: each worker reads it before each part."""
 ANSWERS = 1024
 """Most answers that are held as Python values."""
 ANSWER_BYTES = 8 << 20
@@ -107,7 +119,6 @@ class Worker:
         self._bundle = bundle
         self._node = node or platform.node()
         self._call: Call | None = None
-        self._began = time.monotonic()
         self._output = open_place(job.output)
 
     def make(self, part: Part) -> dict[str, Any]:
@@ -121,14 +132,14 @@ class Worker:
         target = self._output.child(part.name)
         self._check_output()
         if target.exists():
-            return self._stats_of(target, part)
+            return self._stats_of(target)
         call = self._ready()
         try:
             return self._made(part, call, target)
-        except (PathError, FileNotFoundError):
+        except OSError as error:
             if target.exists():  # another run of the same command made it, ended, and tidied up
-                return self._stats_of(target, part)
-            raise
+                return self._stats_of(target)
+            raise unreachable(self._output.title, error) from error
 
     def _made(self, part: Part, call: Call, target: Place) -> dict[str, Any]:
         """Write a part, and return what was counted."""
@@ -163,36 +174,49 @@ class Worker:
                     "run": self.job.id,
                 }
                 writer.add_key_value_metadata({STATS.decode(): json.dumps(stats)})
+            stats["size"] = made.stat().st_size
             target.take(made, beside)
         return stats
 
-    def _stats_of(self, target: Place, part: Part) -> dict[str, Any]:
+    def _stats_of(self, target: Place) -> dict[str, Any]:
         """Return what was counted of a part that is there; PathError where another run made it."""
         stats = part_stats(target)
-        if stats["run"] != self.job.id:
-            raise PathError(
-                f"{self._output.url} holds a part of another run (number {part.number:,}): give another folder"
-            )
+        check_own(stats, self.job.id, self._output)
         return stats
 
     def _check_output(self) -> None:
         """Raise PathError unless the output here holds this run's record: a path may be another machine's own."""
-        content = self._output.child(RECORDS).child("run.json").read()
+        output = redacted(self.job.output)
+        content = self._output.child(RECORDS).child(ID).read()
         if content is None:
             raise PathError(
-                f"the output {self.job.output} is not seen from {platform.node()} as the machine that began the run "
-                "sees it: give a folder that every machine shares, or a URL"
+                f"the output {output} is not seen from {platform.node()} as the machine that began the run sees it: "
+                "give a folder that every machine shares, or a URL"
             )
         if json.loads(content)["id"] != self.job.id:
-            raise PathError(f"the output {self.job.output} was taken by another run meanwhile: give another folder")
+            raise PathError(f"the output {output} was taken by another run meanwhile: give another folder")
 
     def _ready(self) -> Call:
         """Return the task with its parameters; the model is loaded for the first part."""
         if self._model is None:
-            self._model = open_model(self.job.runs, self._bundle)
+            self._model = self._loaded()
         if self._call is None:
             self._call = self._model.resolve(self.job.task, **self.job.parameters)
         return self._call
+
+    def _loaded(self) -> Model:
+        """Return the job's model; an error's sentence names this machine, which is one of many."""
+        try:
+            return open_model(self.job.runs, self._bundle)
+        except (PathError, BundleError) as error:
+            bundle = self.job.runs.bundle
+            advice = "install the same bertport" if bundle is None else f"put the same bundle at {bundle}"
+            raise type(error)(
+                f"{platform.node()} does not load the bundle of this run ({error.message}): {advice} on every machine, "
+                "or pass the bundle on with --ship"
+            ) from error
+        except BertportError as error:
+            raise UsageError(f"{platform.node()}: {error.message}") from error
 
     def _tables(self, part: Part, call: Call, counts: Counts, schema: pa.Schema) -> Iterator[pa.Table]:
         """Yield the rows of the output, as they are answered."""
@@ -241,7 +265,7 @@ class Worker:
             url, number = place
             where = f"row {number:,}" if self.job.source.format == "parquet" else f"the line at byte {number:,}"
             raise UsageError(
-                f"{where} of {url} has no answer ({excerpt(error.message, 300)}): mend it, or take "
+                f"{where} of {redacted(url)} has no answer ({excerpt(error.message, 300)}): mend it, or take "
                 "--on-error keep or drop; the parts that are done are kept"
             )
 
@@ -250,29 +274,21 @@ def open_model(runs: Runs, bundle: str | None = None) -> Model:
     """Return the model that a job runs, pinned by its digest.
 
     Raises:
-        BertportError: for a bundle that is another one or does not load here; the sentence names this machine.
+        BertportError: for a bundle that is another one or does not load here.
     """
     from bertport.runtime import load
 
-    try:
-        return load(
-            bundle or bundle_directory(runs.bundle),
-            variant=runs.variant,
-            provider=runs.provider,
-            provider_library=runs.provider_library,
-            provider_options=runs.provider_options,
-            threads=runs.threads,
-            streams=runs.streams,
-            memory=runs.memory,
-            digest=runs.digest,
-        )
-    except (PathError, BundleError) as error:
-        raise type(error)(
-            f"{platform.node()} does not load the bundle of this run ({error.message}): put the same bundle at "
-            f"{runs.bundle} on every machine, or pass it on with --ship"
-        ) from error
-    except BertportError as error:
-        raise UsageError(f"{platform.node()}: {error.message}") from error
+    return load(
+        bundle or bundle_directory(runs.bundle),
+        variant=runs.variant,
+        provider=runs.provider,
+        provider_library=runs.provider_library,
+        provider_options=runs.provider_options,
+        threads=runs.threads,
+        streams=runs.streams,
+        memory=runs.memory,
+        digest=runs.digest,
+    )
 
 
 def bundle_directory(bundle: str | None) -> str | None:
@@ -310,7 +326,7 @@ def answer_schema(job: Job) -> pa.Schema:
 
 
 def part_stats(place: Place) -> dict[str, Any]:
-    """Return what was counted while a part was made, which its file holds.
+    """Return what was counted while a part was made, which its file holds, and the file's size.
 
     Raises:
         PathError: for a file that is no part.
@@ -321,12 +337,20 @@ def part_stats(place: Place) -> dict[str, Any]:
     try:
         with place.open() as stream, parquet.ParquetFile(stream) as table:
             content = (table.metadata.metadata or {})[STATS]
+            size = stream.seek(0, os.SEEK_END)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise PathError(
-            f"{place.url} is no part of a run ({excerpt(str(error), 100)}): remove it, and it is made again"
+            f"{place.title} is no part of a run ({excerpt(str(error), 100)}): remove it, and it is made again"
         ) from error
-    stats: dict[str, Any] = json.loads(content)
-    return stats
+    return {**json.loads(content), "size": size}
+
+
+def check_own(stats: Mapping[str, Any], run: str, output: Place) -> None:
+    """Raise PathError for what was counted of a part that another run made."""
+    if stats.get("run") != run:
+        raise PathError(
+            f"{output.title} holds a part of another run (number {stats.get('part', 'unknown')}): give another folder"
+        )
 
 
 def scratch(output: Place) -> Place:
