@@ -24,8 +24,8 @@ have the same length. `--prefix` goes before the names of the answer's columns a
 
 A row's own columns keep the types of Parquet; they are those of all files, null where a file lacks one. For JSON lines
 the first 1,000 rows, of the first file that holds any, decide (bool, int64, double, string). Nested or mixed values
-become JSON as text, in which NaN and infinities are null. `other_fields`, a JSON object as text, holds values of another
-type than their column's and, without `--carry`, fields that those rows lack.
+become JSON as text, in which NaN and infinities are null. `other_fields`, a JSON object as text, holds values of
+another type than their column's and, without `--carry`, fields that those rows lack. `--carry-none` writes none of it.
 """
 VARIATIONS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "text-classification": ({"top_k": 3},),

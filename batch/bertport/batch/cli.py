@@ -40,7 +40,7 @@ __all__ = ["batch"]
     default="keep",
     show_default=True,
     metavar="CHOICE",
-    help="For a row without an answer: keep it with its error, drop it, or fail.",
+    help="For a row without an answer: keep it with its error, drop it, or end the run (fail).",
 )
 @click.option(
     "--column",
