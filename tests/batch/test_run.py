@@ -229,6 +229,12 @@ def test_an_output_may_have_the_signs_of_a_glob_in_its_name(tiny_bundle, tmp_pat
         ask(tiny_bundle, data, "memory://out[1]")
 
 
+def test_an_output_may_be_beside_the_files_of_a_glob(tiny_bundle, tmp_path):
+    lines(tmp_path / "in.jsonl", GOOD[:2])
+    for number in range(2):
+        assert ask(tiny_bundle, f"{tmp_path}/*", tmp_path / "out")["parts_done_before"] == number
+
+
 class Killed(Exception):  # noqa: N818 — stands for a death, not an error
     pass
 
@@ -391,8 +397,9 @@ def test_what_cannot_be_is_one_sentence(tiny_bundle, tmp_path):
             ask(tiny_bundle, asked, out, **chosen)
         assert not out.exists()
     for where in (tmp_path / "two" / "out", tmp_path / "two" / "." / "out", tmp_path / "two"):
-        with pytest.raises(UsageError, match=r"is inside the input .*two.*give a folder beside it"):
-            ask(tiny_bundle, tmp_path / "two", where)
+        for place in (tmp_path / "two", f"{tmp_path}/two/**", f"{tmp_path}/two/**/*.parquet"):
+            with pytest.raises(UsageError, match=r"is inside the input .*two.*give a folder beside it"):
+                ask(tiny_bundle, place, where)
     with pytest.raises(UsageError, match="is an empty path"):
         ask(tiny_bundle, data, "")
     with pytest.raises(UsageError, match="'id' is to be carried 2 times"):

@@ -31,6 +31,8 @@ OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oci
 """Kinds of URLs behind which there are no folders."""
 SIGNS = "*?["
 """Characters that make a glob of a path."""
+ALL = "**"
+"""The name in a glob that stands for folders of any depth, and at its end for all that is in them."""
 HIDDEN = (".", "_")
 """Beginnings of names that are passed over, as readers of Parquet folders do."""
 WEB = ("http://", "https://")
@@ -242,6 +244,7 @@ class Place:
                 _put(scratch, content, private=private)
                 sync_file(Path(scratch.path))
                 os.link(scratch.path, self.path)
+                sync_directory(Path(self.path).parent)
             elif self._in_store:
                 self.fs.pipe_file(self.path, content, mode="create")
         if self.local:
@@ -377,10 +380,6 @@ def _stamp(entry: dict[str, Any]) -> str:
         if entry.get(name) is not None:
             return str(entry[name]).strip('"')
     return ""
-
-
-ALL = "**"
-"""The name in a glob that stands for folders of any depth, and at its end for all that is in them."""
 
 
 def covers(place: str, path: str) -> bool:

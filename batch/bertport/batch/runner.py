@@ -188,7 +188,7 @@ def _check_output(place: Place, output: Place) -> None:
     if place.fs != output.fs:
         return
     rows, parts = (os.path.realpath(each.path) if each.local else each.path for each in (place, output))
-    if covers(rows, parts) or covers(rows, f"{parts}/part-0000000.parquet"):
+    if covers(rows, f"{parts}/part-0000000.parquet"):
         raise UsageError(
             f"the output {output.title} is inside the input {place.title}, of which its parts would become rows: give "
             "a folder beside it"
