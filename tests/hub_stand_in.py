@@ -67,8 +67,6 @@ class HubStandIn:
     """Called before a commit is made: what somebody else does meanwhile."""
     left_out: frozenset[str] = frozenset()
     """Files that a commit loses, as by a `.gitignore`."""
-    halved: frozenset[str] = frozenset()
-    """Files of which half is sent, before the connection ends."""
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Answers to paths with these endings, in place of what they ask for."""
 
@@ -128,8 +126,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.error(404, "EntryNotFound", f"Entry not found: {path}", {"X-Repo-Commit": commit})
         content = files[path]
         etag = hashlib.sha256(content).hexdigest() if is_large(path, len(content)) else git_name(content)
-        sent = content[: len(content) // 2] if path in self.hub.halved else content
-        return self.answer(200, sent, {"ETag": f'"{etag}"', "X-Repo-Commit": commit}, size=len(content))
+        return self.answer(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": commit})
 
     do_HEAD = do_GET  # noqa: N815 — the name that http.server calls
 
@@ -243,9 +240,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def json(self, value, status=200):
         self.answer(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
-    def answer(self, status, content, headers, *, size=None):
+    def answer(self, status, content, headers):
         self.send_response(status)
-        for key, value in {**headers, "Content-Length": str(size or len(content))}.items():
+        for key, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(key, value)
         self.end_headers()
         if self.command != "HEAD":

@@ -105,8 +105,6 @@ class OnHub:
             raise PathError(f"{self._nowhere} the Hub answered: {_said(error)}: {_advice(error)}") from error
         except OSError as error:
             raise PathError(f"{self._nowhere} the Hub cannot be read ({error}): give a bundle's directory") from error
-        except Exception as error:  # a connection that ends: HTTP libraries and Xet have classes of their own
-            raise self._unreachable(name, error) from error
 
     @property
     def _nowhere(self) -> str:
