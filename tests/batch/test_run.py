@@ -296,7 +296,7 @@ def test_requests_that_begin_in_one_folder_at_one_moment_are_told_apart(tiny_bun
         return cut(*asked)
 
     monkeypatch.setattr(reading, "cut", overtaken)
-    with pytest.raises(UsageError, match=r'another run: {"top_k": 1} was given for parameters, and now {"top_k": 2}'):
+    with pytest.raises(UsageError, match=r'another run: `parameters` was {"top_k": 1} there, and is {"top_k": 2} now'):
         ask(tiny_bundle, data, out, parameters={"top_k": 2})
     assert words(out) == expected
 
@@ -345,7 +345,7 @@ def test_another_request_or_input_is_refused(tiny_bundle, bundle, tmp_path):
     ):
         wanted = {"bundle": tiny_bundle, "task": "fill-mask", "parameters": {"top_k": 1}, **asked}
         with pytest.raises(
-            UsageError, match=f"holds another run: .* was given for {name}, and now .*: give another folder"
+            UsageError, match=f"holds another run: `{name}` was .* there, and is .* now: give another folder"
         ):
             run(wanted.pop("bundle"), wanted.pop("task"), data, out, **wanted)
     lines(data, [*GOOD, GOOD[0]])

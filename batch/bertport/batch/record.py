@@ -144,14 +144,14 @@ def _other_run(output: Place, name: str, there: object, asked: object) -> UsageE
             f"{output.title} holds a run over other files: those of the input have changed since: give another folder"
         )
     return UsageError(
-        f"{output.title} holds another run: {_shown(there)} was given for {name}, and now {_shown(asked)}: give "
+        f"{output.title} holds another run: `{name}` was {_shown(there)} there, and is {_shown(asked)} now: give "
         "another folder, or ask for the same"
     )
 
 
 def _shown(value: object) -> str:
     text = json.dumps(value)
-    return "nothing" if value is None else text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return "not given" if value is None else text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _refuse_others(output: Place) -> None:
