@@ -119,6 +119,21 @@ def test_a_file_whose_size_no_server_says_is_not_taken_for_an_empty_one(monkeypa
         open_place(url).files()
 
 
+def test_links_behind_a_url_are_not_passed_over(monkeypatch):
+    """As servers of SFTP list them."""
+    root = f"/{uuid.uuid4().hex}"
+    fs = fsspec.filesystem("memory")
+    for name in ("a.jsonl", "b/c.jsonl"):
+        fs.pipe_file(f"{root}/{name}", b"{}\n")
+    linked = {f"{root}/a.jsonl": {"type": "link", "size": 9}}
+    monkeypatch.setattr(MemoryFileSystem, "find", lambda *_, **__: linked)
+    [file] = open_place(f"memory:/{root}").files()
+    assert file.size == 3
+    linked[f"{root}/b"] = {"type": "link", "size": 9}
+    with pytest.raises(PathError, match="/b is a link to a folder, or no file: name what it leads to"):
+        open_place(f"memory:/{root}").files()
+
+
 def test_a_name_may_hold_what_stands_for_a_chain_in_a_url(tmp_path):
     folder = fill(tmp_path / "in::1", "a::b.jsonl")
     assert listed(folder, folder) == listed(f"file://{folder}", folder) == ["a::b.jsonl"]

@@ -180,9 +180,12 @@ class Place:
             found, start = dict(self.fs.glob(self.path, detail=True)), len(folder)
         else:
             found, start = dict(self.fs.find(self.path, detail=True)), len(self.path.rstrip("/"))
-        for path, entry in found.items():
-            if entry["type"] != "file" or any(_passed_over(name, names) for name in path[start:].split("/")):
+        for path, listed in found.items():
+            if listed["type"] == "directory" or any(_passed_over(name, names) for name in path[start:].split("/")):
                 continue
+            entry = listed if listed["type"] == "file" else self.fs.info(path)  # of a link, what it leads to
+            if entry["type"] != "file":
+                raise PathError(f"{redacted(path)} is a link to a folder, or no file: name what it leads to")
             if entry["size"] is None:
                 raise PathError(
                     f"the size of {redacted(path)} is not known, which its server does not say: copy it here"
