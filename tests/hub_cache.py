@@ -6,6 +6,8 @@ import hashlib
 import http.server
 import json
 import os
+import socket
+import struct
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
@@ -42,6 +44,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     repositories: ClassVar[dict[str, dict[str, bytes]]] = {}
     asked: ClassVar[list[str]] = []
+    reset: ClassVar[frozenset[str]] = frozenset()
+    """Files, with their repository's name ahead, of which half comes before the connection is reset."""
 
     def do_GET(self):
         parts = self.path.split("?")[0].strip("/").split("/")
@@ -68,26 +72,31 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if self.command == "GET":
             self.asked.append("/".join(parts[4:]))
         etag = hashlib.sha256(content).hexdigest()
-        return self.answer(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
+        half = f"{name}/{file}" in self.reset
+        return self.answer(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}, half=half)
 
     do_HEAD = do_GET  # noqa: N815 — the name that http.server calls
 
-    def answer(self, status, content, headers):
+    def answer(self, status, content, headers, *, half=False):
         self.send_response(status)
         for key, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(key, value)
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(content)
+            self.wfile.write(content[: len(content) // 2] if half else content)
+        if half and self.command == "GET":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.rfile.close()  # which holds the socket, too
+            self.connection.close()
 
     def log_message(self, *_):
         pass
 
 
 @contextmanager
-def serving(repositories):
+def serving(repositories, *, reset=frozenset()):
     """Return the address of a Hub that has files by repository and name, and the names that it is asked for."""
-    handler = type("Serving", (Hub,), {"repositories": repositories, "asked": []})
+    handler = type("Serving", (Hub,), {"repositories": repositories, "asked": [], "reset": reset})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

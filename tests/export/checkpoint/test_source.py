@@ -78,14 +78,14 @@ def hub(tiny_checkpoint, tmp_path):
     files = {path.name: path.read_bytes() for path in tiny_checkpoint.iterdir()}
     others = {"pytorch_model.bin": b"large", "tf_model.h5": b"large", "onnx/model.onnx": b"large", "run.py": b"code"}
     pickled = {name: content for name, content in files.items() if name != "model.safetensors"}
-    repositories = {"acme/tiny": files | others, "acme/pickled": pickled | others}
+    repositories = {"acme/tiny": files | others, "acme/pickled": pickled | others, "acme/reset": files}
     code = (
         "import sys; from bertport.export.checkpoint.source import locate\n"
         "from bertport.runtime.errors import BertportError\n"
         "try: found = locate(*sys.argv[1:]); print(found.name, found.revision, found.directory)\n"
         "except BertportError as error: sys.exit(f'{type(error).__name__}: {error}')"
     )
-    with serving(repositories) as (endpoint, asked):
+    with serving(repositories, reset={"acme/reset/model.safetensors"}) as (endpoint, asked):
         environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
 
         def ask(*arguments, offline="0"):
@@ -126,6 +126,15 @@ def test_what_the_hub_does_not_have(hub, arguments):
         f"PathError: no checkpoint {'@'.join(arguments)}: there is no directory of that name"
     )
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_connection_that_is_reset_is_one_sentence(hub):
+    result = hub[0]("acme/reset")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        "PathError: no checkpoint acme/reset: there is no directory of that name, and the Hub cannot be read "
+        "([Errno 104] Connection reset by peer): try again, or give a local directory"
+    )
 
 
 @pytest.mark.parametrize("source", ["/no/such/place", "./bert", "a/b/c", "~/bert", ""])

@@ -71,9 +71,9 @@ def asking(tiny_bundle, tmp_path_factory):
     lacking = {name: content for name, content in files.items() if not name.startswith("tokenizer")}
     other = files | {"manifest.json": files["manifest.json"].replace(b'"name": "', b'"name": "x')}
     repositories = {"acme/tiny": files | {"big.bin": b"x"}, "acme/lacking": lacking, "acme/other": other}
-    repositories |= {"acme/checkpoint": {"config.json": b"{}"}, "acme/whole": files}
+    repositories |= {"acme/checkpoint": {"config.json": b"{}"}, "acme/whole": files, "acme/reset": files}
     place = tmp_path_factory.mktemp("asking")
-    with serving(repositories) as (endpoint, asked):
+    with serving(repositories, reset={"acme/reset/vocab.txt"}) as (endpoint, asked):
         environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(place / "hub"), "HF_HUB_DISABLE_XET": "1"}
         with subprocess.Popen(
             [sys.executable, "-c", PROGRAM],
@@ -147,6 +147,11 @@ def test_a_batch_takes_the_same_bundle_by_its_address(asking):
         ),
         ("acme/lacking", {}, "on the Hub lacks tokenizer"),
         ("acme/other", {}, "BundleError: "),
+        (
+            "acme/reset",
+            {},
+            "and the Hub cannot be reached ([Errno 104] Connection reset by peer) and vocab.txt is not in its cache: ",
+        ),
         ("acme/tiny", {"digest": "sha256:" + "0" * 64}, "has the digest"),
     ],
 )
@@ -203,6 +208,15 @@ def test_the_cache_answers_offline_as_the_directory_does(cache, tiny_bundle):
 def test_offline_and_not_in_the_cache():
     with pytest.raises(PathError, match=r"manifest.json is not in the Hub's cache while offline mode is on: fetch it"):
         load("acme/other")
+
+
+def test_a_cache_that_cannot_be_read_is_one_sentence(cache, monkeypatch):
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied", str(cache / "models--acme--tiny" / "refs" / "main"))
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", denied)
+    with pytest.raises(PathError, match=r"no bundle acme/tiny: .*the Hub's cache cannot be read \(.*/main'\): give"):
+        load("acme/tiny")
 
 
 @pytest.mark.usefixtures("cache")

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.bundle.files import open_regular, read_bounded
+from bertport.runtime.bundle.hub import reason_of
 from bertport.runtime.errors import BundleError, CheckpointError, PathError, UsageError
 
 if TYPE_CHECKING:
@@ -238,6 +239,11 @@ def _from_hub(name: str, revision: str | None, below: str = "") -> Located:
         raise PathError(
             f"no checkpoint {asked}: there is no directory of that name, and the Hub cannot be read ({error}): "
             "give a local directory"
+        ) from error
+    except Exception as error:  # the HTTP library's and Xet's errors, such as that of a connection that is reset
+        raise PathError(
+            f"no checkpoint {asked}: there is no directory of that name, and the Hub cannot be read "
+            f"({reason_of(error)}): try again, or give a local directory"
         ) from error
     # A snapshot's directory is named after its commit.
     return Located(directory=directory, name=name, revision=directory.name)

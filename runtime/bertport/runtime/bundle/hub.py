@@ -105,6 +105,8 @@ class OnHub:
             raise PathError(f"{self._nowhere} the Hub answered: {_said(error)}: {_advice(error)}") from error
         except OSError as error:
             raise PathError(f"{self._nowhere} the Hub cannot be read ({error}): give a bundle's directory") from error
+        except Exception as error:  # the HTTP library's and Xet's errors, such as that of a connection that is reset
+            raise self._unreachable(name, error) from error
 
     @property
     def _nowhere(self) -> str:
@@ -126,6 +128,10 @@ class OnHub:
             kept = try_to_load_from_cache(self.name, name, revision=self.revision)
         except HFValidationError as error:
             raise PathError(f"{self._nowhere} it is no name of the Hub: {_said(error)}") from error
+        except OSError as error:
+            raise PathError(
+                f"{self._nowhere} the Hub's cache cannot be read ({error}): give a bundle's directory"
+            ) from error
         if isinstance(kept, str):
             return Path(kept)
         why, remedy = "nothing may be fetched", "allow it with --allow-download"
