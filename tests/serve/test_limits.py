@@ -11,6 +11,7 @@ import struct
 import time
 import tracemalloc
 import zlib
+from types import SimpleNamespace
 
 import pytest
 
@@ -292,6 +293,21 @@ def test_an_error_that_nobody_expected_is_told_without_a_stack_trace(caplog):
     told = json.loads(body["body"])
     assert told == {"error": "the server failed: its log says more, under this request's id", "error_type": "internal"}
     assert "ValueError: secret" in caplog.text
+
+
+def test_a_variant_ends_no_line_of_the_head():
+    async def answer(scope, _receive, send):
+        scope["state"]["context"].worker = SimpleNamespace(variant="a\r\nset-cookie: é=\x85€")
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/models", "headers": [(b"host", b"localhost")]}
+    asyncio.run(Front(answer, Service(Settings(access_log=False)))(scope, None, send))
+    assert (b"x-bertport-variant", b"a??set-cookie: \xe9=??") in sent[0]["headers"]
 
 
 def test_pages_of_other_origins_get_nothing_unless_told(small, tiny_bundle):

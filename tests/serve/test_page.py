@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,15 @@ def test_the_page_may_load_nothing_from_elsewhere(server):
         assert "http" not in text.replace("http://127.0.0.1:8080", "")
         assert "<script>" not in text
         assert "style=" not in text
+
+
+def test_no_name_ends_the_quotes_of_a_command_that_the_page_offers():
+    """encodeURIComponent leaves the apostrophe, which ends a word of a shell, as it is."""
+    page = (files("bertport.serve.api") / "page" / "page.js").read_text(encoding="utf-8")
+    [encoded] = [line for line in page.splitlines() if "encodeURIComponent" in line and not line.startswith("//")]
+    assert encoded == """const encoded = (text) => encodeURIComponent(text).replaceAll("'", "%27");"""
+    assert page.count("encoded(variant)") == 4
+    assert "map(encoded)" in page
 
 
 @pytest.mark.slow

@@ -186,7 +186,8 @@ class Front:
             timing = f"queue;dur={1e3 * context.queued:.2f}, run;dur={1e3 * context.run:.2f}"
             more.append((b"server-timing", timing.encode()))
         if context.worker is not None:
-            more.append((VARIANT_HEADER.encode(), context.worker.variant.encode("latin-1", "replace")))
+            name = "".join(each if each.isprintable() else "?" for each in context.worker.variant)  # no line ends in it
+            more.append((VARIANT_HEADER.encode(), name.encode("latin-1", "replace")))
         if context.said is not None:
             more.append((NOTE_HEADER, context.said.encode("ascii", "replace")))
         if self._service.admission.draining:

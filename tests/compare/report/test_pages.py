@@ -4,12 +4,13 @@ import copy
 import os
 import re
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from bertport.compare.report.assembly import conclude
 from bertport.compare.report.html import html
-from bertport.compare.report.markdown import markdown
+from bertport.compare.report.markdown import escape, markdown
 from bertport.compare.report.plots import plots
 from bertport.compare.report.recommend import GOALS
 from bertport.compare.report.sections import sections
@@ -74,6 +75,23 @@ def test_nothing_is_taken_for_markup(trained):
     assert "<b>it</b>" not in html(typed(trained))
     assert "&lt;b&gt;it&lt;/b&gt; &amp; that" in html(typed(trained))
     assert "\\<b\\>it" in markdown(typed(trained))
+
+
+@pytest.mark.parametrize("name", [r"a\1 \q", "$x^2$", 'q" <b>&lt;</b>', "two\n\n## lines"])
+def test_a_name_of_a_bundle_is_a_name_in_text_and_plots(trained, name):
+    changed = copy.deepcopy(trained)
+    for place in (changed["bundles"][0], *changed["rows"]):
+        place |= {key: name for key in ("label", "bundle") if key in place}
+    changed["against"]["created"] = name
+    changed["bundles"][0]["sensitivity"]["noisy"]["rows"][0]["name"] = name
+    [layers] = [plot for plot in plots(typed(changed)) if plot.section == "sensitivity"]
+    element = ET.fromstring(layers.svg)  # noqa: S314 — ours
+    assert element.get("aria-label").split() == f"{name}: noisy".split()
+    assert name.splitlines()[-1] in [text.text for text in element.iter("{http://www.w3.org/2000/svg}text")]
+    text = markdown(typed(changed))
+    assert "\n## lines" not in text
+    assert "&lt;" not in text.replace(r"\&lt;", "")
+    assert escape("a\r# b") == r"a \# b"
 
 
 def test_figures_are_the_same_in_both_formats(trained):

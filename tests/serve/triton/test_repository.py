@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper
 
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.writer import write_manifest
 from bertport.runtime.cli import app
 from bertport.runtime.errors import BundleError, PathError, UnknownNameError, UsageError
 from bertport.runtime.session import open_session
@@ -107,6 +109,21 @@ def test_each_setting_is_where_the_backend_reads_it(schema, tmp_path):
     assert config.instance_group[0].kind == schema.ModelInstanceGroup.KIND_GPU
     assert config.dynamic_batching.max_queue_delay_microseconds == 70
     assert not config.optimization.HasField("graph")
+
+
+def test_no_name_of_a_bundle_becomes_a_setting(schema, tmp_path):
+    """A comment ends with its line, and what comes behind would be read."""
+    setting = '\nmodel_repository_agents { agents { name: "a" } }\r\x85\u2028#'
+    shutil.copytree(default_bundle(), tmp_path / "bundle")
+    manifest = Bundle.open(tmp_path / "bundle").manifest
+    head, variants = replace(manifest.heads["nsp"], output=f"nsp{setting}"), dict(manifest.variants)
+    variants[f"portable{setting}"] = variants.pop("portable")
+    named = replace(manifest, name=f"{NAME}{setting}", variants=variants, heads={**manifest.heads, "nsp": head})
+    write_manifest(tmp_path / "bundle", named)
+    written = write_repository(tmp_path / "bundle", tmp_path / "out", variant=f"portable{setting}")
+    config, _, _ = read(schema, written)
+    assert not config.HasField("model_repository_agents")
+    assert "agents" in "".join(written.configuration.comments)
 
 
 @pytest.mark.parametrize("variant", ["fp32", "int8-dynamic"])

@@ -17,7 +17,7 @@ def markdown(report: Report) -> str:
     """Return the report in Markdown: the text and tables of the page, without its plots."""
     parts = ["# Accuracy against speed"]
     for section in sections(report):
-        parts.append(f"## {section.title}")
+        parts.append(f"## {escape(section.title)}")
         parts += [escape(text) for text in section.paragraphs]
         if section.choices:
             lines = [
@@ -45,6 +45,7 @@ def _table(table: Table) -> str:
 
 def escape(text: str) -> str:
     """Return a text in which no character has a meaning in Markdown."""
-    return "".join(f"\\{character}" if character in "\\`*_[]<>|#" else character for character in text).replace(
-        "\n", " "
+    return "".join(
+        f"\\{character}" if character in "\\`*_[]<>|#&~" else " " if character in "\r\n" else character
+        for character in text
     )

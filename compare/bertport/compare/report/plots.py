@@ -43,6 +43,7 @@ SETTINGS: dict[str, object] = {
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and copied
     "font.family": "sans-serif",
     "font.size": 11,
+    "text.parse_math": False,  # a dollar in a name is a dollar
     "text.color": INK,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -365,6 +366,6 @@ def _svg(figure: Figure, name: str, title: str) -> str:
     text = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}-", text)
     text = text.replace(INK, "currentColor")
     label = title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    return re.sub(r'<svg ([^>]*?)width="[^"]*"', rf'<svg role="img" aria-label="{label}" \1', text, count=1).replace(
-        'height="', 'data-height="', 1
-    )
+    text = re.sub(r'<svg ([^>]*?)width="[^"]*"', r'<svg role="img" \1', text, count=1)
+    text = text.replace('height="', 'data-height="', 1)
+    return text.replace("<svg ", f'<svg aria-label="{label}" ', 1)  # last, so that nothing in it is taken for a pattern

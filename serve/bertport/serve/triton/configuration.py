@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bertport.runtime.commands.render import printable
 from bertport.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Configuration:
 
     def to_text(self) -> str:
         """Return the content of `config.pbtxt`."""
-        return "\n".join([*(f"# {line}".rstrip() for line in self.comments), *self._lines()]) + "\n"
+        comments = (f"# {printable(line)}".rstrip() for line in self.comments)  # names of a bundle's may have line ends
+        return "\n".join([*comments, *self._lines()]) + "\n"
 
     def _lines(self) -> Iterator[str]:
         yield f"name: {_quoted(self.name)}"

@@ -17,6 +17,8 @@ const bundle = () => models.find((each) => each.name === $("bundle").value) ?? m
 const chosen = (name) => [...document.querySelectorAll(`input[name="${name}"]:checked`)].map((each) => each.value);
 const task = () => chosen("task")[0];
 const values = () => [...$("fields").querySelectorAll("textarea")].map((each) => each.value);
+// For an address in single quotes of a shell, which encodeURIComponent leaves as they are.
+const encoded = (text) => encodeURIComponent(text).replaceAll("'", "%27");
 const topK = () => Number($("top-k").value) || 5;
 const headers = () => {
   const found = { "content-type": "application/json" };
@@ -62,7 +64,7 @@ function setValues(texts) {
 
 async function question(variant, path, body) {
   const began = performance.now();
-  const response = await fetch(`${path}?variant=${encodeURIComponent(variant)}`,
+  const response = await fetch(`${path}?variant=${encoded(variant)}`,
     { method: "POST", headers: headers(), body: JSON.stringify(body) });
   const answer = await response.json();
   const run = /run;dur=([\d.]+)/.exec(response.headers.get("server-timing") ?? "")?.[1];
@@ -75,7 +77,7 @@ async function ask() {
   const texts = values();
   const variants = chosen("variant");
   if (!variants.length) return say("Choose a variant.");
-  const name = bundle().name.split("/").map(encodeURIComponent).join("/");
+  const name = bundle().name.split("/").map(encoded).join("/");
   const path = `models/${name}/tasks/${task()}`;
   const body = { inputs: row.inputs(texts), parameters: row.parameters?.(topK(), texts) ?? {} };
   say("Asking …");
@@ -113,7 +115,7 @@ function showRepeat(path, body, variants, raw, call) {
   const token = $("key").value ? ', token=os.environ["BERTPORT_API_KEY"]' : "";
   $("json").textContent = JSON.stringify(raw, null, 2);
   $("curl").textContent = variants
-    .map((variant) => `curl '${base}${path}?variant=${encodeURIComponent(variant)}'${key} -d '${quoted}'`).join("\n");
+    .map((variant) => `curl '${base}${path}?variant=${encoded(variant)}'${key} -d '${quoted}'`).join("\n");
   $("python").textContent = call ? byHub(base + path, variants, token, call) : byUrllib(base + path, variants, body);
   $("repeat").hidden = false;
 }
@@ -123,7 +125,7 @@ function byHub(address, variants, token, call) {
   const url = address.replace(/[^/]+$/, TASKS[task()].hub ?? task());
   return `${token ? "import os\n\n" : ""}from huggingface_hub import InferenceClient\n\n`
     + variants.map((variant) =>
-      `client = InferenceClient(model="${url}?variant=${encodeURIComponent(variant)}"${token})\nprint(${call})`).join("\n");
+      `client = InferenceClient(model="${url}?variant=${encoded(variant)}"${token})\nprint(${call})`).join("\n");
 }
 
 function byUrllib(address, variants, body) {
@@ -131,7 +133,7 @@ function byUrllib(address, variants, body) {
   const more = key ? ', {"Authorization": "Bearer " + os.environ["BERTPORT_API_KEY"]}' : "";
   return `import json${key ? "\nimport os" : ""}\nimport urllib.request\n\nbody = json.loads(${JSON.stringify(JSON.stringify(body))})\n`
     + variants.map((variant) =>
-      `request = urllib.request.Request("${address}?variant=${encodeURIComponent(variant)}", json.dumps(body).encode()${more})\n`
+      `request = urllib.request.Request("${address}?variant=${encoded(variant)}", json.dumps(body).encode()${more})\n`
       + "print(json.load(urllib.request.urlopen(request)))").join("\n");
 }
 
