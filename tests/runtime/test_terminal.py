@@ -478,6 +478,12 @@ def written(value, encoding):
     return out.buffer.getvalue().decode(encoding)
 
 
+def test_no_name_moves_the_cursor(capsys):
+    output.show("a\x1b[2J\r\x9b2J\tb\nc\u200dd")
+    assert capsys.readouterr().out == "a\\u001b[2J\\u000d\\u009b2J\tb\nc\u200dd\n"
+    assert written("a\x7f\x9b", "utf-8") == '"a\\u007f\\u009b"\n'
+
+
 @given(
     st.recursive(st.text(st.characters()) | st.floats() | st.integers(-(2**70), 2**70) | st.none(), st.lists),
     st.sampled_from(ENCODINGS),

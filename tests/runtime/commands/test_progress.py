@@ -55,6 +55,16 @@ def test_a_plan_shows_the_time_left(clock, stream):
         assert stream.getvalue() == "first …\nsecond … (about 30 s left)\n"
 
 
+@pytest.mark.parametrize("stream", [Terminal(), io.StringIO()], ids=["terminal", "pipe"])
+def test_no_name_moves_the_cursor(stream):
+    progress = Progress(stream)
+    progress.say("loading a\x1b[2Jb\n")
+    progress.stage("checking a\x1b[2J\rb")
+    progress.close()
+    assert "\x1b" not in stream.getvalue()
+    assert on_screen(stream.getvalue())[:2] == ["loading a\\x1b[2Jb\\n", "checking a\\x1b[2J\\rb …"]
+
+
 def test_stages_stay_on_a_terminal_and_are_counted_there():
     terminal, pipe = Terminal(), io.StringIO()
     for stream in (terminal, pipe):

@@ -24,6 +24,8 @@ __all__ = ["ADVICE", "UnwrittenError", "bounded", "finish", "guard", "report", "
 LONGEST = 4000
 """Characters of a message: it may quote whatever was given."""
 ADVICE = "free some room, or write elsewhere"
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Characters that could move a terminal's cursor or change its colours, whatever name they stand in."""
 NOT_OPEN = "cannot write the output (it is not open): give the command a standard output"
 
 
@@ -32,13 +34,14 @@ class UnwrittenError(BertportError):
 
 
 def show(text: str) -> None:
-    """Print an answer on standard output, at once.
+    """Print an answer on standard output, at once; control characters are written as JSON escapes them.
 
     Raises:
         UnwrittenError: when it cannot be written there.
     """
     if sys.stdout is None:
         raise UnwrittenError(NOT_OPEN)
+    text = CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     try:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()

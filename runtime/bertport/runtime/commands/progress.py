@@ -64,6 +64,7 @@ class Progress:
     def show(self, text: str) -> None:
         """Rewrite the line; elsewhere than on a terminal nothing is written."""
         if self.live:
+            text = _printable(text)
             # A line that reaches the end of the terminal goes on in the next one, which no carriage return takes back.
             text = cut(text, columns(self._stream) - 1)
             # Spaces and no escape sequence, which not every terminal knows.
@@ -73,13 +74,11 @@ class Progress:
     def say(self, text: str) -> None:
         """Write a line of its own, in the place of the one that is rewritten."""
         self.clear()
-        self._write(f"{text}\n")
+        self._write(f"{_printable(text)}\n")
 
     def note(self, text: str) -> None:
         """Write a line on what is odd about what was given, before anything long runs."""
-        from bertport.runtime.commands.render import printable  # not above: `--help` imports this module
-
-        self.say(printable(f"note: {text}"))
+        self.say(f"note: {text}")
 
     def clear(self) -> None:
         """Erase the line, before anything else is written."""
@@ -144,6 +143,13 @@ class Progress:
         if done < ENOUGH_PERCENT or elapsed < ENOUGH_SECONDS:
             return ""
         return f"(about {duration(elapsed * (100 - done) / done)} left)"
+
+
+def _printable(text: str) -> str:
+    """Return a text in which no name of a file or bundle moves the cursor."""
+    from bertport.runtime.commands.render import printable  # not above: `--help` imports this module
+
+    return printable(text)
 
 
 def bar(share: float) -> str:
