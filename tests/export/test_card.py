@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import replace
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
-from bertport.export.card import LIMITS_OF_TUNED, LIMITS_OF_WORDS, model_card
+from bertport.export.card import LIMITS_OF_TUNED, LIMITS_OF_WORDS, model_card, restored_card
 from bertport.export.checkpoint.heads import HEADS
 from bertport.runtime import cli, load
 from bertport.runtime.bundle.directory import Bundle
@@ -68,6 +70,33 @@ def test_labels_with_control_characters_stay_in_their_line(bundle):
     head = replace(manifest.heads[SEQUENCE_CLASSIFICATION], labels=("a\x1b[31m", "b\n# c", "\u202ed"))
     card = model_card(replace(manifest, heads={SEQUENCE_CLASSIFICATION: head}))
     assert "In `class_logits`, column 0 is `a\\x1b[31m`, 1 is `b\\n# c`, 2 is `\\u202ed`.\n" in card
+
+
+def test_no_name_of_a_checkpoint_is_markup(tiny_bundle):
+    manifest = Bundle.open(tiny_bundle).manifest
+    name = "a`\n\n# b [c](http://d) <img src=e>"
+    source = replace(manifest.source, name=name, revision=name)
+    of_tagger = replace(manifest.heads[MLM], source=source)
+    named = replace(manifest, name=name, source=source, licence=name, languages=(name,), heads={MLM: of_tagger})
+    tokens = {"[MASK]": '")\nimport os  # `'}
+    for card in (model_card(named, tokens, licences={MLM: f"{name}2"}), restored_card(named, name)):
+        assert "\n# b" not in card
+        assert "import os" not in card
+        _, front, text = card.split("---\n", 2)
+        assert yaml.safe_load(front)["license"] == name
+        shown = re.sub(r"(`+) ?.*?[^`]\1(?!`)", "", text)  # what is no code
+        assert "<img" not in re.sub(r"\\.", "", shown)
+        assert "](" not in re.sub(r"\\.", "", shown)
+
+
+@pytest.mark.parametrize(
+    "text", ["no", "a: b", "- a", "a\n---\nb", '"\\', "\x7f\x85\x9b", "\u2028", "\ufeff", "\U000e0001", "\U0001f600 ü"]
+)
+def test_metadata_reads_back_whatever_was_stated(tiny_bundle, text):
+    manifest = replace(Bundle.open(tiny_bundle).manifest, licence=text, languages=(text,))
+    front = model_card(manifest, datasets=[text]).split("---\n", 2)[1]
+    read = yaml.safe_load(front)
+    assert (read["license"], read["language"], read["datasets"]) == (text, [text], [text])
 
 
 def test_of_many_labels_the_first_are_listed(bundle):

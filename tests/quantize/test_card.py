@@ -1,3 +1,5 @@
+import dataclasses
+
 from bertport.quantize.card import BEGIN, section, with_section
 
 
@@ -20,11 +22,21 @@ def test_the_card_of_a_quantized_bundle_tells_what_it_costs(quantized):
 
 
 def test_a_bundle_without_heads_shows_the_cosine(quantized):
-    import dataclasses
-
     manifest = quantized[0].manifest
     without = dataclasses.replace(manifest, heads={})
     heading = next(line for line in section(without).splitlines() if line.startswith("| variant"))
     assert heading == "| variant | size | hidden-state cosine | speed-up | measured on |"
     measured = quantized[1].measured.accuracy.heads["hidden"].cosine.value
     assert f" | {measured:.5f} | " in section(without)
+
+
+def test_no_name_of_a_variant_is_markup(quantized):
+    manifest = quantized[0].manifest
+    name = "a|b <img>\n# c"
+    measured = manifest.variants["int8-dynamic"].fidelity
+    fidelity = {**measured, "machine": {**measured["machine"], "instruction_set": name}, "not_measured": [name]}
+    variant = dataclasses.replace(manifest.variants["int8-dynamic"], fidelity=fidelity)
+    text = section(dataclasses.replace(manifest, variants={**manifest.variants, name: variant}))
+    assert text.count(r"| a\|b \<img> # c |") == 2
+    assert r"Not measured in a\|b \<img> # c: a\|b \<img> # c." in text
+    assert "\n# c" not in text

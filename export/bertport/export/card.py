@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bertport.export.checkpoint.families import BERT, FAMILIES, family_of_class, possible_heads
 from bertport.export.checkpoint.heads import HEADS
+from bertport.runtime.bundle.cards import code, prose
 from bertport.runtime.bundle.hub_card import metadata
 from bertport.runtime.commands.render import in_columns, printable
 from bertport.runtime.heads import MLM
@@ -24,6 +25,8 @@ __all__ = ["LIMITS_OF_TUNED", "LIMITS_OF_WORDS", "model_card", "restored_card"]
 PLAIN = re.compile(r"[A-Za-z][\w./-]*")
 """Texts that YAML reads as texts without quotes, but for these."""
 WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+TOKEN = re.compile(r"[^\s\"'\\$`!]+")
+"""Tokens that mean themselves between double quotes in Python and in a shell."""
 FEATURES = ('model.features(["some text"], pooling="mean")', 'bertport features "some text" -m BUNDLE')
 """A call from Python and from the command line that every bundle answers."""
 
@@ -62,9 +65,9 @@ def model_card(
     known = LIMITS_OF_WORDS if MLM in manifest.heads else LIMITS_OF_TUNED
     sections = (
         _front_matter(manifest, family, datasets),
-        f"# {manifest.name}\n\n{_summary(manifest, family)}",
+        f"# {prose(manifest.name)}\n\n{_summary(manifest, family)}",
         "## Heads\n\n" + _with_tokens(_heads(manifest, family, alone=alone), tokens or {}),
-        f"## Languages\n\n{', '.join(manifest.languages) or 'The checkpoint does not state them.'}",
+        f"## Languages\n\n{', '.join(map(prose, manifest.languages)) or 'The checkpoint does not state them.'}",
         "## Use\n\n" + _with_tokens(_use(manifest), tokens or {}),
         "## Graphs\n\n" + _graphs(manifest),
         f"## Limitations and bias\n\n{known}\n\n{_limits(manifest)}",
@@ -77,7 +80,9 @@ def model_card(
 def _scalar(text: str) -> str:
     """Write a text for YAML, in quotes where it could be read as anything else ("no", "a: b")."""
     plain = PLAIN.fullmatch(text) is not None and text.lower() not in WORDS
-    return text if plain else json.dumps(text, ensure_ascii=False)
+    quoted = text if plain else json.dumps(text, ensure_ascii=False)
+    # YAML ends lines at more characters than JSON, and refuses others.
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in quoted)
 
 
 def restored_card(manifest: Manifest, model_class: str) -> str:
@@ -90,8 +95,8 @@ def restored_card(manifest: Manifest, model_class: str) -> str:
     known = metadata(manifest)
     terms = [line for key in ("language", "license") if key in known for line in _entry(key, known[key])]
     front = "\n".join(["---", *terms, "---"])
-    origin = f"bertport restored it from a bundle, which was exported from the checkpoint `{manifest.source.name}`"
-    return f"{front}\n\n# {manifest.name}\n\nA `{model_class}` of transformers: {origin}.\n"
+    origin = f"bertport restored it from a bundle, which was exported from the checkpoint {code(manifest.source.name)}"
+    return f"{front}\n\n# {prose(manifest.name)}\n\nA {code(model_class)} of transformers: {origin}.\n"
 
 
 def _front_matter(manifest: Manifest, family: Family, datasets: Sequence[str]) -> str:
@@ -110,7 +115,7 @@ def _entry(key: str, value: str | list[str]) -> list[str]:
 
 def _summary(manifest: Manifest, family: Family) -> str:
     shape, source = manifest.architecture, manifest.source
-    origin = f"`{source.name}`" + (f" at revision `{source.revision}`" if source.revision else "")
+    origin = code(source.name) + (f" at revision {code(source.revision)}" if source.revision else "")
     case = {
         True: "lower-cases its input",
         False: "keeps upper and lower case",
@@ -118,7 +123,7 @@ def _summary(manifest: Manifest, family: Family) -> str:
     }
     return (
         f"{family.noun[0].upper()}{family.noun[1:]} encoder as ONNX graphs, exported from the checkpoint {origin} "
-        f"(`{shape.model_class}`) on {manifest.created[:10]} and compared with it output by output.\n\n"
+        f"({code(shape.model_class)}) on {manifest.created[:10]} and compared with it output by output.\n\n"
         f"It has {shape.layers} layers of width {shape.hidden_size} with {shape.attention_heads} attention heads, "
         f"{shape.vocab_size:,} vocabulary entries and {shape.parameters:,} parameters. It {case[manifest.lowercase]} "
         f"and takes up to {manifest.max_length} tokens."
@@ -126,15 +131,17 @@ def _summary(manifest: Manifest, family: Family) -> str:
 
 
 def _with_tokens(text: str, tokens: Mapping[str, str]) -> str:
+    """Return a text with the tokenizer's own tokens; those that could end the strings of its examples stay BERT's."""
     for token, own in tokens.items():
-        text = text.replace(token, own)
+        if TOKEN.fullmatch(own) and own.isprintable():
+            text = text.replace(token, own)
     return text
 
 
 def _heads(manifest: Manifest, family: Family, *, alone: bool) -> str:
     lines = [f"- `{head}`: {HEADS[head].summary if head in HEADS else 'another head'}" for head in manifest.heads]
     for head in manifest.heads.values():
-        columns = in_columns([printable(label) for label in head.labels or ()], "{} is `{}`")
+        columns = in_columns([code(printable(label)) for label in head.labels or ()], "{} is {}")
         lines += [f"\nIn `{head.output}`, column {columns}."] if columns else []
     missing = [name for name in possible_heads(family) if name not in manifest.heads and not HEADS[name].tuned]
     if alone:
@@ -171,12 +178,12 @@ def _graphs(manifest: Manifest) -> str:
 
 def _licence(manifest: Manifest, licences: Mapping[str, str | None]) -> str:
     """Return the licence, and those of heads from other checkpoints that state another one, or none."""
-    lines = [manifest.licence or "The checkpoint does not state one; ask its authors."]
+    lines = [prose(manifest.licence) if manifest.licence else "The checkpoint does not state one; ask its authors."]
     for head, licence in licences.items():
         source = manifest.heads[head].source
         if source is not None and licence != manifest.licence:
-            stated = licence or "not stated; ask its authors"
-            lines.append(f"Of the head `{head}`, from the checkpoint `{printable(source.name)}`: {stated}.")
+            stated = prose(licence) if licence else "not stated; ask its authors"
+            lines.append(f"Of the head `{head}`, from the checkpoint {code(source.name)}: {stated}.")
     return "\n\n".join(lines)
 
 

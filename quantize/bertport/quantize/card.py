@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 from bertport.measure.quality.heads import HEADS, HIDDEN, measured_rows
@@ -11,7 +12,6 @@ from bertport.runtime.bundle import cards
 from bertport.runtime.bundle.changes import listed, rewrite_card
 from bertport.runtime.bundle.select import CPU, suits
 from bertport.runtime.bundle.task_metrics import HEADINGS, labelled_metrics
-from bertport.runtime.commands.render import printable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -75,12 +75,12 @@ def section(manifest: Manifest) -> str:
             f"{speed or 'not timed'}{slower}",
             f"{record['machine']['instruction_set']}{elsewhere}",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(map(cards.prose, cells))} |")
         if missing := record.get("not_measured"):
-            notes.append(f"\nNot measured in {name}: {', '.join(missing)}.")
+            notes.append(f"\nNot measured in {cards.prose(name)}: {', '.join(map(cards.prose, missing))}.")
         plot = listed(manifest, _plot_file(name))
         if plot is not None:
-            plots.append(f"\n![What each layer costs in {name}]({plot})")
+            plots.append(f"\n![What each layer costs in {cards.prose(name)}]({quote(plot)})")
     return "\n".join([heading, *lines, *notes, *_on_labelled_data(manifest), *plots])
 
 
@@ -89,18 +89,13 @@ def _on_labelled_data(manifest: Manifest) -> list[str]:
     rows = [metric.cells() for metric in labelled_metrics(manifest)]
     if not rows:
         return []
-    lines = [f"| {' | '.join(map(_escaped, cells))} |" for cells in (HEADINGS, *rows)]
+    lines = [f"| {' | '.join(map(cards.prose, cells))} |" for cells in (HEADINGS, *rows)]
     return [
         "\nOn labelled data, none of which was calibrated on:\n",
         lines[0],
         f"|{'---|' * len(HEADINGS)}",
         *lines[1:],
     ]
-
-
-def _escaped(cell: str) -> str:
-    """Return a cell of a Markdown table that nothing in it can end or leave."""
-    return printable(cell).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def _columns(manifest: Manifest) -> list[Limit]:

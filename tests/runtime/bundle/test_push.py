@@ -291,6 +291,11 @@ def test_a_bundle_without_a_card_gets_one(tiny_bundle):
     assert "## From the Hub" in card.text
 
 
+def test_the_name_of_a_bundle_is_no_markup_in_its_card(edited):
+    bundle = Bundle.open(edited(lambda manifest: manifest.update(name="a\n\n# b <img>")))
+    assert "# a  # b \\<img>\n" in hub_card(bundle, None, "acme/tiny")
+
+
 def test_of_heads_from_several_checkpoints_all_are_named(edited):
     def several(manifest):
         labelled(manifest)

@@ -1,8 +1,9 @@
-"""A bundle's README.md: how it is read, and how a section of it is replaced."""
+"""A bundle's README.md: how it is read, how a section of it is replaced, and how names are written into it."""
 
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from bertport.runtime.bundle.files import inside, open_regular, read_bounded
@@ -11,11 +12,13 @@ from bertport.runtime.errors import BundleError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["CARD", "card_of", "read_card", "with_section"]
+__all__ = ["CARD", "card_of", "code", "prose", "read_card", "with_section"]
 
 CARD = "README.md"
 LARGEST_CARD = 1 << 20
 """Bytes of README.md that are read."""
+MARKUP = re.compile(r"[\\`*\[\]<&|~]|(?<![^\W_])_|_(?![^\W_])")
+"""Characters that Markdown could read as its own in the middle of a line; an underline within a word is none."""
 
 
 def card_of(directory: Path) -> Path | None:
@@ -63,3 +66,20 @@ def with_section(card: str, text: str, *, begin: str, end: str) -> str:
     if not (found and ended):
         before, after = card.rstrip("\n") + "\n\n", "\n"
     return f"{before}{begin}\n{text}\n{end}{after}"
+
+
+def prose(text: str) -> str:
+    """Return a text as Markdown shows it in a line or a table's cell: nothing in it is markup or ends them."""
+    return MARKUP.sub(r"\\\g<0>", _in_one_line(text))
+
+
+def code(text: str) -> str:
+    """Return a text as code in a line of Markdown, between more backticks than it has in a row."""
+    text = _in_one_line(text)
+    marks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    gap = " " * (not text or "`" in (text[0], text[-1]))
+    return f"{marks}{gap}{text}{gap}{marks}"
+
+
+def _in_one_line(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -11,7 +11,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime.bundle.cards import with_section
+from bertport.runtime.bundle.cards import prose, with_section
 from bertport.runtime.bundle.task_metrics import labelled_metrics, number
 from bertport.runtime.errors import BundleError
 from bertport.runtime.heads import HEADS
@@ -143,7 +143,7 @@ def hub_card(bundle: Bundle, text: str | None, repository: str, *, revision: str
     from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
     manifest = bundle.manifest
-    text = f"# {manifest.name}\n" if text is None else text
+    text = f"# {prose(manifest.name)}\n" if text is None else text
     try:
         card = ModelCard(text if REGEX_YAML_BLOCK.search(text) else f"---\ntags: []\n---\n\n{text}")
     except Exception as error:  # YAML's errors, or a ValueError of the card's own checks
