@@ -24,6 +24,7 @@ from bench.batch.cluster import QUIET, STORE, killed_again_and_again, nodes, sen
 from bertport.batch import run
 from bertport.runtime.errors import UsageError
 from tests.batch.conftest import asked, command
+from tests.hub_cache import in_hub_cache
 
 pytestmark = [
     pytest.mark.ray,
@@ -121,7 +122,8 @@ def pids(out):
 
 
 def test_the_bundle_is_passed_on_through_ray(two_nodes, bundle, data, one_machine, tmp_path):
-    on_ray(two_nodes, bundle, data, tmp_path / "out", ship=True)
+    """Of the Hub's cache, where each file is a link."""
+    on_ray(two_nodes, in_hub_cache(bundle, tmp_path / "hub"), data, tmp_path / "out", ship=True)
     check(tmp_path / "out", one_machine)
 
 

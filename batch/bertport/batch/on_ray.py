@@ -18,16 +18,19 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertport.batch.job import Part
 from bertport.batch.worker import Worker, bundle_directory
 from bertport.runtime import errors
+from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.bundle.directory import MANIFEST, Bundle
+from bertport.runtime.bundle.files import open_regular
 from bertport.runtime.bundle.select import without_gpu
 from bertport.runtime.errors import BertportError, MissingDependencyError, PathError, ProviderError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.providers.table import PROVIDERS
+from bertport.runtime.threads import intra_op_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,7 +64,7 @@ class Answering:
         self._job = job
         self._shipped = shipped
         self._worker: Worker | None = None
-        self._unpacked: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Make parts, given as JSON, and return as JSON what was counted, or why one cannot be made."""
@@ -83,10 +86,8 @@ class Answering:
             return None
         import ray
 
-        self._unpacked = tempfile.TemporaryDirectory(prefix="bertport-bundle-")
-        with tarfile.open(fileobj=BytesIO(ray.get(self._shipped))) as archive:
-            archive.extractall(self._unpacked.name, filter="data")
-        return self._unpacked.name
+        self._folder = _unpacked(ray.get(self._shipped))
+        return self._folder.name
 
 
 def _node() -> str:
@@ -111,8 +112,9 @@ def make_parts(job: Job, parts: Sequence[Part], carriers: Carriers) -> Iterator[
         import ray.data
     except ModuleNotFoundError as error:
         raise MissingDependencyError("batch --engine ray", "ray", "ray") from error
+    job = _for_workers(job)
+    asked = _resources(job)
     with _cluster(carriers.address):
-        asked = _resources(job)
         workers = min(_room(asked), carriers.workers or len(parts), len(parts))
         shipped = ray.put(_packed(job)) if carriers.ship else None
         context = ray.data.DataContext.get_current()
@@ -127,7 +129,7 @@ def make_parts(job: Job, parts: Sequence[Part], carriers: Carriers) -> Iterator[
             warnings.simplefilter("ignore", DeprecationWarning)
             outcomes = ray.data.from_items(described, override_num_blocks=len(described)).map_batches(
                 Answering,
-                fn_constructor_args=(_for_workers(job), shipped),
+                fn_constructor_args=(job, shipped),
                 batch_size=1,
                 # It begins with the first actor that is ready, and keeps to those that are left when a machine goes.
                 compute=ray.data.ActorPoolStrategy(
@@ -168,11 +170,17 @@ def _explained(error: Exception) -> BertportError:
 
 
 def _for_workers(job: Job) -> Job:
-    """Return the job with as many threads and batches at once as an actor asks for, and on what it asks for."""
+    """Return the job with as many threads and batches at once as an actor has unless asked, and on what it asks for."""
     runs = job.runs
-    provider = without_gpu(runs.provider, runs.provider_library)
-    runs = replace(runs, provider=provider, threads=runs.threads or 1, streams=runs.streams or 1)
-    return replace(job, runs=runs)
+    return replace(
+        job,
+        runs=replace(
+            runs,
+            provider=without_gpu(runs.provider, runs.provider_library),
+            threads=1 if runs.threads is None else runs.threads,
+            streams=1 if runs.streams is None else runs.streams,
+        ),
+    )
 
 
 def _how_actors_live() -> dict[str, Any]:
@@ -181,8 +189,12 @@ def _how_actors_live() -> dict[str, Any]:
 
 
 def _resources(job: Job) -> dict[str, float]:
-    """Return what an actor asks Ray for: its CPUs, and a GPU for a provider that runs on one."""
-    asked: dict[str, float] = {"num_cpus": job.runs.threads or 1}
+    """Return what an actor asks Ray for: its CPUs, and a GPU for a provider that runs on one.
+
+    Raises:
+        UsageError: for a number of threads that cannot be.
+    """
+    asked: dict[str, float] = {"num_cpus": intra_op_threads(job.runs.threads) or 1}
     provider = PROVIDERS.get(job.runs.provider)
     if provider is not None and not provider.on_cpu:
         asked["num_gpus"] = 1
@@ -251,11 +263,47 @@ def _no_cluster(address: str, reason: str) -> UsageError:
 
 
 def _packed(job: Job) -> bytes:
-    """Return a bundle as a tar archive."""
-    from bertport.runtime.bundle.default import default_bundle
+    """Return a bundle as a tar archive, which has the files that links lead to in their place, as in the Hub's cache.
 
+    Raises:
+        PathError: where one cannot be read.
+        BundleError: for one that leads out of the bundle, or is no regular file.
+    """
     directory = bundle_directory(job.runs.bundle)
+    bundle = Bundle.open(default_bundle() if directory is None else directory, digest=job.runs.digest)
     held = BytesIO()
-    with tarfile.open(fileobj=held, mode="w") as archive:
-        archive.add(Path(os.path.realpath(directory or default_bundle())), arcname=".")
+    with tarfile.open(fileobj=held, mode="w", dereference=True) as archive:
+        for name in (MANIFEST, *bundle.manifest.files):
+            path = bundle.path / MANIFEST if name == MANIFEST else bundle.file(name)
+            try:
+                with open_regular(path) as file:
+                    archive.addfile(archive.gettarinfo(arcname=name, fileobj=file), file)
+            except OSError as error:
+                raise PathError(
+                    f"{name} of the bundle at {bundle.path} cannot be sent ({error.strerror or error}): see that every "
+                    "file of it is there, by bertport verify"
+                ) from error
     return held.getvalue()
+
+
+def _unpacked(archive: bytes) -> tempfile.TemporaryDirectory[str]:
+    """Return a folder with the bundle of a tar archive, which goes with it.
+
+    Raises:
+        PathError: where it cannot be written.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="bertport-bundle-")
+        try:
+            with tarfile.open(fileobj=BytesIO(archive)) as files:
+                files.extractall(folder.name, filter="data")
+        except BaseException:
+            folder.cleanup()
+            raise
+    except (OSError, tarfile.TarError) as error:
+        raise PathError(
+            f"{platform.node()} cannot write the bundle that was sent to it "
+            f"({getattr(error, 'strerror', None) or error}): free some space in its folder for temporary files, or "
+            "name another there by TMPDIR"
+        ) from error
+    return folder
