@@ -6,7 +6,7 @@ import pytest
 
 from bertport.runtime.errors import UsageError
 from bertport.runtime.providers.table import AUTO, PROVIDERS
-from bertport.serve.ray import _settings
+from bertport.serve.ray import _settings, build, deploy
 
 
 @pytest.mark.parametrize("name", [AUTO, *PROVIDERS])
@@ -23,3 +23,34 @@ def test_a_replica_without_a_gpu_of_its_own_takes_none(name, tiny_bundle):
 
 def test_a_library_keeps_its_provider(tiny_bundle, tmp_path):
     assert _settings(tiny_bundle, {"provider_library": str(tmp_path / "ep.so")}, 0.0).provider == AUTO
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"max_replicas": "many"}, "max_replicas is 'many' and has to be a whole number"),
+        ({"max_replicas": "4.5"}, "max_replicas is '4.5' and has to be a whole number"),
+        ({"max_replicas": 4.5}, "max_replicas is 4.5 and has to be a whole number"),
+        ({"min_replicas": float("inf")}, "min_replicas is inf and has to be a whole number"),
+        ({"min_replicas": None}, "min_replicas is None and has to be a whole number"),
+        ({"min_replicas": 3, "max_replicas": 2}, "min_replicas is 3 and max_replicas 2: give 1 or more"),
+        ({"target_requests": "few"}, "target_requests is 'few' and has to be a number"),
+        ({"target_requests": 0}, "target_requests is 0.0 and has to be more than 0, and finite"),
+        ({"target_requests": "nan"}, "target_requests is nan and has to be more than 0, and finite"),
+        ({"target_requests": "inf"}, "target_requests is inf and has to be more than 0, and finite"),
+        ({"target_requests": 1e308}, "target_requests is 1e+308 and has to be more than 0, and finite"),
+        ({"upscale_seconds": -1}, "upscale_seconds is -1.0 and has to be 0 or more, and finite"),
+        ({"downscale_seconds": "inf"}, "downscale_seconds is inf and has to be 0 or more, and finite"),
+        ({"gpus": "nan"}, "gpus is nan and has to be 0 or more, and finite"),
+    ],
+)
+def test_a_number_that_cannot_be_is_one_sentence(settings, said):
+    with pytest.raises(UsageError) as caught:
+        build(settings)
+    assert caught.value.message.startswith(said)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), -1])
+def test_there_is_an_end_to_waiting(seconds):
+    with pytest.raises(UsageError, match=f"wait_seconds is {seconds} and has to be 0 or more"):
+        deploy(wait_seconds=seconds)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 import time
@@ -150,20 +151,21 @@ def application(  # noqa: PLR0913 — settings, each with a default
             what may be repeated. `threads` is also the number of cores that a replica asks Ray for, 1 by default.
 
     Raises:
-        UsageError: for an option that there is not, or that is about a socket.
+        UsageError: for an option that there is not, or that is about a socket, and for a number that cannot be.
         PathError, BundleError: for a bundle that is not there, or damaged.
         MissingDependencyError: without Ray Serve.
     """
-    serve = _ray_serve()
     most = min_replicas if max_replicas is None else max_replicas
     if not 1 <= min_replicas <= most:
         raise UsageError(
             f"min_replicas is {min_replicas} and max_replicas {most}: give 1 or more, and no fewer for the most"
         )
-    if not target_requests > 0:
-        raise UsageError(f"target_requests is {target_requests} and has to be more than 0")
-    if not gpus >= 0:
-        raise UsageError(f"gpus is {gpus} and has to be 0 or more")
+    if not (target_requests > 0 and math.isfinite(ROOM * target_requests)):
+        raise UsageError(f"target_requests is {target_requests} and has to be more than 0, and finite")
+    for name, value in (("upscale_seconds", upscale_seconds), ("downscale_seconds", downscale_seconds), ("gpus", gpus)):
+        if not 0 <= value < math.inf:
+            raise UsageError(f"{name} is {value} and has to be 0 or more, and finite")
+    serve = _ray_serve()
     settings = _settings(bundles, options, gpus)
     at_once = max(1, round(ROOM * target_requests))
     if at_once > settings.limits.max_concurrent_requests:
@@ -202,8 +204,12 @@ def build(args: Mapping[str, Any]) -> Any:  # noqa: ANN401 — Ray's class
         if name in given:
             try:
                 given[name] = kind(given[name])
-            except (TypeError, ValueError):
-                raise UsageError(f"{name} is {given[name]!r:.100} and has to be a number") from None
+                whole = kind is float or given[name] == float(args[name])  # int cuts what is behind a point
+            except (TypeError, ValueError, OverflowError):
+                whole = False
+            if not whole:
+                wanted = "a whole number" if kind is int else "a number"
+                raise UsageError(f"{name} is {args[name]!r:.100} and has to be {wanted}")
     return application(bundles.split() if isinstance(bundles, str) else bundles, **given)
 
 
@@ -235,8 +241,11 @@ def deploy(
         options: of `application`.
 
     Raises:
+        UsageError: as `application` raises it, and for seconds that are none.
         BertportError: where the new one cannot serve, or is not there in time; the old one goes on.
     """
+    if not wait_seconds >= 0:
+        raise UsageError(f"wait_seconds is {wait_seconds} and has to be 0 or more")
     target = application(bundles, **options)
     serve = _ray_serve()
     serve.run_many([serve.RunTarget(target, name=name, route_prefix=route_prefix)], wait_for_applications_running=False)
