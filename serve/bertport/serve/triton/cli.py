@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from bertport.runtime.commands import completion
 from bertport.runtime.commands.options import as_json, digest
 from bertport.runtime.commands.output import report, show, show_json
 from bertport.serve.triton.configuration import DEVICES, OPTIMIZATIONS
@@ -15,12 +16,13 @@ __all__ = ["triton"]
 
 
 @click.command(name="triton")
-@click.argument("path", metavar="BUNDLE")
-@click.argument("output", metavar="OUT")
+@click.argument("path", metavar="BUNDLE", shell_complete=completion.directories)
+@click.argument("output", metavar="OUT", shell_complete=completion.directories)
 @click.option(
     "--variant",
     metavar="NAME",
     help="The variant whose graph to write.  [default: the bundle's default, or the first that Triton can batch]",
+    shell_complete=completion.variants,
 )
 @click.option("--name", metavar="MODEL", help="What clients call the model.  [default: the bundle's name]")
 @click.option(
@@ -38,7 +40,13 @@ __all__ = ["triton"]
     metavar="MICROSECONDS",
     help="How long a request may wait for others to share its run.",
 )
-@click.option("--instances", type=click.IntRange(1, MOST), default=1, show_default=True, help="Runs at once.")
+@click.option(
+    "--instances",
+    type=click.IntRange(1, MOST),
+    default=1,
+    show_default=True,
+    help="Runs at the same time, on each device.",
+)
 @click.option(
     "--device", type=click.Choice(list(DEVICES)), default="cpu", show_default=True, help="Where instances run."
 )

@@ -46,7 +46,7 @@ class Configuration:
     max_queue_delay: int
     """Microseconds that a request may wait for others to be run with."""
     instances: int
-    """Runs at once, on each device."""
+    """Runs at the same time, on each device."""
     device: str
     """`cpu` or `gpu`."""
     threads: int

@@ -77,7 +77,7 @@ def write_repository(  # noqa: PLR0913 — what can be said of a model, each wit
         name: what clients call the model; None for the bundle's name.
         max_batch_size: rows that Triton may put into one run; 0 to run each request by itself.
         max_queue_delay: microseconds that a request may wait for others.
-        instances: runs at once.
+        instances: runs at the same time, on each device.
         device: `cpu` or `gpu`.
         threads: of a run on the CPU; 0 for one per core.
         optimization: of the graph, when it is loaded: `all`, `extended`, `basic` or `none`.
