@@ -54,6 +54,38 @@ def test_values_that_are_known_are_offered(tiny_bundle, monkeypatch, tmp_path):
     assert "--top-k" in offered("fill-mask", incomplete="--t")
 
 
+def test_every_command_that_names_a_bundle_offers_what_it_knows(tiny_bundle, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    bundle = str(tiny_bundle)
+    lines = {
+        ("batch", bundle, "fill-mask", "in.jsonl", "--output", "out"): True,
+        ("serve", f"a/b={bundle}@sha256:{'0' * 64}"): True,
+        ("triton", bundle, "out"): False,
+        ("site", bundle): False,
+        ("compare", bundle): True,
+        ("evaluate", bundle): True,
+        ("verify", bundle): True,
+        ("pack", bundle, "out"): False,
+    }
+    for line, has_provider in lines.items():
+        assert offered(*line, "--variant", incomplete="") == ["portable", "fp32"], line
+        assert not has_provider or offered(*line, "--provider", incomplete="a") == ["auto"], line
+    assert offered("batch", bundle, incomplete="text-") == ["text-classification", "text-ranking"]
+    for name in ("batch", "serve", "triton", "site", "verify", "pack", "evaluate"):
+        context = ShellComplete(cli.app, {}, "bertport", "_BERTPORT_COMPLETE")
+        assert [item.type for item in context.get_completions([name], "")] in (["dir"], ["file"])
+
+
+def test_the_variants_are_those_of_the_bundles_of_the_line(tiny_bundle, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    assert "int8-dynamic" in offered("serve", str(tiny_bundle), "default", "--variant", incomplete="")
+    assert offered("serve", str(tiny_bundle), "nowhere", "--variant", incomplete="p") == ["portable"]
+    assert "int8-dynamic" in offered("batch", "default", "fill-mask", "in", "--variant", incomplete="")
+    assert "int8-dynamic" in offered("fill-mask", "in", "--variant", incomplete="")
+    assert offered("batch", "hf://acme/tiny", "fill-mask", "in", "--variant", incomplete="") == []
+
+
 class Typing:
     """A shell on a terminal of its own, which is typed into."""
 

@@ -9,6 +9,7 @@ from typing import TextIO
 
 import click
 
+from bertport.runtime.commands import completion
 from bertport.runtime.commands.options import LIBRARY, MEMORY, PROVIDER, Once, as_json, digest
 from bertport.runtime.commands.output import report, show, show_json
 from bertport.runtime.commands.progress import Progress
@@ -21,10 +22,16 @@ __all__ = ["batch"]
 
 
 @click.command()
-@click.argument("bundle")
-@click.argument("task")
+@click.argument("bundle", shell_complete=completion.directories)
+@click.argument("task", shell_complete=completion.tasks)
 @click.argument("rows", metavar="INPUT")
-@click.option("--output", required=True, metavar="DIR", help="Folder of the parts: a path or a URL. Required.")
+@click.option(
+    "--output",
+    required=True,
+    metavar="DIR",
+    help="Folder of the parts: a path or a URL. Required.",
+    shell_complete=completion.directories,
+)
 @click.option("--engine", default="local", show_default=True, metavar="NAME", help="local, or ray for a cluster.")
 @click.option(
     "--address",
@@ -68,7 +75,12 @@ __all__ = ["batch"]
     metavar="KEY=VALUE",
     help="A parameter of the task, its value as JSON or a plain word; may be repeated.",
 )
-@click.option("--variant", metavar="NAME", help="Variant of the bundle.  [default: the one that suits the provider]")
+@click.option(
+    "--variant",
+    metavar="NAME",
+    help="Variant of the bundle.  [default: the one that suits the provider]",
+    shell_complete=completion.variants,
+)
 @click.option(
     "--provider",
     cls=Once,
@@ -76,6 +88,7 @@ __all__ = ["batch"]
     show_default=True,
     metavar="NAME",
     help=f"{PROVIDER} On Ray, {AUTO} is cpu.",
+    shell_complete=completion.providers,
 )
 @click.option("--provider-library", metavar="PATH", help=LIBRARY)
 @click.option(

@@ -17,6 +17,7 @@ from bertport.measure.interrupts import InterruptionError
 from bertport.measure.labelled.options import data_options
 from bertport.measure.quality.heads import known_limits
 from bertport.measure.speed.baselines import BASELINES
+from bertport.runtime.commands import completion
 from bertport.runtime.commands.options import LIBRARY, truncation
 from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.errors import BertportError, UsageError
@@ -63,9 +64,21 @@ class RegressionError(BertportError):
     "--baseline", "baselines", type=click.Choice(BASELINES), multiple=True, help="Measure this library in the same run."
 )
 @click.option(
-    "--variant", "variants", multiple=True, metavar="NAME", help="Only this variant and fp32; may be repeated."
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="NAME",
+    help="Only this variant and fp32; may be repeated.",
+    shell_complete=completion.variants,
 )
-@click.option("--provider", "providers", multiple=True, metavar="NAME", help="Only this provider; may be repeated.")
+@click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    metavar="NAME",
+    help="Only this provider; may be repeated.",
+    shell_complete=completion.providers,
+)
 @click.option("--provider-library", type=click.Path(), metavar="PATH", help=LIBRARY)
 @click.option("--threads", type=click.IntRange(1), help="Threads within an operator.  [default: ONNX Runtime's choice]")
 @click.option(

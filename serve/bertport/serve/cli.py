@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from bertport.runtime.bundle.digest import ALGORITHM
 from bertport.runtime.bundle.directory import expected_digest
 from bertport.runtime.bundle.hub import find_bundle, is_hub_id
+from bertport.runtime.commands import completion
 from bertport.runtime.commands.options import LIBRARY, MEMORY, PROVIDER, REVISION, STREAMS, THREADS, Once
 from bertport.runtime.errors import MissingDependencyError, UsageError
 from bertport.runtime.memory import check_usable, parse_memory, written
@@ -75,7 +76,12 @@ def _known_provider(context: click.Context, parameter: click.Parameter, name: st
 
 
 @click.command(name="serve")
-@click.argument("bundles", nargs=-1, metavar="[[NAME=]BUNDLE[@sha256:DIGEST]]...")
+@click.argument(
+    "bundles",
+    nargs=-1,
+    metavar="[[NAME=]BUNDLE[@sha256:DIGEST]]...",
+    shell_complete=completion.directories,
+)
 @option(
     "--host",
     default="127.0.0.1",
@@ -92,6 +98,7 @@ def _known_provider(context: click.Context, parameter: click.Parameter, name: st
     metavar="NAME",
     envvar="BERTPORT_VARIANT",
     help="Variant to load, or `all`; may be repeated.  [default: every serving variant that suits the provider]",
+    shell_complete=completion.variants,
 )
 @option(
     "--provider",
@@ -101,6 +108,7 @@ def _known_provider(context: click.Context, parameter: click.Parameter, name: st
     metavar="NAME",
     callback=_known_provider,
     help=PROVIDER,
+    shell_complete=completion.providers,
 )
 @option("--provider-library", is_eager=True, metavar="PATH", help=LIBRARY)
 @option("--threads", type=click.IntRange(1), metavar="N", help=THREADS)

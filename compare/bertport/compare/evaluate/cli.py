@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bertport.measure.labelled.options import data_options
+from bertport.runtime.commands import completion
 from bertport.runtime.commands.options import LIBRARY, PROVIDER, Once, as_json, truncation
 from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.commands.progress import Progress
@@ -33,9 +34,20 @@ MOST_EXAMPLES = 10
 @click.argument("bundle", type=click.Path())
 @data_options(required=True)
 @click.option(
-    "--variant", "variants", multiple=True, metavar="NAME", help="Only this variant and the reference; may be repeated."
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="NAME",
+    help="Only this variant and the reference; may be repeated.",
+    shell_complete=completion.variants,
 )
-@click.option("--against", "reference", metavar="VARIANT", help="The variant to compare with.  [default: fp32]")
+@click.option(
+    "--against",
+    "reference",
+    metavar="VARIANT",
+    help="The variant to compare with.  [default: fp32]",
+    shell_complete=completion.variants,
+)
 @click.option(
     "--metric",
     "metrics",
@@ -50,6 +62,7 @@ MOST_EXAMPLES = 10
     show_default=True,
     metavar="NAME",
     help=PROVIDER,
+    shell_complete=completion.providers,
 )
 @click.option("--provider-library", metavar="PATH", help=LIBRARY)
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the CPU.  [default: one per core]")

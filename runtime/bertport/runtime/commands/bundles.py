@@ -77,6 +77,7 @@ def inspect(*, path: str | None, as_json: bool) -> None:
     cls=Once,
     metavar="NAME",
     help=f"With --golden, where variants run: {', '.join(PROVIDERS)}, or {AUTO}, the default.",
+    shell_complete=completion.providers,
 )
 @click.option("--provider-library", metavar="PATH", help=f"With --golden: {LIBRARY[0].lower()}{LIBRARY[1:]}")
 @as_json

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bertport.runtime.commands import completion
 from bertport.runtime.commands.options import as_json, digest
 from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.errors import UsageError
@@ -19,8 +20,10 @@ __all__ = ["site"]
 
 
 @click.command(name="site")
-@click.argument("path", metavar="[BUNDLE]", required=False)
-@click.option("--output", required=True, metavar="DIR", help="Directory of the site.")
+@click.argument("path", metavar="[BUNDLE]", required=False, shell_complete=completion.directories)
+@click.option(
+    "--output", required=True, metavar="DIR", help="Directory of the site.", shell_complete=completion.directories
+)
 @click.option(
     "--variant",
     "variants",
@@ -28,6 +31,7 @@ __all__ = ["site"]
     metavar="NAME",
     help="A variant to offer; may be repeated, and the first is loaded when the page opens.  [default: int8-dynamic "
     "where its weights are right on every CPU, or else portable]",
+    shell_complete=completion.variants,
 )
 @click.option(
     "--runtime",
