@@ -40,12 +40,16 @@ class Answers(Iterator[Any]):
         return next(self._answers)
 
 
-class SizedAnswers(Answers):
-    """The answers of a data set's inputs, whose number is known."""
+class SizedAnswers(Iterable[Any]):
+    """The answers of a data set's inputs, whose number is known: made anew each time that they are gone over."""
 
-    def __init__(self, answers: Iterator[Any], count: int) -> None:
-        super().__init__(answers)
+    def __init__(self, begin: Callable[[], Iterator[Any]], count: int) -> None:
+        self._begin = begin
         self._count = count
+
+    def __iter__(self) -> Iterator[Any]:
+        """Return the answers from the first on."""
+        return self._begin()
 
     def __len__(self) -> int:
         """Return how many answers there are in all, for a display of progress."""
@@ -93,8 +97,8 @@ class Pipeline:
             given: parameters of the task, in place of those that the pipeline was made with.
 
         Returns:
-            For one input its answer, for a list a list, for a data set or a generator an iterator that answers as it is
-            asked. Numbers are Python's own.
+            For one input its answer, for a list a list, for a data set or a generator answers that are made as they are
+            asked for; those of a data set can be gone over again. Numbers are Python's own.
 
         Raises:
             InputTextError: for an input that the task cannot take.
@@ -117,7 +121,7 @@ class Pipeline:
             [answer] = self._answered(call, [row.item(inputs)])
             return row.alone(made(answer), inputs, given)
         if isinstance(inputs, Sized):
-            return SizedAnswers(self._streamed(call, made, _items(inputs)), len(inputs))
+            return SizedAnswers(lambda: self._streamed(call, made, _items(inputs)), len(inputs))
         count = whole_number("batch_size", batch_size, self._batch_size)
         return Answers(self._streamed(call, made, _flushed(inputs, count)))
 
