@@ -173,6 +173,7 @@ CASES = {
         lambda pipe: pipe([TEXT, OTHER]),
         lambda pipe: pipe(LONG, truncation=True),
         lambda pipe: pipe(LONG, tokenize_kwargs={"truncation": True}),
+        lambda pipe: pipe([TEXT, OTHER], tokenize_kwargs={"padding": True}),
         lambda pipe: list(pipe(text for text in [TEXT, OTHER])),
     ],
 }
@@ -296,6 +297,10 @@ def test_a_data_set_has_as_many_answers_as_items(made):
     answers = ours(DataSet([TEXT, PAIR, OTHER]))
     assert len(answers) == 3
     assert list(answers) == ours([TEXT, PAIR, OTHER])
+    begun = iter(answers)
+    assert next(begun) == ours([TEXT])[0]
+    assert list(answers) == ours([TEXT, PAIR, OTHER])  # again, as in transformers
+    assert list(begun) == ours([PAIR, OTHER])
     with pytest.raises(TypeError):
         len(ours(iter([TEXT])))
     assert list(ours({TEXT: 1, OTHER: 2}.keys())) == ours([TEXT, OTHER])
@@ -400,6 +405,8 @@ def test_pairs_and_tensors_that_cannot_be(made):
     for kind in (True, "pt", np.ones(2)):
         with pytest.raises(UsageError, match="no PyTorch to make its tensors of"):
             made("feature-extraction")[1](TEXT, return_tensors=kind)
+    with pytest.raises(UsageError, match='padding="max_length" is not offered, since answers have a vector for each'):
+        made("feature-extraction")[1](TEXT, tokenize_kwargs={"padding": "max_length"})
     with pytest.raises(InputTextError, match="needs labels to choose from"):
         made("zero-shot-classification")[1](TEXT)
 

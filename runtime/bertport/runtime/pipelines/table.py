@@ -117,6 +117,11 @@ def _extraction(given: dict[str, Any]) -> dict[str, Any]:
             f'return_tensors is "np" here, not {excerpt(kind)}: there is no PyTorch to make its tensors of; leave it '
             "out for lists, or give NumPy's arrays to torch.from_numpy"
         )
+    if _word(given.get("padding")) == "max_length":
+        raise UsageError(
+            'padding="max_length" is not offered, since answers have a vector for each token and none for padding: '
+            "leave it out, or pad the vectors"
+        )
     return given
 
 
@@ -202,7 +207,6 @@ class Row:
             if twice := nested.keys() & known.keys():
                 raise UsageError(f"{', '.join(sorted(twice))} was given twice, and in {name}: leave one of them out")
             known |= nested
-        known.pop("padding", None)  # answers do not depend on it: batches are padded behind a mask
         if not known.pop("add_special_tokens", True):
             raise UsageError(
                 "add_special_tokens=False is not offered, as heads were trained with those tokens: leave it out"
@@ -214,6 +218,7 @@ class Row:
                 "texts before"
             )
         options = self.parameters(known)
+        options.pop("padding", None)  # answers do not depend on it: batches are padded behind a mask
         if "truncation" in options:
             options["truncation"] = _truncation(options["truncation"])
         return options
