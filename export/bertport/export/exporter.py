@@ -33,6 +33,7 @@ from bertport.runtime.bundle.changes import tidy
 from bertport.runtime.bundle.directory import Bundle, file_sha256
 from bertport.runtime.bundle.manifest import Manifest, Source, Validation, Variant, encoder_inputs
 from bertport.runtime.bundle.writer import describe_files, new_bundle, refuse_existing, write_manifest
+from bertport.runtime.commands.render import printable
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.golden_making import write_first
 from bertport.runtime.heads import POOLER
@@ -271,9 +272,9 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
 
 
 def log_notes(event: Event) -> None:
-    """Log the notes among events, where no listener takes them."""
+    """Log the notes among events, where no listener takes them, each in its line."""
     if event.kind == "note":
-        logging.getLogger(__name__).warning(event.text)
+        logging.getLogger(__name__).warning(printable(event.text))
 
 
 def _build(checkpoint: Checkpoint, weights: str) -> EncoderWithHeads:

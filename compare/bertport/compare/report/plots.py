@@ -43,7 +43,7 @@ SETTINGS: dict[str, object] = {
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and copied
     "font.family": "sans-serif",
     "font.size": 11,
-    "text.parse_math": False,  # a dollar in a name is a dollar
+    "text.parse_math": False,  # a name may hold "$", and the tables write it as it is
     "text.color": INK,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
