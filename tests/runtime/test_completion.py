@@ -9,12 +9,15 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.shell_completion import ShellComplete
 
 from bertport.runtime import cli
+from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.writer import write_manifest
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "install.md"
 SHELLS = {
@@ -83,6 +86,10 @@ def test_the_variants_are_those_of_the_bundles_of_the_line(tiny_bundle, monkeypa
     assert offered("serve", str(tiny_bundle), "nowhere", "--variant", incomplete="p") == ["portable"]
     assert "int8-dynamic" in offered("batch", "default", "fill-mask", "in", "--variant", incomplete="")
     assert "int8-dynamic" in offered("fill-mask", "in", "--variant", incomplete="")
+    bundle = Bundle.open(shutil.copytree(tiny_bundle, tmp_path / "odd"))
+    odd = dict.fromkeys(("p$(id)", "p q", "p\nplain,q", "p'", "p-2.x_1"), bundle.manifest.variants["fp32"])
+    write_manifest(bundle.path, replace(bundle.manifest, variants={**bundle.manifest.variants, **odd}))
+    assert offered("verify", "odd", "--variant", incomplete="p") == ["portable", "p-2.x_1"]  # no shell's own signs
     assert offered("batch", "hf://acme/tiny", "fill-mask", "in", "--variant", incomplete="") == []
 
 

@@ -59,6 +59,13 @@ def test_of_many_files_that_stay_here_some_are_named(hub, edited):
     assert not any(name.startswith(".git/") for name in hub.repositories["acme/tiny"].files)
 
 
+def test_the_name_of_a_bundle_ends_no_line_of_the_commit(hub, edited):
+    bundle = edited(lambda manifest: manifest.update(name="tiny\n\nSigned-off-by: me"))
+    push(bundle, "acme/tiny")
+    assert hub.repositories["acme/tiny"].log[-1]["summary"].startswith("Push tiny Signed-off-by: me, sha256:")
+    assert not hub.repositories["acme/tiny"].log[-1].get("description")
+
+
 def test_what_is_there_is_not_sent_again(hub, tiny_bundle, tmp_path):
     first = push(tiny_bundle, "acme/tiny", revision="next")
     assert set(hub.repositories["acme/tiny"].branches) == {"main", "next"}

@@ -120,7 +120,7 @@ def push(  # noqa: PLR0913 — one parameter per option
         size = sum(entry.size for entry in new.values())
         if new or removed:
             tell(f"sending {len(new)} of {len(content)} files, {size / 1e6:,.1f} MB")
-            said = message or f"Push {bundle.manifest.name}, {bundle.digest}"
+            said = message or f"Push {' '.join(bundle.manifest.name.split())}, {bundle.digest}"
             head = target.commit(new, removed, message=said, parent=head)
             _check(bundle, target, content, head)
     return Pushed(

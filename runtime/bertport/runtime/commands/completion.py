@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def variants(context: click.Context, parameter: click.Parameter, incomplete: str
         except BertportError:  # a shell that completes is no place for a message
             continue
         offered |= dict.fromkeys(name for name in manifest.variants if name.startswith(incomplete))
-    return list(offered)
+    return [name for name in offered if shlex.quote(name) == name]  # a shell takes what is offered as it is
 
 
 def _bundles(context: click.Context) -> Sequence[str | None]:
