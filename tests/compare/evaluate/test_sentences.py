@@ -32,7 +32,7 @@ def estimate(value, low, high, count=872):
 AGREEMENT = Estimate(value=0.999, low=0.99, high=1.0, count=872, clusters=872)
 
 
-def paired(value, low, high, p_value=0.5, metric="accuracy"):
+def paired(value, low, high, p_value=0.5, metric="accuracy", undefined=None):  # noqa: PLR0913 — what differs
     return PairedDifference(
         metric=metric,
         difference=estimate(value, low, high),
@@ -40,7 +40,13 @@ def paired(value, low, high, p_value=0.5, metric="accuracy"):
         test="mcnemar",
         agreement=None if metric == "spearman" else AGREEMENT,
         spearman=None,
+        undefined=undefined,
     )
+
+
+NOT_DEFINED = paired(math.nan, math.nan, math.nan, math.nan, "spearman", "all predictions are the same")
+"""The difference of a variant that answers every example alike from one that does not."""
+SAME = paired(0.0, -0.01, 0.01)
 
 
 def variant(name, speedup=None):
@@ -144,6 +150,10 @@ def compared(name, *differences):
             paired(math.nan, math.nan, math.nan, p_value=math.nan, metric="f1"),
             "int8: f1 is not defined on these 872 examples, so nothing is said of its difference",
         ),
+        (
+            NOT_DEFINED,
+            "int8 loses fp32's spearman, which is not defined for its answers: all predictions are the same",
+        ),
     ],
 )
 def test_a_difference_in_words(one, said):
@@ -196,8 +206,8 @@ def test_points(value, text):
             [variant("fp32"), variant("a", 3.0), variant("b", 2.0)],
             [compared("a", paired(-0.02, -0.03, -0.01, 0.001)), compared("b", paired(-0.002, -0.006, 0.002))],
             (
-                "deploy b: no loss is shown, and it is the fastest such variant by the manifest's record (fp32's speed "
-                "2.00 times at 1x128, on a CPU; speed was not measured here); a loss of up to 0.6 points of accuracy "
+                "deploy b: no loss is shown, and it is the fastest such variant by the manifest's record (2.00 times as "
+                "fast as fp32 at 1x128, on a CPU; speed was not measured here); a loss of up to 0.6 points of accuracy "
                 "is not excluded"
             ),
         ),
@@ -214,17 +224,64 @@ def test_points(value, text):
         (
             [variant("fp32"), variant("a")],
             [compared("a", paired(0.0, -0.01, 0.01))],
-            "no loss is shown for a, of which the manifest records no speed: measure that with bertport compare",
+            (
+                "no loss is shown for a, and the manifest records no speed to set beside fp32's: measure it with "
+                "bertport compare before you choose"
+            ),
         ),
         (
             [variant("fp32"), variant("a", 2.0)],
             [compared("a", paired(-0.02, -0.03, -0.01, 0.001))],
             "every other variant is shown to lose against fp32: deploy fp32",
         ),
+        (
+            [variant("fp32"), variant("a", 2.0)],
+            [compared("a", NOT_DEFINED)],
+            "every other variant is shown to lose against fp32: deploy fp32",
+        ),
+        (
+            [variant("fp32"), variant("a", 2.0)],
+            [compared("a", paired(0.3, 0.2, 0.4, 0.001, "ece"))],
+            (
+                "no variant is advised: ece alone cannot tell on these examples whether answers become worse: measure "
+                "another metric as well"
+            ),
+        ),
+        (
+            [variant("fp32"), variant("a", 2.0)],
+            [compared("a", paired(math.nan, math.nan, math.nan, math.nan, "f1"))],
+            "no variant is advised: f1 alone cannot tell",
+        ),
+        (
+            [variant("x", 3.0), variant("a", 1.5)],
+            [compared("a", SAME)],
+            "no loss is shown for a, and the manifest records none as faster than x beyond doubt: deploy x",
+        ),
+        (
+            [variant("x", 0.8), variant("a", 1.5), variant("fp32")],
+            [compared("a", SAME), compared("fp32", SAME)],
+            (
+                "deploy a: no loss is shown, and it is the fastest such variant by the manifest's record (1.50 times "
+                "as fast as fp32 at 1x128, on a CPU; x: 0.80 times as fast as fp32 at 1x128, on a CPU; speed was not"
+            ),
+        ),
+        (
+            [variant("x", 0.8), variant("fp32")],
+            [compared("fp32", SAME)],
+            (
+                "deploy fp32: no loss is shown, and it is the fastest such variant by the manifest's record (x: 0.80 "
+                "times as fast as fp32 at 1x128, on a CPU; speed was not measured here)"
+            ),
+        ),
+        (
+            [variant("x"), variant("a", 1.5)],
+            [compared("a", SAME)],
+            "no loss is shown for a, and the manifest records no speed to set beside x's: measure it with",
+        ),
     ],
 )
 def test_what_to_deploy(variants, comparisons, said):
-    assert conclusion("fp32", variants, comparisons).startswith(said)
+    assert conclusion(variants[0].name, variants, comparisons).startswith(said)
 
 
 def test_a_better_calibration_does_not_make_up_for_a_loss():

@@ -156,6 +156,33 @@ def test_worse_than_before_beyond_noise_is_a_regression(timed):
     assert same.changes == ()
 
 
+def collapse(document):
+    """Return a copy in which accuracy is not defined for what `noisy` predicts."""
+    document, reason = lose(document), "all predictions are the same"
+    measured, nothing = row(document, "noisy")["labelled"], dict.fromkeys(("value", "low", "high"))
+    measured["differences"]["accuracy"] |= {"p_value": None, "undefined": reason}
+    measured["differences"]["accuracy"]["difference"] |= nothing
+    measured["figures"]["metrics"]["accuracy"] |= nothing
+    return document
+
+
+def test_a_metric_that_is_not_defined_any_more_is_a_loss(timed):
+    report = conclude(typed(collapse(timed)))
+    assert {advice.choice for advice in report.recommendations} == {"fp32"}
+    [said] = [note for note in notes(report) if "not recommended" in note]
+    assert said == (
+        "noisy is not recommended, because it loses on the 60 examples of texts.jsonl: accuracy is not defined (all "
+        "predictions are the same), and fp32's is."
+    )
+    [table] = [table for section in sections(report) for table in section.tables if "Differences from" in table.title]
+    assert dict(zip(table.head, table.rows[0], strict=True))["accuracy"] == "worse: not defined"
+    validate(encode(report))
+    against = differences(typed(lose(timed, value=0.0)), report, parse_tolerance("0.05"))
+    [change] = [change for change in against.changes if "accuracy" in change.figure]
+    assert change.regression
+    assert change.sentence.startswith("noisy: accuracy on labelled data was 75 points and is not defined now: all pred")
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

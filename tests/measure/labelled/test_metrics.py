@@ -14,11 +14,11 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from bertport.measure.labelled.answers import answer_f1, exact_match
-from bertport.measure.labelled.figures import choose_metrics
+from bertport.measure.labelled.figures import choose_metrics, paired_differences
 from bertport.measure.labelled.metrics import METRICS
 from bertport.measure.labelled.tags import entities
 from bertport.runtime.errors import UsageError
-from tests.measure.labelled.judged import classified, judged
+from tests.measure.labelled.judged import classified, judged, predicted
 
 NAMES = ("a", "b", "c", "d")
 ORACLES = {
@@ -98,6 +98,29 @@ def test_correlations_with_a_constant_are_not_defined():
         only = np.array([[4.0], *[[0.0]] * 5, [3.0]])  # all that is drawn has the value -0.8
         figures = sums.weighted(only) if sums.weighted else sums.figure(sums.contributions.T @ only)
         assert np.isnan(figures).all()
+
+
+def differing(kind, truths, reference, candidate, labels=None):
+    """Return the differences of predictions from others."""
+    data = judged(kind, truths, reference, labels=labels).data
+    scores = [np.eye(len(labels))[side] if labels else None for side in (candidate, reference)]
+    return paired_differences(predicted(data, candidate, scores[0]), predicted(data, reference, scores[1]), data)
+
+
+def test_a_metric_that_the_reference_alone_has_is_lost():
+    numbers = np.arange(10.0)
+    for name, paired in differing("regression", numbers.tolist(), numbers, np.zeros(10)).items():
+        assert (math.isnan(paired.difference.value), paired.undefined) == (True, "all predictions are the same"), name
+    for candidate in (numbers[::-1], numbers):
+        assert {one.undefined for one in differing("regression", numbers.tolist(), numbers, candidate).values()} == {None}
+    both = differing("regression", numbers.tolist(), np.zeros(10), np.zeros(10))
+    assert {one.undefined for one in both.values()} == {None}
+
+
+def test_what_rightly_predicts_no_label_that_never_occurs_has_lost_nothing():
+    never, once = np.zeros(10, dtype=int), np.eye(10, dtype=int)[0]
+    f1 = differing("classification", never, once, never, NAMES[:2])["f1"]
+    assert (math.isnan(f1.difference.value), f1.undefined) == (True, None)
 
 
 @pytest.mark.parametrize(

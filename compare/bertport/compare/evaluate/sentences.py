@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from bertport.compare.entries import REFERENCE
+from bertport.compare.evaluate.document import RecordedSpeed
 from bertport.compare.report.metrics import POINTS, is_worse, judging, loses, more_is_better, shows_difference
 from bertport.measure.binomial import t_quantile
 from bertport.measure.statistics import CONFIDENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bertport.compare.evaluate.document import Comparison, EvaluatedVariant
     from bertport.measure.labelled.figures import PairedDifference
@@ -34,6 +36,8 @@ def difference_sentence(variant: str, reference: str, paired: PairedDifference, 
     """Return a sentence on one metric's difference of a variant from the reference."""
     size = paired.difference
     title = paired.metric
+    if paired.undefined is not None:
+        return f"{variant} loses {reference}'s {title}, which is not defined for its answers: {paired.undefined}"
     if not math.isfinite(size.value):
         return f"{variant}: {title} is not defined on these {examples:,} examples, so nothing is said of its difference"
     interval = f"{points(size.low, sign=True)} to {points(size.high, sign=True)}"
@@ -107,32 +111,59 @@ def conclusion(reference: str, variants: Sequence[EvaluatedVariant], comparisons
 
     A variant is given up where a loss is shown. That none is shown is no proof that there is none: the sentence says
     how large it may be.
+
+    Args:
+        reference: Name of the variant that the others are compared with.
+        variants: All that were measured.
+        comparisons: Each but the reference against it.
     """
     if not comparisons:
         return f"{reference} was measured alone: there is nothing to choose from"
+    if not any(_tells(paired) for one in comparisons for paired in judging(one.differences).values()):
+        measured = ", ".join(dict.fromkeys(name for one in comparisons for name in one.differences))
+        return (
+            f"no variant is advised: {measured} alone cannot tell on these examples whether answers become worse: "
+            "measure another metric as well"
+        )
     losing = {comparison.variant for comparison in comparisons if _loses(comparison)}
     kept = [variant for variant in variants if variant.name not in losing and variant.name != reference]
     if not kept:
         return f"every other variant is shown to lose against {reference}: deploy {reference}, or accept what they cost"
     names = ", ".join(variant.name for variant in kept)
-    recorded = [variant for variant in kept if variant.recorded_speed]
-    if not recorded:
+    base = next(variant for variant in variants if variant.name == reference)
+    faster = {variant.name: least for variant in kept if (least := _surely_faster(variant, base)) is not None}
+    if not faster:
         return (
-            f"no loss is shown for {names}, of which the manifest records no speed: measure that with bertport compare "
-            "before you choose"
+            f"no loss is shown for {names}, and the manifest records no speed to set beside {reference}'s: measure "
+            "it with bertport compare before you choose"
         )
-    fastest = max(recorded, key=_surely_faster)
-    if _surely_faster(fastest) <= 1:
+    name = max(faster, key=lambda one: faster[one])
+    if faster[name] <= 1:
         return (
-            f"no loss is shown for {names}, and the manifest records none as faster than fp32 beyond doubt: deploy "
-            f"{reference}, or what is smaller"
+            f"no loss is shown for {names}, and the manifest records none as faster than {reference} beyond doubt: "
+            f"deploy {reference}, or what is smaller"
         )
-    speeds = ", ".join(f"{speed.speedup:.2f} times at {shape}" for shape, speed in fastest.recorded_speed.items())
+    fastest = next(variant for variant in kept if variant.name == name)
+    recorded = [_recorded(fastest), f"{reference}: {_recorded(base)}" if base.recorded_speed else ""]
     return (
-        f"deploy {fastest.name}: no loss is shown, and it is the fastest such variant by the manifest's record "
-        f"(fp32's speed {speeds}, on {fastest.recorded_on}; speed was not measured here)"
-        f"{_not_excluded(next(one for one in comparisons if one.variant == fastest.name))}"
+        f"deploy {name}: no loss is shown, and it is the fastest such variant by the manifest's record "
+        f"({'; '.join(filter(None, recorded))}; speed was not measured here)"
+        f"{_not_excluded(next(one for one in comparisons if one.variant == name))}"
     )
+
+
+def _tells(paired: PairedDifference) -> bool:
+    """Return whether a difference says anything of a variant: it is defined, or defined for the reference alone."""
+    return math.isfinite(paired.difference.value) or paired.undefined is not None
+
+
+def _recorded(variant: EvaluatedVariant) -> str:
+    """Return what the manifest records of a variant's speed, in words; nothing where it records none."""
+    if not variant.recorded_speed:
+        return ""
+    (shape, first), *others = variant.recorded_speed.items()
+    more = "".join(f", {speed.speedup:.2f} times at {other}" for other, speed in others)
+    return f"{first.speedup:.2f} times as fast as {REFERENCE} at {shape}{more}, on {variant.recorded_on}"
 
 
 def _not_excluded(comparison: Comparison) -> str:
@@ -150,7 +181,18 @@ def _loses(comparison: Comparison) -> bool:
     return any(loses(paired, CONFIDENCE) for paired in judging(comparison.differences).values())
 
 
-def _surely_faster(variant: EvaluatedVariant) -> float:
-    """Return the geometric mean of the lower ends of a variant's recorded speed-ups."""
-    logs = [math.log(speed.low) for speed in variant.recorded_speed.values()]
-    return math.exp(math.fsum(logs) / len(logs))
+def _surely_faster(variant: EvaluatedVariant, base: EvaluatedVariant) -> float | None:
+    """Return how many times as fast as another a variant is at least; None where the manifest does not record both.
+
+    It is the geometric mean over shapes of the lower end of its speed-up by the upper end of the other's.
+    """
+    own, others = _speeds(variant, base), _speeds(base, variant)
+    logs = [math.log(own[shape].low / others[shape].high) for shape in own.keys() & others.keys()]
+    return math.exp(math.fsum(logs) / len(logs)) if logs else None
+
+
+def _speeds(variant: EvaluatedVariant, beside: EvaluatedVariant) -> Mapping[str, RecordedSpeed]:
+    """Return the recorded speed-ups of a variant over fp32, which are 1 for fp32 itself, in the shapes of another."""
+    if variant.name == REFERENCE:
+        return dict.fromkeys(beside.recorded_speed, RecordedSpeed(speedup=1.0, low=1.0, high=1.0))
+    return variant.recorded_speed

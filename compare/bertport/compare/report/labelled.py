@@ -88,6 +88,8 @@ def labelled_notes(report: Report) -> Iterator[str]:
 
 def _against(paired: PairedDifference) -> str:
     """Return a difference from fp32 that was shown, in words."""
+    if paired.undefined is not None:
+        return f"not defined ({paired.undefined}), and fp32's is"
     return f"{interval(paired.difference, '+.2f', factor=POINTS)} points from fp32's, p = {paired.p_value:.2g}"
 
 
@@ -140,6 +142,8 @@ def _differences(report: Report, rows: Sequence[Row]) -> Table:
 
 
 def _difference(paired: PairedDifference | None, confidence: float) -> str:
+    if paired is not None and paired.undefined is not None:
+        return "worse: not defined"
     if paired is None or not math.isfinite(paired.difference.value):
         return NONE
     seen = ""

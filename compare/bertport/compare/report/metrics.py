@@ -59,8 +59,8 @@ def is_worse(paired: PairedDifference) -> bool:
 
 
 def loses(paired: PairedDifference, confidence: float) -> bool:
-    """Tell whether the paired test shows a metric to be worse than the reference's."""
-    return is_worse(paired) and shows_difference(paired, confidence)
+    """Tell whether a metric is worse than the reference's: by the paired test, or as it is not even defined."""
+    return paired.undefined is not None or (is_worse(paired) and shows_difference(paired, confidence))
 
 
 def judging(differences: Mapping[str, PairedDifference]) -> dict[str, PairedDifference]:

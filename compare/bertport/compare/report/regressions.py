@@ -178,6 +178,8 @@ def differences(old: Report, new: Report, tolerance: Mapping[Kind, float]) -> Ag
         for figure in (*figures(), *_labelled_figures(new)):
             if figure.kind not in skipped:
                 changes += _compare(figure, before[name], row, tolerance[figure.kind])
+        if LABELLED not in skipped:
+            changes += _undefined(before[name], row)
     if "quality" not in skipped:
         changes += _verdicts(old, new)
     changes += [_failure(name, "it is not in the new report") for name in before if name not in after]
@@ -249,6 +251,25 @@ def _failure(name: str, why: str) -> Change:
         regression=True,
         sentence=f"{name} was measured before and is not now: {why}",
     )
+
+
+def _undefined(old: Row, new: Row) -> Iterator[Change]:
+    """Yield the metrics on labelled data that a row had, and has no more while fp32 has them."""
+    for name, paired in (new.labelled.differences if new.labelled else {}).items():
+        had = old.metric(name)
+        if paired.undefined is None or had is None or not math.isfinite(had.value):
+            continue
+        yield Change(
+            row=new.name,
+            figure=f"{name} on labelled data",
+            old=had.value,
+            new=None,
+            change=None,
+            worse=True,
+            regression=True,
+            sentence=f"{new.name}: {name} on labelled data was {POINTS * had.value:.4g} points and is not defined now: "
+            f"{paired.undefined}",
+        )
 
 
 def _compare(figure: Figure, old: Row, new: Row, tolerance: float) -> Iterator[Change]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping  # noqa: TC003 — reports are read by these annotations
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -128,6 +128,9 @@ class PairedDifference:
     """Share of predictions that are the same: labels, words' tags, answers, the first document; None of numbers."""
     spearman: Estimate | None
     """Rank correlation of the two variants' numbers; None where predictions are no numbers."""
+    undefined: str | None = field(default=None, metadata={"left out": True})  # of its JSON, where it is None
+    """Why the metric is not defined for the candidate's predictions while it is for the reference's, which is a loss
+    without a size; left out elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,6 +287,7 @@ def paired_differences(
             test=test,
             agreement=agreement,
             spearman=spearman,
+            undefined=None if math.isfinite(difference.value) else _undefined(metric, one, other),
         )
     return differences
 
@@ -308,6 +312,16 @@ def paired_difference(
     figures = difference_draws(one_sums, other_sums, settings)
     estimate = interval(value, figures, settings, count=len(candidate.data))
     return estimate, permutation_p(one_sums, other_sums, settings), "permutation"
+
+
+def _undefined(metric: Metric, candidate: Judged, reference: Judged) -> str | None:
+    """Return why a metric is not defined for a candidate where it is for the reference; None where that is no loss.
+
+    F1 of what never occurs is 0 for a variant that predicts it, and not defined for one that rightly does not.
+    """
+    known = metric.value(reference)
+    lost = math.isfinite(known) and known != 0 and not math.isfinite(metric.value(candidate))
+    return metric.undefined if lost else None
 
 
 def _estimate(metric: Metric, judged: Judged, settings: Settings) -> Estimate:
