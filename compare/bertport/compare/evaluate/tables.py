@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from bertport.compare.report.formatting import NONE, interval, percent
 from bertport.compare.report.metrics import POINTS
+from bertport.measure.labelled.records import unit_of
 from bertport.runtime.commands.render import printable, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bertport.compare.evaluate.document import Evaluation
+    from bertport.measure.labelled.figures import LabelFigures
 
 __all__ = ["shown"]
 
@@ -91,20 +93,26 @@ def _sentences(evaluation: Evaluation) -> Iterator[str]:
 
 def _labels(evaluation: Evaluation) -> str:
     """Return the table of labels: how many examples have each, and each variant's precision, recall and F1."""
-    first = evaluation.variants[0].figures.labels
-    if not first:
+    by_variant = [variant.figures.labels for variant in evaluation.variants]
+    support = {name: label.support for labels in by_variant for name, label in labels.items()}
+    if not support:
         return ""
-    names = sorted(first, key=lambda name: -first[name].support)
+    names = sorted(support, key=lambda name: -support[name])
     rows = [("label", "examples", *(f"{variant.name} P / R / F1" for variant in evaluation.variants))]
-    for name in names[:MOST_LABELS]:
-        cells = []
-        for variant in evaluation.variants:
-            label = variant.figures.labels[name]
-            cells.append(" / ".join(_share(value) for value in (label.precision, label.recall, label.f1)))
-        rows.append((name, f"{first[name].support:,}", *cells))
+    rows += [
+        (name, f"{support[name]:,}", *(_label(labels.get(name)) for labels in by_variant))
+        for name in names[:MOST_LABELS]
+    ]
     rest = len(names) - MOST_LABELS
     more = f"\n  {rest:,} other labels: see --json" if rest > 0 else ""
     return f"{table(rows, right={1})}{more}"
+
+
+def _label(label: LabelFigures | None) -> str:
+    """Return a label's figures; a dash for a type of entities that neither occurs nor is predicted."""
+    if label is None:
+        return NONE
+    return " / ".join(_share(value) for value in (label.precision, label.recall, label.f1))
 
 
 def _share(value: float) -> str:
@@ -122,5 +130,6 @@ def _examples(evaluation: Evaluation) -> str:
         text = example.inputs if len(example.inputs) <= LONGEST_INPUT else f"{example.inputs[:LONGEST_INPUT]}..."
         rows = [("truth", example.truth[:LONGEST_INPUT])]
         rows += [(name, predicted[:LONGEST_INPUT]) for name, predicted in example.predictions.items()]
-        parts.append(f"{evaluation.data.name}, line {example.line:,}: {printable(text)}\n{table(rows)}")
+        place = f"{evaluation.data.name}, {unit_of(evaluation.data.name)} {example.line:,}"
+        parts.append(f"{place}: {printable(text)}\n{table(rows)}")
     return "\n\n".join(parts)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["FORMATS", "LONGEST_LINE", "MOST_LINES", "Record", "RecordFile", "open_records"]
+__all__ = ["FORMATS", "LONGEST_LINE", "MOST_LINES", "Record", "RecordFile", "open_records", "unit_of"]
 
 LONGEST_LINE = 4 << 20
 """Bytes of a line, at most: a query with a thousand documents fits."""
@@ -64,18 +64,13 @@ class RecordFile:
     """Compression of the file: one of `COMPRESSIONS`; empty where it is not compressed."""
 
     @property
-    def unit(self) -> str:
-        """Unit that `Record.number` counts."""
-        return "row" if self.format == "parquet" else "line"
-
-    @property
     def typed(self) -> bool:
         """Whether values have types; those of CSV and TSV are all text."""
         return self.format in {"json", "parquet"}
 
     def where(self, number: int) -> str:
         """Return the place of a record for a sentence: the file and its line or row."""
-        return f"{self.path}, {self.unit} {number:,}"
+        return f"{self.path}, {unit_of(str(self.path))} {number:,}"
 
     def __iter__(self) -> Iterator[Record]:
         """Yield the records in order, blank lines left out.
@@ -97,6 +92,11 @@ class RecordFile:
                 raise
             whole = f"give the whole file, undamaged, with the suffix of its compression ({self.compression})"
             raise _cannot_read(self.path, error, whole if self.compression else ADVICE) from error
+
+
+def unit_of(name: str) -> str:
+    """Return the unit that `Record.number` counts in a file of that name."""
+    return "row" if FORMATS.get(Path(name).suffix.lower()) == "parquet" else "line"
 
 
 def open_records(path: str | os.PathLike[str]) -> RecordFile:
