@@ -10,7 +10,7 @@ from sklearn import metrics
 from transformers import PreTrainedModel
 
 from bertport.measure.labelled.answers import answer_f1, exact_match
-from bertport.measure.labelled.tags import entities
+from bertport.measure.quality.entities import entities
 from pretraining.machine import Hardware
 
 from .data import UNLABELLED, Encoded, Row

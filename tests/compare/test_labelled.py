@@ -34,7 +34,7 @@ def asked(make_options, labelled_bundle, tmp_path):
     ("lines", "message"),
     [
         ([], "holds no examples"),
-        ([{"text": "a", "label": "green"}] * 9, "the label 'green' is none of the bundle's"),
+        ([{"text": "a", "label": "green"}] * 9, "the label 'green' is not one of the bundle's"),
         ([{"text": "a", "label": 0.5}] * 9, "label must be the name or the number of a label, and is 0.5"),
         ([{"text": "a"}] * 9, "there is no column label"),
         ([{"text": "a", "label": "neutral"}], "too short"),

@@ -15,6 +15,7 @@ import pytest
 
 from bertport.measure.labelled import records
 from bertport.measure.labelled.data import Columns, read_labelled
+from bertport.measure.quality.entities import entities
 from bertport.runtime.errors import BertportError
 
 TASK = "text-classification"
@@ -152,8 +153,42 @@ def test_truth_values_are_the_second_label_and_the_first(rows, form, manifest, w
 
 def test_truth_values_beside_numbers_are_not_taken_for_them(manifest, write):
     path = write([{"text": "a", "label": label} for label in [1, True] * 4])
-    with pytest.raises(BertportError, match=r"line 1: the label '1' is none of the bundle's \(no, yes\)"):
+    with pytest.raises(BertportError, match=r"line 1: the label '1' is not one of the bundle's labels \(no, yes\)"):
         read_labelled(path, TASK, two_labels(manifest))
+
+
+STARS = ("1", "2", "3", "4", "5")
+NAMED = {
+    "numbers that are names": (STARS, [1, 5, 3], [0, 4, 2]),
+    "numbers beside a name": (("1", "2", "n/a"), [1, "n/a"], [0, 2]),
+    "numbers that are names and ids of the same": (("0", "1"), [1, 0], [1, 0]),
+    "truth values that are names": (("True", "False"), [True, False], [0, 1]),
+    "truth values beside a name": (("True", "False", "Unknown"), [False, "Unknown"], [1, 2]),
+    "truth values as text, in another case": (("TRUE", "FALSE"), ["true", "False"], [0, 1]),
+    "text that is a name and an id": (STARS, ["1", "2"], [0, 1]),
+    "ids of which one is no name": (STARS, [0, 1], [0, 1]),
+}
+"""Labels of the bundle, values in the file, and the columns that they are."""
+
+
+@pytest.mark.parametrize("case", NAMED)
+def test_a_value_that_is_the_name_of_a_label_is_that_label(case, manifest, write):
+    labels, values, truths = NAMED[case]
+    path = write([{"text": "a", "label": value} for value in values * 8])
+    assert list(read_labelled(path, TASK, two_labels(manifest, labels)).truths) == truths * 8
+
+
+def test_numbers_that_are_names_and_the_numbers_of_others_are_refused(manifest, write):
+    path, stars = write([{"text": "a", "label": value} for value in [1, 2] * 4]), two_labels(manifest, STARS)
+    with pytest.raises(BertportError, match="line 1: the label 1 is the name of a label of the bundle and the number"):
+        read_labelled(path, TASK, stars)
+    assert list(read_labelled(path, TASK, stars, label_map={"1": "1", "2": "2"}).truths) == [0, 1] * 4
+
+
+def test_truth_values_are_no_order_of_labels_of_which_one_is_named_so(manifest, write):
+    path = write([{"text": "a", "label": value} for value in [True, False] * 4])
+    with pytest.raises(BertportError, match=r"line 2: the label 'False' is not one of the bundle's labels \(true, other"):
+        read_labelled(path, TASK, two_labels(manifest, ("true", "other")))
 
 
 def test_a_label_map_leads_to_the_bundles_names(manifest, write):
@@ -174,7 +209,8 @@ REFUSED = {
     "unknown label": (
         json_lines(after({"text": "a", "label": "Positive"})),
         {},
-        r"line 3: the label 'Positive' is none of the bundle's \(negative, neutral, positive\), and the data has .*Pos",
+        r"line 3: the label 'Positive' is not one of the bundle's labels \(negative, neutral, positive\), and the "
+        r"data has .*Pos",
     ),
     "label out of range": (
         json_lines([{"text": "a", "label": number} for number in range(9)]),
@@ -245,7 +281,7 @@ TABLES = {
     "open quotation": (b'text,label\n"a' + b" \n" * 100_000, "no CSV"),
     "field": (b"text,label\n" + b"a" * 200_000 + b",1\n", "line 2: no CSV"),
     "stray quotation": (b'text,label\n"a"b,1\n', "line 2: no CSV"),
-    "a float": (b"text,label\n" + b"a,1.0\n" * 9, r"line 2: the label '1.0' is none of the bundle's"),
+    "a float": (b"text,label\n" + b"a,1.0\n" * 9, r"line 2: the label '1.0' is not one of the bundle's"),
 }
 
 
@@ -288,7 +324,7 @@ def test_a_compressed_file_without_end_is_read_to_a_limit(manifest, tmp_path, mo
 
 def test_a_column_of_texts_is_no_column_of_labels(manifest, write):
     path = write([{"text": "a", "label": f"text {number}"} for number in range(5000)])
-    with pytest.raises(BertportError, match="line 1: the label 'text 0' is none"):
+    with pytest.raises(BertportError, match="line 1: the label 'text 0' is not one"):
         read_labelled(path, TASK, manifest)
 
 
@@ -394,7 +430,7 @@ REFUSALS = {
         "line 1: label must be a finite number, and is nan",
     ),
     "a huge number": ("regression", [{"text": "a", "label": 10**400}] * 8, "line 1: label must be a finite number"),
-    "unknown label in a list": ("multi-label", [{"text": "a", "label": ["good"]}] * 8, "the label 'good' is none of"),
+    "unknown label in a list": ("multi-label", [{"text": "a", "label": ["good"]}] * 8, "the label 'good' is not one of"),
     "no list": (
         "multi-label",
         [{"text": "a", "label": "positive"}] * 8,
@@ -405,7 +441,7 @@ REFUSALS = {
         [{"tokens": ["a", "b"], "tags": ["O"]}] * 8,
         "line 1: tags must be a list of 2 tags, one for each",
     ),
-    "unknown type": ("tags", [{"tokens": ["a"], "tags": ["B-ORG"]}] * 8, "line 1: the label 'B-ORG' is none"),
+    "unknown type": ("tags", [{"tokens": ["a"], "tags": ["B-ORG"]}] * 8, "line 1: the label 'B-ORG' is not one"),
     "no words": ("tags", [{"tokens": [], "tags": []}] * 8, "line 1: tokens must be a list of 1 or more texts"),
     "answers": (
         "spans",
@@ -442,3 +478,10 @@ def test_types_of_entities_are_mapped(read):
     data = read("tags", [{"tokens": ["a"], "tags": ["B-person"]}] * 8, label_map={"person": "PER"})
     assert data.truths[0] == ("B-PER",)
     assert data.notes == ("1 of the bundle's 2 labels never occurs in data.jsonl: LOC",)
+    data = read("tags", [{"tokens": ["a", "b"], "tags": ["B-MISC", "B-PER"]}] * 8, label_map={"MISC": "O"})
+    assert data.truths[0] == ("O", "B-PER")
+
+
+def test_tags_of_bilou_are_read_by_a_bundle_of_bio(read):
+    data = read("tags", [{"tokens": ["a", "b", "c"], "tags": ["B-PER", "L-PER", "U-LOC"]}] * 8)
+    assert [entities(truth) for truth in data.truths] == [[("PER", 0, 2), ("LOC", 2, 3)]] * 8

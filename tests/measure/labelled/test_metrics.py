@@ -16,7 +16,7 @@ from sklearn import metrics as sklearn_metrics
 from bertport.measure.labelled.answers import answer_f1, exact_match
 from bertport.measure.labelled.figures import choose_metrics, paired_differences
 from bertport.measure.labelled.metrics import METRICS
-from bertport.measure.labelled.tags import entities
+from bertport.measure.quality.entities import entities
 from bertport.runtime.errors import UsageError
 from tests.measure.labelled.judged import classified, judged, predicted
 
@@ -154,6 +154,21 @@ def test_entities_are_seqevals(tags):
     from seqeval.metrics.sequence_labeling import get_entities
 
     assert [(kind, first, last - 1) for kind, first, last in entities(tags)] == get_entities(tags)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["PER", "LOC"]), st.integers(1, 4), st.integers(0, 2)), max_size=6))
+def test_entities_of_each_scheme_are_seqevals(drawn):
+    """Of its strict schemes: its default does not know the last word of BILOU, and the only one."""
+    from seqeval.scheme import BILOU, IOB2, IOBES, Entities
+
+    for scheme, letters in ((IOB2, "BIIB"), (IOBES, "BIES"), (BILOU, "BILU")):
+        first, inside, last, only = letters
+        tags = []
+        for kind, size, gap in drawn:
+            prefixes = [only] if size == 1 else [first, *[inside] * (size - 2), last]
+            tags += [*(f"{prefix}-{kind}" for prefix in prefixes), *["O"] * gap]
+        found = [(span.tag, span.start, span.end) for span in Entities([tags], scheme).entities[0]]
+        assert entities(tags) == found
 
 
 @given(

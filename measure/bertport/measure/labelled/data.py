@@ -23,8 +23,9 @@ from bertport.measure.labelled.kinds import (
     kind_of,
     labels_of,
 )
-from bertport.measure.labelled.labels import NAMES, entity_type, read_label_values, shown
+from bertport.measure.labelled.labels import NAMES, read_label_values, shown
 from bertport.measure.labelled.records import open_records
+from bertport.measure.quality.entities import OUTSIDE, entity_type
 from bertport.runtime.errors import InputTextError, PathError, UsageError
 from bertport.runtime.excerpts import excerpt
 
@@ -370,7 +371,7 @@ class _Pass:
             there = Counter(labels[column] for truth in truths for column in truth)
         elif kind == TAGS:
             there = Counter(entity_type(tag) for truth in truths for tag in truth)
-            labels = tuple(dict.fromkeys(entity_type(label) for label in labels if label != "O"))
+            labels = tuple(dict.fromkeys(entity_type(label) for label in labels if label != OUTSIDE))
         else:
             self._refuse_nothing_to_measure(kind, truths)
             return notes

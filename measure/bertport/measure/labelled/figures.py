@@ -31,7 +31,7 @@ from bertport.measure.labelled.metrics import (
     require_packages,
 )
 from bertport.measure.labelled.resampling import difference_draws, draws, interval, permutation_p
-from bertport.measure.labelled.tags import entities
+from bertport.measure.quality.entities import entities
 from bertport.measure.statistics import DEFAULTS, Estimate, Number, mcnemar, share
 from bertport.runtime.errors import UnknownNameError, UsageError
 

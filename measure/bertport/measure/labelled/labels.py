@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from bertport.measure.quality.entities import OUTSIDE, PREFIXES, entity_type, tag_parts
 from bertport.runtime.errors import InputTextError, UsageError
 from bertport.runtime.excerpts import excerpt
 
@@ -19,10 +20,8 @@ __all__ = [
     "IDS",
     "NAMES",
     "Reading",
-    "entity_type",
     "read_label_values",
     "shown",
-    "tag_parts",
 ]
 
 NAMES, IDS, BOOLEANS, DEFAULT_NAMES = "names", "ids", "truth values", "names of the form LABEL_0"
@@ -31,8 +30,6 @@ DEFAULT_NAME = re.compile(r"LABEL_(\d{1,9})")
 """Pattern of the names that transformers gives to labels without a name."""
 DECIMAL = re.compile(r"\d{1,9}")
 """A label's number in a file whose values are text."""
-PREFIXES = ("B", "I", "E", "S")
-"""Prefixes of tags: the first word of an entity, one inside, the last, and the only one."""
 SHOWN = 200
 """Characters of a list of labels in a sentence."""
 
@@ -45,24 +42,6 @@ class Reading:
     """Form of the labels in the file: `NAMES`, `IDS`, `BOOLEANS` or `DEFAULT_NAMES`."""
     labels: tuple[str, ...]
     """The label behind each value, in the order of the values."""
-
-
-def tag_parts(tag: str) -> tuple[str, str]:
-    """Return the prefix of a tag, such as `B`, and the type behind it: both empty for `O`.
-
-    A tag without a prefix is one of its type, as `I` is; the type of a prefix alone is `_`.
-    """
-    if tag == "O":
-        return "", ""
-    if tag in PREFIXES:
-        return tag, "_"
-    prefix, dash, kind = tag.partition("-")
-    return (prefix, kind or "_") if dash and prefix in PREFIXES else ("I", tag)
-
-
-def entity_type(tag: str) -> str:
-    """Return the type of the entity that a tag is of; nothing for `O`."""
-    return tag_parts(tag)[1]
 
 
 def read_label_values(
@@ -87,14 +66,18 @@ def read_label_values(
     known = set(labels)
     types = {entity_type(label) for label in labels}
     if tags:
-        known |= {f"{prefix}-{kind}" for prefix in PREFIXES for kind in types if kind} | {"O"}
+        known |= {f"{prefix}-{kind}" for prefix in PREFIXES for kind in types if kind} | {OUTSIDE}
     _check_map(label_map, [value for value, _ in values], known | types if tags else known, labels)
     mapped = [(_mapped(value, label_map, tags=tags), place) for value, place in values]
-    texts = [(value if isinstance(value, str) else str(value), place) for value, place in mapped]
-    if all(isinstance(value, str) and value in known for value, _ in mapped):
-        return Reading(NAMES, tuple(text for text, _ in texts))
-    if len(labels) == 2 and all(_boolean(value) is not None for value, _ in mapped):  # noqa: PLR2004 — yes and no
+    words = {word: label for label in reversed(labels) if (word := _boolean(label)) is not None}
+    names = [_named(value, known, words) for value, _ in mapped]
+    named = tuple(name for name in names if name is not None)
+    if len(named) == len(names):
+        _refuse_two_readings(mapped, labels)
+        return Reading(NAMES, named)
+    if len(labels) == 2 and not words and all(_boolean(value) is not None for value, _ in mapped):  # noqa: PLR2004 — yes and no
         return Reading(BOOLEANS, tuple(labels[bool(_boolean(value))] for value, _ in mapped))
+    texts = [(str(value), place) for value, place in mapped]
     for form, number in ((IDS, _id), (DEFAULT_NAMES, _default_name)):
         numbers = [number(value) for value, _ in mapped]
         if all(found is not None for found in numbers):
@@ -106,9 +89,9 @@ def read_label_values(
                         f"{', …' if len(labels) > 8 else ''}: number them so, or give their names"  # noqa: PLR2004
                     )
             return Reading(form, tuple(labels[found or 0] for found in numbers))
-    text, place = next((text, place) for text, place in texts if text not in known)
+    text, place = next(each for each, name in zip(texts, names, strict=True) if name is None)
     raise InputTextError(
-        f"{place}: the label {excerpt(text)} is none of the bundle's ({shown(labels)}), and the data has "
+        f"{place}: the label {excerpt(text)} is not one of the bundle's labels ({shown(labels)}), and the data has "
         f"{shown(text for text, _ in texts)}: use the bundle's names or numbers, or map the data's names to them"
     )
 
@@ -132,7 +115,7 @@ def _check_map(
             )
         if target not in known:
             raise UsageError(
-                f"the label map leads to {excerpt(target)}, which is none of the bundle's labels "
+                f"the label map leads to {excerpt(target)}, which is not one of the bundle's labels "
                 f"({shown(labels)}): map labels of the data to those of the bundle"
             )
 
@@ -145,9 +128,38 @@ def _mapped(value: str | int, label_map: Mapping[str, str], *, tags: bool) -> st
     if tags and isinstance(value, str):
         prefix, kind = tag_parts(value)
         if kind in label_map and kind:
-            return f"{prefix}-{label_map[kind]}"
+            return OUTSIDE if label_map[kind] == OUTSIDE else f"{prefix}-{label_map[kind]}"
     return value
 
+
+def _named(value: str | int, known: set[str], words: Mapping[bool, str]) -> str | None:
+    """Return the label whose name a value is: as it stands, or of a truth value in any case; None where there is none.
+
+    Args:
+        value: The value.
+        known: The names of labels.
+        words: The labels that are named true and false.
+    """
+    if not isinstance(value, bool) and str(value) in known:
+        return str(value)
+    truth = _boolean(value)
+    return None if truth is None else words.get(truth)
+
+
+def _refuse_two_readings(values: Sequence[tuple[str | int, str]], labels: Sequence[str]) -> None:
+    """Raise InputTextError for numbers that are names of labels, and may as well be the numbers of others.
+
+    Text that is a name is meant as one.
+    """
+    numbers = [(value, place) for value, place in values if isinstance(value, int) and not isinstance(value, bool)]
+    if len(numbers) < len(values) or not all(0 <= number < len(labels) for number, _ in numbers):
+        return
+    for number, place in numbers:
+        if labels[number] != str(number):
+            raise InputTextError(
+                f"{place}: the label {number} is the name of a label of the bundle and the number of another, "
+                f"{excerpt(labels[number])}: write names as text, or map each label of the data to the bundle's"
+            )
 
 def _boolean(value: str | int) -> bool | None:
     if isinstance(value, bool):

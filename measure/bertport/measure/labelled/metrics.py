@@ -23,7 +23,7 @@ from bertport.measure.labelled.kinds import (
 )
 from bertport.measure.labelled.ranks import ndcg, recall, reciprocal_rank
 from bertport.measure.labelled.resampling import Sums
-from bertport.measure.labelled.tags import entities
+from bertport.measure.quality.entities import entities
 from bertport.runtime.errors import MissingDependencyError
 from bertport.runtime.installation import first_missing
 

@@ -1,4 +1,4 @@
-"""Entities: what the labels of a text's words say of names and the like in it."""
+"""Entities: what the labels of a text's words say of names and the like in it, as the CoNLL evaluations count them."""
 
 from __future__ import annotations
 
@@ -7,39 +7,56 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["entities"]
+__all__ = ["OUTSIDE", "PREFIXES", "entities", "entity_type", "tag_parts"]
 
 OUTSIDE = "O"
-"""The label of words that are part of nothing."""
-BEGINS, GOES_ON = "BSU", "IEL"
-"""Prefixes of a first word and of a further one, of the schemes BIO, BIOES and BILOU."""
+"""The tag of words that are part of nothing."""
+PREFIXES = ("B", "I", "E", "S", "L", "U")
+"""Prefixes of tags: the first word of an entity, one inside, the last, and the only one; BILOU names these two L, U."""
+BEGINS = frozenset({"B", "S", "U"})
+"""Prefixes of an entity's first word."""
+ENDED = frozenset({"E", "S", "L", "U"})
+"""Prefixes of an entity's last word."""
 
 
-def entities(labels: Sequence[str]) -> set[tuple[str, int, int]]:
-    """Return the entities of a text: label without its prefix, first word, and the word behind the last.
+def tag_parts(tag: str) -> tuple[str, str]:
+    """Return the prefix of a tag, such as `B`, and the type behind it: both empty for `O`.
 
-    A word with the same label as the one before it belongs to the same entity, unless its prefix begins another one: in
-    a scheme without prefixes each run of one label is an entity. A continuing label where no entity began begins one.
+    A tag without a prefix is one of its type, as `I` is; the type of a prefix alone is `_`.
+    """
+    if tag == OUTSIDE:
+        return "", ""
+    if tag in PREFIXES:
+        return tag, "_"
+    prefix, dash, kind = tag.partition("-")
+    return (prefix, kind or "_") if dash and prefix in PREFIXES else ("I", tag)
+
+
+def entity_type(tag: str) -> str:
+    """Return the type of the entity that a tag is of; nothing for `O`."""
+    return tag_parts(tag)[1]
+
+
+def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Return the entities of a text's tags in order: type, first word, and the word behind the last.
+
+    Any sequence of tags has entities (conlleval, Tjong Kim Sang and De Meulder 2003, and seqeval's default): one begins
+    at `B`, `S` and `U`, and at any other tag of a type that continues none: after `O`, after another type, after `E`,
+    `S`, `L` or `U`. In a scheme without prefixes each run of one tag is an entity.
 
     Args:
-        labels: A label per word, such as `B-PER`, `I-PER` or `O`, or plain ones.
+        tags: A tag per word, such as `B-PER`, `I-PER` or `O`, or plain ones.
     """
     spans: list[tuple[str, int, int]] = []
-    before = OUTSIDE
-    for place, label in enumerate(labels):
-        prefix, name = _parts(label)
-        if name != OUTSIDE:
-            if name == before and prefix not in BEGINS:
-                spans[-1] = (name, spans[-1][1], place + 1)
-            else:
-                spans.append((name, place, place + 1))
-        before = name
-    return set(spans)
-
-
-def _parts(label: str) -> tuple[str, str]:
-    """Return the prefix of a label, a letter, and the rest; a label without one goes on."""
-    prefix, dash, name = label.partition("-")
-    if dash and name and len(prefix) == 1 and prefix in BEGINS + GOES_ON:
-        return prefix, name
-    return GOES_ON[0], label
+    start, open_type, before = 0, "", OUTSIDE
+    for place, tag in enumerate(tags):
+        prefix, kind = tag_parts(tag)
+        if open_type and (kind != open_type or prefix in BEGINS or before in ENDED):
+            spans.append((open_type, start, place))
+            open_type = ""
+        if kind and not open_type:
+            start, open_type = place, kind
+        before = prefix
+    if open_type:
+        spans.append((open_type, start, len(tags)))
+    return spans

@@ -108,7 +108,7 @@ def compare_entities(reference: Sequence[str], candidate: Sequence[str]) -> tupl
     Returns:
         How many both have, and half of how many each has: their ratio is the F1.
     """
-    one, two = entities(reference), entities(candidate)
+    one, two = set(entities(reference)), set(entities(candidate))
     return float(len(one & two)), (len(one) + len(two)) / 2
 
 
