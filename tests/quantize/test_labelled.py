@@ -33,6 +33,8 @@ from tests.heads import head_bundle
 from tests.quantize.conftest import manifest_of, silent
 
 TASK = "text-classification"
+OTHER = {"data": {"name": "answers.jsonl", "fingerprint": "sha256:00"}}
+"""What a manifest has of another file of the same name."""
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,13 @@ def test_what_a_damaged_candidate_loses_breaks_the_bound(classifier, data):
     [record] = measured.record().values()
     assert record["metrics"]["accuracy"]["difference"]["value"] == pytest.approx(-lost)
     assert record["metrics"]["accuracy"]["verdict"] == "broken"
+    digits = measured.candidate.fingerprint.removeprefix("sha256:")[:8]
+    for recorded, name in (
+        ([{}, {"answers.jsonl": record}], "answers.jsonl"),  # of the same data
+        ([{"answers.jsonl": record}, {"answers.jsonl": OTHER}], f"answers.jsonl ({digits})"),
+        ([{"answers.jsonl": {"spearman": 0.8}}], f"answers.jsonl ({digits})"),  # of another program
+    ):
+        assert list(measured.record(recorded)) == [name]
 
 
 def test_measuring_on_labelled_data_ends_with_the_time(classifier, data):
@@ -262,6 +271,15 @@ def test_figures_on_labelled_data_are_recorded_judged_and_shown(classifier, data
     assert f"| int8-dynamic | answers.jsonl (120 examples) | accuracy | 1.0000 | {right:.4f} |" in (
         path / "README.md"
     ).read_text(encoding="utf-8")
+
+    shutil.copytree(path, tmp_path / "of another directory")
+    elsewhere = tmp_path / "elsewhere" / data.name
+    elsewhere.parent.mkdir()
+    elsewhere.write_text("".join(data.read_text(encoding="utf-8").splitlines(keepends=True)[1:]), encoding="utf-8")
+    both = run(tmp_path / "of another directory", *few, "--remeasure", "--json", "--data", elsewhere)
+    assert both.exit_code == 0, both.stderr
+    first, second = json.loads(both.stdout)["int8-dynamic"]["task_metrics"].values()
+    assert (first, second["examples"]) == (record, 119)
 
     again = run(path, *few, "--remeasure", "--json", "--accuracy-budget", "none")
     assert again.exit_code == 0, again.stderr

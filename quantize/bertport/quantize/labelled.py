@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,7 +35,7 @@ from bertport.runtime.threads import intra_op_threads
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from bertport.measure.budget import Judgement
     from bertport.measure.labelled.data import LabelledData
@@ -48,6 +49,8 @@ __all__ = ["LabelledAccuracy", "LabelledJudge", "LabelledMaterial", "open_candid
 
 EVERY = 16
 """Examples between two reports of progress."""
+DIGITS = 8
+"""Digits of a fingerprint that tell files of one name apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +88,18 @@ class LabelledAccuracy:
         """Return the verdicts as JSON values."""
         return {name: judged.to_json() for name, judged in self.verdicts.items()}
 
-    def record(self) -> dict[str, Any]:
-        """Return the entry of a variant's `task_metrics` in a manifest, by the name of the data."""
-        return {self.candidate.data: self.to_json()}
+    def record(self, recorded: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """Return the entry of a variant's `task_metrics` in a manifest, by the name of the data.
+
+        A name that stands for other data in the bundle gets digits of the fingerprint: `dev.jsonl` of two directories.
+
+        Args:
+            recorded: The `task_metrics` of the bundle's variants.
+        """
+        name, fingerprint = self.candidate.data, self.candidate.fingerprint
+        if any(name in entries and _fingerprint(entries[name]) != fingerprint for entries in recorded):
+            name = f"{name} ({fingerprint.partition(':')[2][:DIGITS]})"
+        return {name: self.to_json()}
 
     def to_json(self) -> dict[str, Any]:
         """Return what the entry says, as JSON values."""
@@ -311,6 +323,12 @@ def refuse_calibrating_on(data: str, calibration: str | os.PathLike[str] | None)
                 f"{data} is given as labelled data and to calibrate on, and what a variant was made from cannot judge "
                 "it: give another file for one of the two"
             )
+
+
+def _fingerprint(entry: object) -> object:
+    """Return the fingerprint of the data of an entry of `task_metrics`; None of what another program wrote."""
+    data = entry.get("data") if isinstance(entry, Mapping) else None
+    return data.get("fingerprint") if isinstance(data, Mapping) else None
 
 
 def _row(bundle: Bundle, task: str) -> str:

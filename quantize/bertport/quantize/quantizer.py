@@ -115,10 +115,12 @@ def _add(job: Job, recipe: Recipe) -> Outcome:
         solution = _solution(job, recipe, source)
         variant, files = _written(job, recipe, solution, work)
         measured = _timed(job, recipe, files.get(variant.file, REFERENCE), solution)
+        variants = job.evaluator.bundle.manifest.variants
+        recorded = [other.task_metrics for name, other in variants.items() if name != recipe.name]
         variant = dataclasses.replace(
             variant,
             fidelity=_fidelity(job, recipe, solution, measured),
-            task_metrics=solution.labelled.record() if solution.labelled else {},
+            task_metrics=solution.labelled.record(recorded) if solution.labelled else {},
         )
         if solution.layers:
             higher = sorted(solution.source.high_precision_layers)

@@ -118,7 +118,8 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
         figures = (variant.fidelity or {}) | measured.to_json() | {"provider": provider, "budget": budget}
         figures["reference_provider"] = recipe.timed_against or provider
         figures["verdicts"] = held_to.verdicts(accuracy) | (labelled.verdicts_json() if labelled else {})
-        on_tasks = variant.task_metrics | (labelled.record() if labelled else {})
+        recorded = [other.task_metrics for other in bundle.manifest.variants.values()]
+        on_tasks = variant.task_metrics | (labelled.record(recorded) if labelled else {})
         variant = dataclasses.replace(variant, fidelity=figures, task_metrics=on_tasks)
         bundle = replace_figures(bundle, name, variant, default=_default_with(name, variant))
         refresh_card(bundle)
