@@ -26,6 +26,7 @@ from bertport.measure.labelled.kinds import (
 from bertport.measure.labelled.lengths import check_lengths
 from bertport.measure.labelled.metrics import require_packages
 from bertport.measure.labelled.predictions import TRUE, Predictions, predict_labelled
+from bertport.measure.labelled.ranks import best_first
 from bertport.measure.speed.process import Worker
 from bertport.measure.speed.workload import SINGLE_STREAM, Texts
 from bertport.measure.statistics import Settings
@@ -275,13 +276,13 @@ def _choices(answers: Sequence[Answer], _: LabelledData, __: Manifest) -> tuple[
     )
 
 
-def _orders(answers: Sequence[Answer], _: LabelledData, __: Manifest) -> tuple[object, object]:
+def _orders(answers: Sequence[Answer], data: LabelledData, _: Manifest) -> tuple[object, object]:
     """Return the documents of each query, best first, and the score of each document in the order of the data."""
     scores = [
         np.array([document["score"] for document in sorted(answer, key=lambda document: int(document["corpus_id"]))])
         for answer in answers
     ]
-    return [np.argsort(-of_query, kind="stable") for of_query in scores], scores
+    return [best_first(*of_query) for of_query in zip(scores, data.truths, strict=True)], scores
 
 
 def _texts(inputs: JSON) -> tuple[JSON, ...]:

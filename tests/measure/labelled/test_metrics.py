@@ -16,6 +16,7 @@ from sklearn import metrics as sklearn_metrics
 from bertport.measure.labelled.answers import answer_f1, exact_match
 from bertport.measure.labelled.figures import choose_metrics, paired_differences
 from bertport.measure.labelled.metrics import METRICS
+from bertport.measure.labelled.ranks import best_first
 from bertport.measure.quality.entities import entities
 from bertport.runtime.errors import UsageError
 from tests.measure.labelled.judged import classified, judged, predicted
@@ -261,6 +262,20 @@ def test_ndcg_is_scikit_learns_without_ties():
         if truth.any()
     ]
     assert METRICS["ndcg@10"].value(side) == pytest.approx(np.mean(kept))
+
+
+def test_of_the_same_score_the_least_relevant_comes_first():
+    """So it is scikit-learn's figure with the ties broken that way, and at most its mean over all ways."""
+    rng = np.random.default_rng(3)
+    relevance = [tuple(row) for row in rng.integers(0, 4, size=(20, 15))]
+    scores = rng.integers(0, 5, size=(20, 15)).astype(float)
+    orders = [best_first(*of_query) for of_query in zip(scores, relevance, strict=True)]
+    figure = METRICS["ndcg@10"].value(judged("ranking", relevance, orders))
+    apart = scores - np.array(relevance) / 100
+    assert figure == pytest.approx(sklearn_metrics.ndcg_score(relevance, apart, k=10))
+    assert figure < sklearn_metrics.ndcg_score(relevance, scores, k=10) - 0.05
+    first = judged("ranking", [(1.0, *[0.0] * 9)], [best_first(np.zeros(10), (1.0, *[0.0] * 9))])
+    assert [METRICS[name].value(first) for name in ("mrr@10", "recall@10")] == [0.1, 1.0]
 
 
 def test_ranks_by_hand():

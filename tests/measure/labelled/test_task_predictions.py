@@ -194,6 +194,15 @@ def test_texts_that_queries_lead_to(sentence_bundle, write):
     assert [order.tolist() for order in predictions.values] == np.argsort(-(one @ other.T), axis=1)[:, :10].tolist()
 
 
+def test_documents_that_a_model_cannot_tell_apart_gain_nothing_by_their_place(sentence_bundle, write):
+    model = load(sentence_bundle, threads=1)
+    twins = [OTHERS[0], OTHERS[0].upper()]  # the tokenizer lower-cases
+    ranking = [{"query": text, "documents": twins, "relevance": [1, 0]} for text in TEXTS]
+    assert measured(model, "sentence-similarity", write(ranking))[2].metrics["mrr@10"].value == 0.5
+    found = [{"query": text, "positives": [twins[number % 2]]} for number, text in enumerate(TEXTS)]
+    assert measured(model, "sentence-similarity", write(found))[2].metrics["mrr@10"].value == 0.5
+
+
 def test_metrics_are_chosen_before_anything_runs(model_of, write):
     model = model_of(SEQUENCE_CLASSIFICATION)
     data = read_labelled(

@@ -19,7 +19,7 @@ from bertport.measure.labelled.kinds import (
     SPANS,
     TAGS,
 )
-from bertport.measure.labelled.ranks import CUT
+from bertport.measure.labelled.ranks import CUT, best_first
 from bertport.runtime.errors import BertportError, InputTextError
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
 from bertport.runtime.tasks.embeddings import facts
@@ -294,9 +294,9 @@ def _choices(answers: list[Any], _: LabelledData) -> tuple[Any, Any]:
     return np.array([label for label, _ in answers]), np.array([score for _, score in answers])
 
 
-def _orders(answers: list[Any], _: LabelledData) -> tuple[Any, Any]:
+def _orders(answers: list[Any], data: LabelledData) -> tuple[Any, Any]:
     """Return the documents of each query, best first, and the score of each document in the order of the data."""
-    return [np.argsort(-scores, kind="stable") for scores in answers], answers
+    return [best_first(scores, truth) for scores, truth in zip(answers, data.truths, strict=True)], answers
 
 
 def _document_scores(ranked: list[Any]) -> NDArray[np.float64]:
@@ -324,7 +324,9 @@ def _retrieve(
 
     def answer() -> None:
         for alike in compare(np.stack(waiting), texts):
-            best = np.argsort(-alike, kind="stable")[:CUT]
+            relevant = np.zeros(count, dtype=np.bool_)
+            relevant[list(data.truths[len(values)])] = True
+            best = best_first(alike, relevant)[:CUT]
             values.append(best)
             scores.append(alike[best])
         waiting.clear()
