@@ -421,6 +421,38 @@ def test_each_kind_of_truth(kind, rows, truths, name, read):
     assert [example.truth for example in data.examples()] == truths * 4
 
 
+FROM_ONE, TENS = ["1", "2", "3"], ["10", "20", "30"]
+CHOSEN = {
+    "numbers, one of which is a text of its choices": ([(FROM_ONE, 1), (TENS, 0)], [1, 0]),
+    "texts, one of which is a number": ([(FROM_ONE, "1"), (TENS, "30")], [0, 2]),
+    "texts and numbers": ([(["a", "b"], "b"), (["a", "b"], 0)], [1, 0]),
+}
+"""Choices with the label in CSV, and the numbers of the right choices."""
+
+
+def choosing(labels):
+    return [{"prompt": "p", "choices": json.dumps(choices), "label": label} for choices, label in labels]
+
+
+@pytest.mark.parametrize("case", CHOSEN)
+def test_how_choices_are_written_is_decided_once(case, read):
+    labels, truths = CHOSEN[case]
+    assert list(read("choice", choosing(labels * 4), "data.csv").truths) == truths * 4
+
+
+@pytest.mark.parametrize("labels", [[(FROM_ONE, 1)] * 8, [(FROM_ONE, 1), (["a", "b"], "a"), (TENS, 0)] * 3])
+def test_a_choice_that_is_one_as_text_and_another_as_a_number_is_refused(labels, read):
+    with pytest.raises(BertportError, match=r"line 2: the label is the text of choice 0 and the number of choice 1"):
+        read("choice", choosing(labels), "data.csv")
+    for typed, truth in ((1, 1), ("1", 0)):
+        assert read("choice", [{"prompt": "p", "choices": FROM_ONE, "label": typed}] * 8).truths == [truth] * 8
+
+
+def test_the_number_of_a_choice_that_is_longer_than_any_is_refused(read):
+    with pytest.raises(BertportError, match="line 2: label must be the right choice's number"):
+        read("choice", choosing([(["a"], "9" * 5000)] * 8), "data.csv")
+
+
 REFUSALS = {
     "constant": ("regression", [{"text": "a", "label": 3}] * 8, "every one of the 8 numbers"),
     "a text for a number": ("regression", [{"text": "a", "label": "3"}] * 8, "line 1: label must be a finite number"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.measure.labelled.cells import Cells
 from bertport.measure.labelled.kinds import (
+    CHOICE,
     CLASSIFICATION,
     COLUMNS,
     KINDS,
@@ -330,6 +331,8 @@ class _Pass:
         if self.kind.labelled:
             form, names = self._names(label_map)
             truths = self._labelled(names)
+        elif self.kind.name == CHOICE:
+            truths = self._chosen()
         notes = self._notes(form, truths)
         return LabelledData(
             task=self.task,
@@ -357,6 +360,19 @@ class _Pass:
         if self.kind is not None and self.kind.name == CLASSIFICATION:
             return [columns[number] for (number,) in self.truths]
         return [tuple(sorted({columns[number] for number in numbers})) for numbers in self.truths]
+
+    def _chosen(self) -> list[int]:
+        """Return the numbers of the right choices; whether labels are texts or numbers is decided once for the file."""
+        texts, numbers = (all(truth[form] is not None for truth in self.truths) for form in range(2))
+        chosen = []
+        for (by_text, by_number), number in zip(self.truths, self.numbers, strict=True):
+            if texts == numbers and None not in {by_text, by_number} and by_text != by_number:
+                raise InputTextError(
+                    f"{self.file.where(number)}: the label is the text of choice {by_text} and the number of choice "
+                    f"{by_number} (counted from 0): give JSON lines, in which a number is not a text"
+                )
+            chosen.append(by_number if by_text is None or (numbers and not texts) else by_text)
+        return chosen
 
     def _notes(self, form: str | None, truths: Sequence[Any]) -> list[str]:
         """Return sentences on what is odd; InputTextError for truths that nothing can be measured by."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bertport.measure.labelled.labels import DECIMAL
 from bertport.runtime import heads
 from bertport.runtime.errors import MissingHeadError, UnknownNameError, UsageError
 from bertport.runtime.tasks.inputs import MOST_ROWS
@@ -85,7 +86,8 @@ class Kind:
     """Names of `COLUMNS` that its data may have."""
     read: Callable[[Cells], tuple[Any, Any]]
     """Returns a record's input, as `Model.predict` takes it, and its truth: of a kind with labels a tuple of whatever
-    stands in their place, not yet read."""
+    stands in their place, not yet read; of choices what the label is as a text and as a number, None where it is none,
+    which the whole file decides."""
     labelled: bool = False
     """Whether its truth is made of a head's labels."""
 
@@ -145,19 +147,18 @@ def _answers(cells: Cells) -> tuple[str, ...]:
 
 
 def _choice(cells: Cells) -> tuple[Any, Any]:
+    """Return a text with its choices, and the right one's number as the label's text says it, and as a number does."""
     choices = cells.texts("choices")
     label = cells.value("label")
-    if isinstance(label, str) and choices.count(label) == 1:
-        number = choices.index(label)
-    elif isinstance(label, str) and not cells.file.typed and label.strip().isdecimal():
-        number = int(label)
-    elif isinstance(label, int) and not isinstance(label, bool):
-        number = label
-    else:
-        number = -1
-    if not 0 <= number < len(choices):
+    by_text = choices.index(label) if isinstance(label, str) and choices.count(label) == 1 else None
+    by_number = label if isinstance(label, int) and not isinstance(label, bool) else None
+    if isinstance(label, str) and not cells.file.typed and DECIMAL.fullmatch(label.strip()):
+        by_number = int(label)
+    if by_number is not None and not 0 <= by_number < len(choices):
+        by_number = None
+    if by_text is None and by_number is None:
         cells.wrong("label", f"the right choice's number (0 to {len(choices) - 1:,}) or its text")
-    return {"prompt": cells.text("prompt"), "choices": choices}, number
+    return {"prompt": cells.text("prompt"), "choices": choices}, (by_text, by_number)
 
 
 def _relevance(cells: Cells, documents: list[str]) -> tuple[float, ...]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BOOLEANS",
+    "DECIMAL",
     "DEFAULT_NAMES",
     "IDS",
     "NAMES",
