@@ -19,7 +19,7 @@ from bertport.measure.quality.heads import known_limits
 from bertport.measure.speed.baselines import BASELINES
 from bertport.runtime.commands import completion
 from bertport.runtime.commands.options import LIBRARY, truncation
-from bertport.runtime.commands.output import show, show_json
+from bertport.runtime.commands.output import keep_apart, show, show_json
 from bertport.runtime.errors import BertportError, UsageError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def compare(  # noqa: PLR0913 — one parameter per option
     """
     from bertport.compare.report.assembly import assemble, conclude
     from bertport.compare.report.document import read_report
-    from bertport.compare.report.files import write_report
+    from bertport.compare.report.files import REPORT_FILES, write_report
     from bertport.compare.report.html import check_packages
     from bertport.compare.report.regressions import differences, parse_tolerance
     from bertport.compare.resume import exclusive_output
@@ -151,6 +151,8 @@ def compare(  # noqa: PLR0913 — one parameter per option
         if bundles or resume or labelled.data:
             raise UsageError("--from takes a report as it is: leave bundles, --data and --resume out")
         report = conclude(read_report(source), bounds)
+    for name in REPORT_FILES:
+        keep_apart(output / name, (text, templates, labelled.data), bundles)
     with exclusive_output(output):
         journal = None
         if source is None:

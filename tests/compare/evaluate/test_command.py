@@ -21,6 +21,7 @@ from bertport.measure.labelled.metrics import METRICS
 from bertport.runtime import load
 from tests.compare.conftest import written
 from tests.compare.evaluate.conftest import LABELS, sentences
+from tests.conftest import contents
 
 COUNT = 60
 QUICK = ("--metric", "accuracy")
@@ -175,6 +176,26 @@ def test_whatever_opens_a_session_of_the_bundle_without_graphs_fails(invoke, uno
 )
 def test_an_option_that_cannot_be(invoke, unopenable, data, options, said):
     refused(invoke("evaluate", unopenable, "--data", data, *options), said)
+
+
+@pytest.mark.parametrize("name", ["data.jsonl", "link.jsonl", "bundle/config.json", "bundle/new.json"])
+def test_an_output_is_no_file_that_is_read_or_in_the_bundle(invoke, unopenable, tmp_path, name):
+    bundle = shutil.copytree(unopenable, tmp_path / "bundle")
+    data = written(tmp_path / "data.jsonl", [{"text": "good", "label": "neutral"}] * 9)
+    (tmp_path / "link.jsonl").symlink_to(data)
+    before = contents(tmp_path)
+    said = "the command reads that file" if name.endswith("jsonl") else "it is in the bundle"
+    refused(invoke("evaluate", bundle, "--data", data, "--output", tmp_path / name), f"{name} ({said}")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(("output", "said"), [(".", "reads that file"), ("bundle/out", "is in the bundle")])
+def test_a_report_takes_the_place_of_nothing_that_is_read(invoke, unopenable, tmp_path, output, said):
+    bundle = shutil.copytree(unopenable, tmp_path / "bundle")
+    data = written(tmp_path / "report.csv", [{"text": "good"}])
+    before = contents(tmp_path)
+    refused(invoke("compare", bundle, "--data", data, "--output", tmp_path / output), said)
+    assert contents(tmp_path) == before
 
 
 COMMANDS = {

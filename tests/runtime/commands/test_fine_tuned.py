@@ -148,6 +148,10 @@ def test_embed_prints_and_writes_what_the_model_answers(sentence_bundle, tmp_pat
     done = invoke("embed", "a", *options, "--output", tmp_path / "no" / "x.npy")
     assert done.exit_code == 2
     assert "(No such file or directory): name a file in a directory that can be written" in done.stderr
+    done = invoke("embed", "--texts", tmp_path / "x.json", *options, "--output", tmp_path / "x.json")
+    assert (done.exit_code, "(the command reads that file): name another output" in done.stderr) == (2, True)
+    done = invoke("embed", "a", "--output", sentence_bundle / "config.json", "-m", sentence_bundle)
+    assert (done.exit_code, f"(it is in the bundle {sentence_bundle}): name an" in done.stderr) == (2, True)
 
 
 def test_choose_gives_the_likeliest_choice(tmp_path_factory):

@@ -12,7 +12,7 @@ import click
 from bertport.measure.labelled.options import data_options
 from bertport.runtime.commands import completion
 from bertport.runtime.commands.options import LIBRARY, PROVIDER, Once, as_json, truncation
-from bertport.runtime.commands.output import show, show_json
+from bertport.runtime.commands.output import keep_apart, show, show_json
 from bertport.runtime.commands.progress import Progress
 from bertport.runtime.providers.table import AUTO
 
@@ -110,6 +110,7 @@ def evaluate(  # noqa: PLR0913 — one parameter per option
     from bertport.measure.interrupts import explained, stoppable
 
     if output is not None:
+        keep_apart(output, (labelled.data,), (bundle,))
         check_output(output)
     options = Options(
         bundle=bundle,

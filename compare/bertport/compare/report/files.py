@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from bertport.compare.codec import JSON
     from bertport.compare.report.document import Report
 
-__all__ = ["as_csv", "as_json", "write_report"]
+__all__ = ["REPORT_FILES", "as_csv", "as_json", "write_report"]
 
+REPORT_FILES = tuple(f"report.{suffix}" for suffix in ("html", "md", "json", "csv"))
+"""Names of a report's files."""
 ESTIMATE = ("value", "low", "high", "count", "clusters")
 """Columns of an estimate."""
 LEFT_OUT = ("per_text", "rounds", "pairs", "card")

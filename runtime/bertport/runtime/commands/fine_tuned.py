@@ -11,7 +11,7 @@ import click
 
 from bertport.runtime.commands.inputs import read_text
 from bertport.runtime.commands.options import Chosen, as_json, model_options, truncation
-from bertport.runtime.commands.output import report, show, show_json
+from bertport.runtime.commands.output import keep_apart, report, show, show_json
 from bertport.runtime.errors import PathError, UsageError
 from bertport.runtime.heads import DEFAULT_TOP_K
 from bertport.runtime.tasks.parameters import whole_number
@@ -320,6 +320,8 @@ def embed(  # noqa: PLR0913 — one parameter per option
 
     if output is not None and not output.endswith(VECTOR_FILES):
         raise UsageError(f"cannot write vectors as {output}: name a file that ends in {' or '.join(VECTOR_FILES)}")
+    if output is not None:
+        keep_apart(output, (file,), (chosen.path,))
     listed = [*texts, *_lines(file)]
     if not listed:
         raise UsageError("embed takes texts, and none was given: give some, or --texts FILE")

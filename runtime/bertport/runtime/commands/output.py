@@ -9,17 +9,29 @@ import os
 import re
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
 from bertport.runtime.commands.render import printable
-from bertport.runtime.errors import BertportError
+from bertport.runtime.errors import BertportError, PathError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-__all__ = ["ADVICE", "UnwrittenError", "bounded", "finish", "guard", "report", "show", "show_json", "unwritten"]
+__all__ = [
+    "ADVICE",
+    "UnwrittenError",
+    "bounded",
+    "finish",
+    "guard",
+    "keep_apart",
+    "report",
+    "show",
+    "show_json",
+    "unwritten",
+]
 
 LONGEST = 4000
 """Characters of a message: it may quote whatever was given."""
@@ -31,6 +43,41 @@ NOT_OPEN = "cannot write the output (it is not open): give the command a standar
 
 class UnwrittenError(BertportError):
     """An answer that could not be written."""
+
+
+def keep_apart(output: str | os.PathLike[str], read: Iterable[str | None], bundles: Iterable[str | None]) -> None:
+    """Refuse an output that would take the place of a file that the command reads, or be in a bundle.
+
+    Args:
+        output: The file to be written.
+        read: Files that the command reads; None for one that was not given.
+        bundles: Directories of bundles; None for the embedded one.
+
+    Raises:
+        PathError: for such an output.
+    """
+    for path in filter(None, read):
+        if _same(output, path):
+            raise PathError(f"cannot write {output} (the command reads that file): name another output")
+    for path in filter(None, bundles):
+        if _inside(output, path):
+            raise PathError(f"cannot write {output} (it is in the bundle {path}): name an output beside it")
+
+
+def _same(output: str | os.PathLike[str], path: str) -> bool:
+    """Return whether two paths lead to one file; what is no path has a sentence of its own."""
+    try:
+        return Path(output).samefile(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _inside(output: str | os.PathLike[str], directory: str) -> bool:
+    """Return whether a path leads into a directory; what is no path has a sentence of its own."""
+    try:
+        return Path(output).resolve().is_relative_to(Path(directory).resolve(strict=True))
+    except (OSError, ValueError):
+        return False
 
 
 def show(text: str) -> None:
