@@ -96,6 +96,7 @@ def test_bad_plain_text(tmp_path, content, words):
         ("{", "line 2: not JSON"),
         ("[" * 100_000, "line 2: not JSON"),
         ("[]", "line 2: found '[]': expected an object with"),
+        ('{"text": "a", "text": "b"}', "line 2: not JSON (the key 'text' is there twice)"),
         ('{"texts": "a"}', 'expected an object with "text"'),
         ('{"text": 3}', 'expected an object with "text"'),
         ('{"text": "a", "text_pair": 3}', 'expected an object with "text"'),

@@ -68,6 +68,8 @@ NO_BUDGET = "none"
 """Word that users write for no budget."""
 DROP = ".drop"
 """Suffix, after a metric's name, of the name of the bound on its drop."""
+HALF_A_POINT = 0.005
+"""Bound on a drop, as an example."""
 DROPS = tuple(name for name, metric in METRICS.items() if metric.higher_is_better)
 """Metrics whose drop can be bounded."""
 
@@ -121,17 +123,20 @@ def _parse(text: str) -> tuple[dict[str, float], dict[str, float]]:
             bound = float(value)
         except ValueError:
             bound = math.nan
-        if not equals or not math.isfinite(bound) or bound < 0:
-            raise UsageError(f"{part.strip()!r} is not a limit: write the budget as {default_budget()}, or {NO_BUDGET}")
         metric = name.removesuffix(DROP)
         limits = known_limits()
         dropping = name != metric and metric in DROPS
+        if not equals or not math.isfinite(bound) or bound < 0:
+            form = f"it as {name}={HALF_A_POINT}" if dropping else f"the budget as {default_budget()}, or {NO_BUDGET}"
+            raise UsageError(f"{part.strip()!r} is not a limit: write {form}")
         if not dropping and name not in limits:
             raise UnknownNameError("limit", name, [*limits, *(f"{known}{DROP}" for known in DROPS)])
         if bound > 1 and (dropping or limits[name].counts or limits[name].at_least):
             raise UsageError(
                 f"{part.strip()!r} is above 1, the largest value of {name}: write {bound:g}% as {name}={bound / 100:g}"
             )
+        if (metric in drops) if dropping else (name in bounds):
+            raise UsageError(f"the budget bounds {name} twice: give one bound for it")
         if dropping:
             drops[metric] = bound
         else:

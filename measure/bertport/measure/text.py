@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from bertport.runtime.bundle.strict_json import json_object
 from bertport.runtime.errors import InputTextError, PathError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _inputs(line: str, where: str) -> tuple[list[str], bool]:
         'with "paragraphs": ["…", …]'
     )
     try:
-        value = json.loads(line)
+        value = json.loads(line, object_pairs_hook=json_object)
     except (ValueError, RecursionError) as error:
         raise InputTextError(f"{where}: not JSON ({error}): {expected}") from None
     is_pair = False

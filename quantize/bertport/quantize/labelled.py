@@ -181,7 +181,8 @@ class LabelledMaterial:
                     f"the budget bounds {metric}{DROP}, and {data.task} on {data.name} is measured by "
                     f"{', '.join(known)}: bound one of these"
                 )
-        choose_metrics(data, tuple(drops), positive=choice.positive)  # by name: what the truth leaves idle is refused
+        # By name: what the truth leaves idle is refused.
+        choose_metrics(data, tuple(drops), positive=choice.positive if "f1" in drops or not drops else None)
         check_lengths(bundle, data, truncation=truncation)
         return cls(data=data, chosen=chosen, drops=drops, truncation=truncation)
 

@@ -169,6 +169,8 @@ def test_whatever_opens_a_session_of_the_bundle_without_graphs_fails(invoke, uno
         (["--label-map", "a"], "a label map is written A=B"),
         (["--metric", "bleu"], "unknown metric of text-classification (classification) 'bleu' (available: accuracy"),
         (["--positive", "fine"], "'fine'"),
+        (["--metric", "accuracy", "--positive", "fine"], "a positive label is for f1, which is not among the metrics"),
+        (["--metric", "f1"], "f1 is of one label, and the bundle has 3: name that label with --positive"),
         (["--text-column", "sentence"], "there is no column sentence"),
         (["--output", "/nowhere/out.json"], "cannot write /nowhere/out.json (No such file or directory)"),
         (["--output", "/tmp"], "cannot write /tmp (it is there, and is no file)"),  # noqa: S108 — nothing is written

@@ -106,5 +106,8 @@ def test_tolerances():
     for bad in ("", "fast", "-1", "nan", "speed="):
         with pytest.raises(UsageError, match="not a tolerance"):
             parse_tolerance(bad)
+    for twice in ("speed=0.1,speed=0.2", "0.1,0.2"):
+        with pytest.raises(UsageError, match="gives a tolerance twice"):
+            parse_tolerance(twice)
     with pytest.raises(UnknownNameError, match="colour"):
         parse_tolerance("colour=1")

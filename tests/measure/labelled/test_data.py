@@ -251,6 +251,11 @@ REFUSED = {
     "few": (json_lines(RECORDS[:7]), {}, "is too short: 7 examples, at least 8 are needed"),
     "one": (json_lines(RECORDS[:1]), {}, "is too short: 1 example, at least 8"),
     "no JSON": (json_lines(RECORDS) + b"{]\n", {}, "line 10: not JSON"),
+    "a key twice": (
+        json_lines(RECORDS) + b'{"text": "a", "label": 0, "text": "b"}',
+        {},
+        "line 10: not JSON .*the key .*text.* is there twice",
+    ),
     "deep": (b"[" * 100_000 + b"\n", {}, "line 1: not JSON"),
     "huge number": (b'{"text": "a", "label": ' + b"9" * 5000 + b"}\n", {}, "line 1: not JSON"),
     "list": (b"[1]\n", {}, r"line 1: \[1\] is no object"),

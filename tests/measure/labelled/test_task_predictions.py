@@ -213,6 +213,8 @@ def test_metrics_are_chosen_before_anything_runs(model_of, write):
     for names, positive, sentence in [
         (["spearman"], None, r"unknown metric of text-classification \(classification\) 'spearman' \(available: acc"),
         (None, "good", "unknown positive label 'good'"),
+        (["accuracy"], "good", "a positive label is for f1, which is not among the metrics asked for: leave it out"),
+        (["f1"], None, "f1 is of one label, and the bundle has 3: name that label with --positive, or take f1_macro"),
         (["f1"], "positive", "F1 of 'positive' is not defined: no example of data.jsonl has that label"),
     ]:
         with pytest.raises(BertportError, match=sentence):

@@ -15,6 +15,7 @@ from bertport.measure.budget import BROKEN
 from bertport.measure.quality.heads import HEADS, limit_named
 from bertport.measure.statistics import Estimate
 from bertport.runtime.errors import UnknownNameError, UsageError
+from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -139,9 +140,13 @@ def parse_tolerance(text: str) -> dict[Kind, float]:
         UsageError: for what is not a share from 0 up.
     """
     tolerance = dict.fromkeys(KINDS, DEFAULT) | {LABELLED: 0.0}
+    given: set[str] = set()
     for part in text.split(","):
         name, equals, value = part.rpartition("=")
         name = name.strip()
+        if name in given:
+            raise UsageError(f"{excerpt(text)} gives a tolerance twice: give one for all, and one for each kind")
+        given.add(name)
         try:
             share = float(value)
         except ValueError:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from bertport.runtime.bundle.strict_json import json_object
 from bertport.runtime.errors import InputTextError
 from bertport.runtime.excerpts import excerpt
 
@@ -127,7 +128,7 @@ class Cells:
     def parsed(self, name: str) -> object:
         """Return what a cell of CSV or TSV holds as JSON."""
         try:
-            parsed: object = json.loads(self.value(name))
+            parsed: object = json.loads(self.value(name), object_pairs_hook=json_object)
         except (ValueError, RecursionError, TypeError):
             self.wrong(name, "a list or an object in JSON")
         return parsed

@@ -178,6 +178,11 @@ def choose_metrics(data: LabelledData, names: Sequence[str] | None = None, *, po
             )
         known = [name for name in METRICS if name in {*known, "f1"}]
     for name in names or ():
+        if name == "f1" and name not in known and data.kind == CLASSIFICATION:
+            raise UsageError(
+                f"f1 is of one label, and the bundle has {len(data.labels or ()):,}: name that label with --positive, "
+                "or take f1_macro"
+            )
         if name not in known:
             raise UnknownNameError(f"metric of {data.task} ({data.kind})", name, known)
     chosen = [METRICS[name] for name in dict.fromkeys(names or known)]
@@ -185,6 +190,8 @@ def choose_metrics(data: LabelledData, names: Sequence[str] | None = None, *, po
     if any(metric.name == "f1" for metric in chosen):
         column, note = _positive(data, positive)
         notes = [note] if note else []
+    elif positive is not None:
+        raise UsageError("a positive label is for f1, which is not among the metrics asked for: leave it out")
     for name in names or ():
         _refuse_idle(name, data, column)
     return Chosen(metrics=tuple(chosen), positive=column, notes=tuple(notes))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from bertport.runtime.bundle.strict_json import json_object
 from bertport.runtime.errors import InputTextError, MissingDependencyError, PathError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.installation import pip
@@ -165,7 +166,7 @@ def _json(file: RecordFile, lines: Iterable[tuple[int, str]]) -> Iterator[Record
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = json.loads(line, object_pairs_hook=json_object)
         except (ValueError, RecursionError) as error:
             raise InputTextError(
                 f"{file.where(number)}: not JSON ({excerpt(str(error), 200)}): give an object a line"

@@ -10,7 +10,7 @@ from typing import Any
 from bertport.runtime.errors import BundleError
 from bertport.runtime.excerpts import excerpt
 
-__all__ = ["refuse_unwritable", "strict_json"]
+__all__ = ["json_object", "refuse_unwritable", "strict_json"]
 
 DEEPEST = 100
 """Levels of objects and lists; those of today take six."""
@@ -28,12 +28,25 @@ def strict_json(content: bytes, name: str) -> object:
     """
     try:
         value: object = json.loads(
-            content.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite
+            content.decode(), object_pairs_hook=json_object, parse_constant=_refuse_constant, parse_float=_finite
         )
     except (ValueError, RecursionError) as error:
         raise BundleError(
             f"{name} is not JSON ({excerpt(str(error), 200)}): the bundle is damaged; export again"
         ) from error
+    return value
+
+
+def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object of its members, as `json.loads` asks for it (`object_pairs_hook`).
+
+    Raises:
+        ValueError: for two members of one name, of which another reader may take the other.
+    """
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        repeated = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {excerpt(repeated, 80)} is there twice")
     return value
 
 
@@ -45,15 +58,6 @@ def refuse_unwritable(value: object, name: str) -> None:
     """
     _refuse_nested(value, name)
     _refuse_surrogates(value, name)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object of its members; two of one name are refused."""
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        repeated = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key {excerpt(repeated, 80)} is there twice")
-    return value
 
 
 def _refuse_constant(name: str) -> float:
