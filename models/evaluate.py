@@ -17,6 +17,7 @@ from bertport.quantize.job import Options
 from bertport.quantize.remeasure import remeasure
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle, file_sha256
+from bertport.runtime.commands.options import FiniteRange
 from bertport.runtime.errors import BertportError
 from evaluation.answers import answer_prompts, read_prompts
 from evaluation.card import write_card
@@ -44,7 +45,7 @@ EXISTING = click.Path(exists=True, path_type=Path)
 @click.option("--heldout", type=EXISTING, help="Held-out text: JSON lines, plain or .xz.  [default: none, card only]")
 @click.option("--variant", "variants", multiple=True, help="A variant of the bundle; may be repeated.  [default: all]")
 @click.option("--output", type=click.Path(path_type=Path), help="Where the scores go.  [default: beside the model]")
-@click.option("--share", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Score this part of the sample.")
+@click.option("--share", type=FiniteRange(0, 1, min_open=True), default=1.0, help="Score this part of the sample.")
 def main(*, model: Path, heldout: Path | None, variants: tuple[str, ...], output: Path | None, share: float) -> None:
     """Score MODEL on held-out text; for the default bundle, write its card as well.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from bertport.runtime.commands.options import FiniteRange
 from bertport.runtime.errors import BertportError
 from finetuning.job import Job, perform
 from finetuning.tasks import GRID_EPOCHS, GRID_RATES, TASKS, Settings
@@ -33,7 +34,7 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
 @click.option(
     "--rate",
     "rates",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     multiple=True,
     help=f"Highest learning rate; with --select, several.  [default: the task's; to select, {_shown(GRID_RATES)}]",
 )
@@ -52,7 +53,7 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
 @click.option(
     "--dropout",
     "dropouts",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=FiniteRange(0, 1, max_open=True),
     multiple=True,
     help="Of encoder and classifier; with --select, several.  [default: the task's]",
 )
@@ -60,7 +61,7 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
 @click.option("--trial-rows", type=click.IntRange(min=1), help="Train each trial of --select on so many rows at most.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: as many as there are cores]")
 @click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", help="Of matrix products.")
-@click.option("--save-every", type=click.FloatRange(0, 600), default=300, help="Seconds that a kill can lose at most.")
+@click.option("--save-every", type=FiniteRange(0, 600), default=300, help="Seconds that a kill can lose at most.")
 def main(  # noqa: PLR0913 — one parameter per option
     *,
     name: str,

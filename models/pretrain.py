@@ -6,6 +6,7 @@ import click
 import torch
 
 from bertport.runtime.bundle.directory import file_sha256
+from bertport.runtime.commands.options import FiniteRange
 from pretraining import run
 from pretraining.corpus import load_corpus
 from pretraining.encoder import PINNED
@@ -36,11 +37,11 @@ HELDOUT_ROWS, HELDOUT_SEED = 256, 7
 @click.option("--vocab-size", type=click.IntRange(min=100), default=16_000, help="With --from-scratch.")
 @click.option("--tokens", type=click.IntRange(min=1), default=12_000_000, help="Tokens to train on.")
 @click.option("--tokens-per-batch", type=click.IntRange(min=512), default=2048, help="Tokens in one step.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=5e-4, help="Peak learning rate.")
+@click.option("--rate", type=FiniteRange(min=0, min_open=True), default=5e-4, help="Peak learning rate.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, help="Of fresh weights, pairs, masks and order.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: as many as there are cores]")
 @click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", help="Of matrix products.")
-@click.option("--save-every", type=click.FloatRange(0, 600), default=300, help="Seconds that a kill can lose at most.")
+@click.option("--save-every", type=FiniteRange(0, 600), default=300, help="Seconds that a kill can lose at most.")
 @click.option("--evaluate-every", type=click.IntRange(min=1), default=250, help="Steps between rows of the log.")
 def main(  # noqa: PLR0913 — one parameter per option
     *,

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from bertport.runtime.bundle.directory import file_sha256
 from pretraining import run
 from pretraining.checkpoint import Progress
-from pretraining.errors import RecipeError
+from pretraining.errors import DivergedError, RecipeError
 from pretraining.machine import Hardware
 from pretraining.model import weights_file
 
@@ -74,7 +74,7 @@ def perform(job: Job) -> str:
     """Carry a run to its end, or to where it was stopped, and say in a sentence where that is.
 
     Raises:
-        RecipeError: when the data, the encoder or an earlier run in the same place does not fit.
+        RecipeError: when the data, the encoder or an earlier run in the same place does not fit, or nothing is learned.
         BertportError: when a bundle cannot be restored.
     """
     files = {part: data_file(job.data, job.name, part) for part in ("train", "dev")}
@@ -131,7 +131,10 @@ def _choose(job: Job, start: Start, rows: list[Row]) -> Settings | None:
 
     def trial(candidate: Settings, directory: Path) -> tuple[Progress, dict[str, float]] | None:
         # Every run makes the same trials, whatever its own seed.
-        trained = _train(job, start, taught, candidate, directory, seed=0)
+        try:
+            trained = _train(job, start, taught, candidate, directory, seed=0)
+        except DivergedError as error:  # the others may learn
+            return error.progress, dict.fromkeys(job.task.metrics, 0.0)
         if trained is None:
             return None
         model, progress = trained

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from pretraining.checkpoint import Progress, append_log, resume, rewind_log, save
 from pretraining.machine import Hardware, machine_lock
 from pretraining.schedule import linear_rate
-from pretraining.trainer import parameter_groups
+from pretraining.trainer import descend, parameter_groups
 
 from .data import Encoded, epoch
 from .model import logits, loss
@@ -56,6 +56,7 @@ def train(  # noqa: PLR0913 — a run is made of these
 
     Raises:
         RecipeError: when there is a checkpoint that this model cannot resume from.
+        DivergedError: when the loss is not finite any more.
     """
     steps = steps_of(len(data), settings)
     model.to(hardware.device).train()  # type: ignore[arg-type]  # mypy takes the decorated method for a function
@@ -78,10 +79,7 @@ def train(  # noqa: PLR0913 — a run is made of these
             rows = order.rows(progress.step)
             batch = data.batch(rows, pad=pad)
             value = loss(logits(model, batch, hardware), batch["targets"].to(hardware.device))
-            value.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-            torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-            optimizer.step()
-            optimizer.zero_grad()
+            descend(model, optimizer, value, progress, clip=CLIP)
             window.append(value.item())
             progress.step += 1
             progress.tokens += int(batch["attention_mask"].sum())

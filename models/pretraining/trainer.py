@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from transformers import BertForPreTraining
 
 from .checkpoint import Progress, append_log, resume, rewind_log, save
+from .errors import DivergedError
 from .machine import Hardware, machine_lock
 from .model import losses
 from .objective import Batch, BatchSource, make_batch
@@ -41,6 +42,7 @@ def train(  # noqa: PLR0913 — a run is made of these
 
     Raises:
         RecipeError: when there is a checkpoint that this model cannot resume from.
+        DivergedError: when the loss is not finite any more.
     """
     model.to(hardware.device).train()  # type: ignore[arg-type]  # mypy takes the decorated method for a function
     optimizer = AdamW(
@@ -82,16 +84,27 @@ def _step(  # noqa: PLR0913, PLR0917 — one value per thing that a step reads o
     for group in optimizer.param_groups:
         group["lr"] = schedule.rate(progress.step)
     mlm, nsp, _, _ = losses(model, batch, hardware)
-    (mlm + nsp).backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-    torch.nn.utils.clip_grad_norm_(model.parameters(), schedule.clip)
-    optimizer.step()
-    optimizer.zero_grad()
+    descend(model, optimizer, mlm + nsp, progress, clip=schedule.clip)
     result = mlm.item(), nsp.item()
     progress.step += 1
     progress.anchors = anchors
     progress.tokens += batch.input_ids.size
     progress.seconds += time.monotonic() - began
     return result
+
+
+def descend(model: nn.Module, optimizer: Optimizer, loss: torch.Tensor, progress: Progress, *, clip: float) -> None:
+    """Change the weights by one step down a loss, with a gradient of that norm at most.
+
+    Raises:
+        DivergedError: where the loss or the gradient is not finite: the weights stay as they are.
+    """
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    if not torch.isfinite(loss + norm):
+        raise DivergedError(progress)
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 def evaluate(model: BertForPreTraining, batches: list[Batch], hardware: Hardware) -> dict[str, float]:

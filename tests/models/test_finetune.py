@@ -25,6 +25,7 @@ from finetuning.scoring import answer_text, entity_f1, score
 from finetuning.selection import split
 from finetuning.tasks import TASKS, Settings
 from pretraining.checkpoint import read_log
+from pretraining.errors import RecipeError
 from pretraining.machine import Hardware
 from tests.families import tiny
 from tests.models.conftest import ENDINGS, SUBJECTS
@@ -232,6 +233,17 @@ def test_scores_tags_and_answers_are_learned_too(
         assert tuple(config["id2label"].values()) == (TASKS[name].labels or ("LABEL_0",))
 
 
+def test_a_rate_that_nothing_is_learned_with_ends_in_a_sentence(plain: Job, tmp_path: Path) -> None:
+    useless = replace(QUICK, rate=1e300)
+    with pytest.raises(RecipeError, match=r"the loss of step 2, .* is not a finite number, .*: choose a lower --rate"):
+        perform(replace(plain, output=tmp_path / "run", candidates=(useless,)))
+    assert not (tmp_path / "run" / "model").exists()
+    perform(replace(plain, output=tmp_path / "chosen", candidates=(useless, QUICK), select=True))
+    record = json.loads((tmp_path / "chosen" / "run.json").read_text(encoding="utf-8"))
+    assert [trial["scores"]["accuracy"] for trial in record["trials"]] == [0.0, 1.0]
+    assert record["chosen"]["rate"] == QUICK.rate
+
+
 def test_the_seed_decides_the_result(finished: Path, plain: Job, tmp_path: Path) -> None:
     perform(replace(plain, output=tmp_path, seed=1))
     assert not torch.equal(weights(finished)["classifier.weight"], weights(tmp_path)["classifier.weight"])
@@ -433,6 +445,9 @@ def test_bad_data_is_named_in_a_sentence_before_anything_is_trained(
         (("--init", "nowhere"), 1, "--init nowhere: no such directory; name a bundle or a checkpoint directory"),
         (("--rate", "1e-4", "--rate", "1e-5"), 2, "2 settings were given: add --select to choose among them"),
         (("--dropout", "1"), 2, "'--dropout'"),
+        (("--dropout", "nan"), 2, "'--dropout': nan is not a finite number"),
+        (("--rate", "inf"), 2, "'--rate': inf is not a finite number"),
+        (("--save-every", "nan"), 2, "'--save-every': nan is not a finite number"),
         (("--trial-rows", "4"), 2, "--trial-rows is about the trials of --select: give both, or neither"),
     ],
 )

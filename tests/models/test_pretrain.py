@@ -134,6 +134,7 @@ def test_an_earlier_result_is_trained_further_with_its_heads(
     [
         (("--init", "nowhere"), 1, "--init nowhere: no such directory"),
         (("--tokens", "0"), 2, "'--tokens'"),
+        (("--rate", "nan"), 2, "'--rate': nan is not a finite number"),
         (("--save-every", "601"), 2, "'--save-every'"),
         (("--corpus", "nowhere"), 2, "'--corpus'"),
     ],
@@ -146,6 +147,13 @@ def test_a_mistake_is_answered_in_a_sentence(
     assert result.exit_code == code
     assert sentence in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_rate_that_nothing_is_learned_with_ends_in_a_sentence(arguments: list[str], tmp_path: Path) -> None:
+    result = invoke(*arguments, "--output", tmp_path / "run", "--rate", "1e300")
+    assert result.exit_code == 1
+    assert re.search(r"the loss of step \d+, .* is not a finite number, .*: choose a lower --rate", result.stderr)
+    assert not (tmp_path / "run" / "model").exists()
 
 
 def test_help_names_every_option() -> None:

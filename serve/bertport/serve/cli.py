@@ -13,7 +13,7 @@ from bertport.runtime.bundle.digest import ALGORITHM
 from bertport.runtime.bundle.directory import expected_digest
 from bertport.runtime.bundle.hub import find_bundle, is_hub_id
 from bertport.runtime.commands import completion
-from bertport.runtime.commands.options import LIBRARY, MEMORY, PROVIDER, REVISION, STREAMS, THREADS, Once
+from bertport.runtime.commands.options import LIBRARY, MEMORY, PROVIDER, REVISION, STREAMS, THREADS, FiniteRange, Once
 from bertport.runtime.errors import MissingDependencyError, UsageError
 from bertport.runtime.memory import check_usable, parse_memory, written
 from bertport.runtime.providers.table import AUTO, PROVIDERS
@@ -159,7 +159,7 @@ def _known_provider(context: click.Context, parameter: click.Parameter, name: st
 )
 @option(
     "--drain-seconds",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=0.0,
     show_default=True,
     help="Seconds after SIGTERM to go on accepting requests while /ready says no.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +29,7 @@ __all__ = [
     "THREADS",
     "TOKEN_HELP",
     "Chosen",
+    "FiniteRange",
     "Once",
     "as_json",
     "digest",
@@ -70,6 +72,17 @@ class Once(click.Option):
         if len(values) > 1:
             raise UsageError(f"{self.opts[-1]} is given {len(values)} times ({excerpt(list(values))[1:-1]}): keep one")
         return values[0] if values else None
+
+
+class FiniteRange(click.FloatRange):
+    """A finite number within bounds: click takes NaN for a number within any, and has no end without an upper one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 — click's own
+        """Return the number; a wrong one ends the command."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is not a finite number.", param, ctx)
+        return number
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
