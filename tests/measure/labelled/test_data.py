@@ -13,6 +13,7 @@ import tracemalloc
 
 import pytest
 
+from bertport.measure.labelled import data as labelled_data
 from bertport.measure.labelled import records
 from bertport.measure.labelled.data import Columns, read_labelled
 from bertport.measure.quality.entities import entities
@@ -509,6 +510,14 @@ def test_bad_truths_of_each_kind_are_refused_in_a_sentence(name, read):
     kind, rows, sentence = REFUSALS[name]
     with pytest.raises(BertportError, match=sentence):
         read(kind, rows)
+
+
+def test_of_the_most_texts_to_find_each_may_be_there_again(read, monkeypatch):
+    monkeypatch.setattr(labelled_data, "MOST_TEXTS", 8)
+    rows = [{"query": "a", "positives": [f"text {number % 8}"]} for number in range(20)]
+    assert read("similarity", rows).truths[8:12] == [(0,), (1,), (2,), (3,)]
+    with pytest.raises(BertportError, match="more than 8 texts to find"):
+        read("similarity", [*rows, {"query": "a", "positives": ["another"]}])
 
 
 def test_types_of_entities_are_mapped(read):

@@ -1,5 +1,7 @@
 """Every task's predictions are what `Model.predict` gives, kept in the form that metrics take."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from bertport.measure.labelled.lengths import check_lengths
 from bertport.measure.labelled.predictions import predict_labelled
 from bertport.measure.statistics import Settings
 from bertport.runtime import load
-from bertport.runtime.errors import BertportError
+from bertport.runtime.errors import BertportError, InputTextError
 from bertport.runtime.heads import MULTIPLE_CHOICE, QUESTION_ANSWERING, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
 from tests.heads import head_bundle
 from tests.measure.labelled.conftest import texts
@@ -192,6 +194,17 @@ def test_texts_that_queries_lead_to(sentence_bundle, write):
     one = np.stack(list(model.predict("embeddings", queries)))
     other = np.stack(list(model.predict("embeddings", corpus)))
     assert [order.tolist() for order in predictions.values] == np.argsort(-(one @ other.T), axis=1)[:, :10].tolist()
+
+
+def test_a_text_to_find_that_is_too_long_is_named_by_its_line(sentence_bundle, write):
+    model = load(sentence_bundle, threads=1)
+    for place, row in ((3, {"query": "a", "positives": [OTHERS[0], "word " * 600]}), (5, {"query": "word " * 600})):
+        rows = [{"query": text, "positives": [other]} for text, other in zip(TEXTS, OTHERS, strict=True)]
+        rows[place] |= row
+        data = read_labelled(write(rows), "sentence-similarity", model.bundle.manifest)
+        for look in (partial(check_lengths, model.bundle), partial(predict_labelled, model)):
+            with pytest.raises(InputTextError, match=f"data.jsonl, line {place + 1}: "):
+                look(data)
 
 
 def test_documents_that_a_model_cannot_tell_apart_gain_nothing_by_their_place(sentence_bundle, write):

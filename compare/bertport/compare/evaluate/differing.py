@@ -112,6 +112,11 @@ def _predicted(predicted: Predictions, place: int, data: LabelledData) -> str:
     return text
 
 
+def _item(value: str | float | np.generic) -> str:
+    """Return a text, the number of a document or of a choice, or a measured number with four digits, for people."""
+    return str(value) if isinstance(value, str | int | np.integer) else f"{float(cast('float', value)):.4g}"
+
+
 def _text(value: Prediction, data: LabelledData) -> str:
     """Return a truth or a prediction for people."""
     labels = data.labels or ()
@@ -120,10 +125,5 @@ def _text(value: Prediction, data: LabelledData) -> str:
     if data.kind == MULTI_LABEL:
         columns = np.flatnonzero(value) if isinstance(value, np.ndarray) else cast("Sequence[int]", value)
         return as_unicode(", ".join(labels[int(column)] for column in columns)) or "none"
-    if isinstance(value, str):
-        text = value
-    elif isinstance(value, int | float | np.number):
-        text = f"{float(value):.4g}"
-    else:
-        text = " ".join(item if isinstance(item, str) else f"{float(item):.4g}" for item in value)
+    text = _item(value) if isinstance(value, str | int | float | np.number) else " ".join(map(_item, value))
     return as_unicode(text if len(text) <= LONGEST else f"{text[:LONGEST]}...")

@@ -136,6 +136,14 @@ class LabelledData:
         """Return what a sentence calls an example, counted from 0: its file and line."""
         return self.file.where(self.numbers[index])
 
+    def where_text(self, number: int) -> str:
+        """Return what a sentence calls one of the texts that queries lead to: its file and the line where it is first.
+
+        Args:
+            number: Its number, as truths have it.
+        """
+        return self.where(next(index for index, truth in enumerate(self.truths) if number in truth))
+
     def examples(self) -> Iterator[Example]:
         """Yield the examples in order, read anew, holding one at a time.
 
@@ -301,12 +309,13 @@ class _Pass:
 
     def _text_number(self, text: str) -> int:
         """Return the number of a text that a query leads to."""
-        if len(self.corpus) >= MOST_TEXTS:
+        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        if len(self.corpus) >= MOST_TEXTS and digest not in self.corpus:
             raise InputTextError(
                 f"{self.file.path} has more than {MOST_TEXTS:,} texts to find, and all their vectors are in memory: "
                 "give fewer"
             )
-        return self.corpus.setdefault(hashlib.blake2b(text.encode(), digest_size=16).digest(), len(self.corpus))
+        return self.corpus.setdefault(digest, len(self.corpus))
 
     def _names(self, label_map: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
         """Return how the file writes labels, and the label behind each of its values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bertport.measure.labelled.kinds import RETRIEVAL, SPANS, TAGS
@@ -11,7 +12,7 @@ from bertport.runtime.tasks.table import bind, weight
 from bertport.runtime.text.tokenizer import Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from bertport.measure.labelled.data import LabelledData
     from bertport.runtime.bundle.directory import Bundle
@@ -48,13 +49,13 @@ def check_lengths(bundle: Bundle, data: LabelledData, *, truncation: bool = Fals
         if isinstance(read, InputTextError) or weight(read) > short:
             [prepared] = call.tokenized([read])
             if isinstance(prepared, InputTextError):
-                raise InputTextError(f"{place}: {prepared.message}")
+                raise InputTextError(f"{place()}: {prepared.message}")
 
 
-def _inputs(data: LabelledData) -> Iterator[tuple[str, object]]:
-    """Yield what the task takes for each example, and for each text that queries lead to, with its place."""
+def _inputs(data: LabelledData) -> Iterator[tuple[Callable[[], str], object]]:
+    """Yield what the task takes for each example, and for each text that queries lead to, with what gives its place."""
     for index, example in enumerate(data.examples()):
-        yield data.where(index), inputs_of(data, example)
+        yield partial(data.where, index), inputs_of(data, example)
     if data.kind == RETRIEVAL:
-        for text in data.corpus():
-            yield str(data.file.path), text
+        for number, text in enumerate(data.corpus()):
+            yield partial(data.where_text, number), text

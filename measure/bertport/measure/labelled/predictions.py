@@ -317,7 +317,7 @@ def _retrieve(
     compare = SIMILARITY_FUNCTIONS[facts(model.bundle.manifest).similarity]
     call = model.resolve("embeddings", truncation=truncation)
     count = 1 + max(max(truth) for truth in data.truths)
-    texts = np.stack(list(_vectors(model, call, _Inputs(data.corpus, count), data)))
+    texts = np.stack(list(_vectors(model, call, _Inputs(data.corpus, count), data.where_text)))
     queries = _Inputs(lambda: (example.inputs for example in data.examples()), len(data))
     values, scores = [], []
     waiting: list[NDArray[np.float32]] = []
@@ -331,7 +331,7 @@ def _retrieve(
             scores.append(alike[best])
         waiting.clear()
 
-    for vector in _vectors(model, call, queries, data):
+    for vector in _vectors(model, call, queries, data.where):
         waiting.append(vector)
         if len(waiting) == QUERIES:
             answer()
@@ -342,10 +342,13 @@ def _retrieve(
     return values, scores
 
 
-def _vectors(model: Model, call: Call, inputs: _Inputs, data: LabelledData) -> Iterator[NDArray[np.float32]]:
-    for outcome in model.outcomes(call, inputs):
+def _vectors(
+    model: Model, call: Call, inputs: _Inputs, where: Callable[[int], str]
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the vector of each text; `where` returns what a sentence calls the text of a number."""
+    for index, outcome in enumerate(model.outcomes(call, inputs)):
         if isinstance(outcome, BertportError):
-            raise type(outcome)(f"{data.file.path}: {outcome.message}")
+            raise type(outcome)(f"{where(index)}: {outcome.message}")
         yield outcome
 
 
