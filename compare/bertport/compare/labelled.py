@@ -154,16 +154,9 @@ class LabelledBench:
         return self._kept
 
     def _predictions(self, entry: Entry, progress: Callable[[int, int], None]) -> Predictions:
-        done, count = 0, len(self._data)
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            progress(done, count)
-
         if entry.kind != VARIANT:
             manifest = self._compared.bundle.manifest
-            return _of_baseline(entry, self._data, manifest, truncation=self._truncation, advance=advance)
+            return _of_baseline(entry, self._data, manifest, truncation=self._truncation, progress=progress)
         model = load(
             self._compared.bundle.path,
             variant=entry.variant,
@@ -171,7 +164,7 @@ class LabelledBench:
             provider_library=entry.spec.provider_library,
             threads=entry.spec.threads,
         )
-        return predict_labelled(model, self._data, truncation=self._truncation, advance=advance)
+        return predict_labelled(model, self._data, truncation=self._truncation, progress=progress)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +182,7 @@ class _Asking:
 
 
 def _of_baseline(
-    entry: Entry, data: LabelledData, manifest: Manifest, *, truncation: bool, advance: Callable[[], None]
+    entry: Entry, data: LabelledData, manifest: Manifest, *, truncation: bool, progress: Callable[[int, int], None]
 ) -> Predictions:
     """Return what a baseline predicts, in a process of its own.
 
@@ -203,14 +196,15 @@ def _of_baseline(
     cut = {"truncation": True} if truncation and asking.cuts else {}
     parameters = {**asking.parameters, **cut}
     answers: list[Answer] = []
+    done = 0
     with Worker(entry.spec) as worker:
         every = data.examples()
         while examples := tuple(islice(every, ASKED_AT_ONCE)):
             inputs = tuple(given for example in examples for given in asking.ask(example.inputs))
             asked = Texts(task=entry.spec.task, inputs=inputs, parameters=parameters, scenario=SINGLE_STREAM)
             answers += worker.answers(asked)
-            for _ in examples:
-                advance()
+            done += len(examples)
+            progress(done, len(data))
     values, scores = asking.keep(answers, data, manifest)
     return Predictions(
         task=data.task,

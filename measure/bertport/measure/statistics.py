@@ -39,6 +39,7 @@ __all__ = [
     "mean",
     "median_ratio",
     "paired_difference",
+    "percentiles",
     "quantile",
     "ratio",
     "resample_weights",
@@ -125,7 +126,7 @@ def bootstrap_sums(
     with np.errstate(invalid="ignore", divide="ignore"):
         value = float(statistic(rows.sum(axis=0)[:, None])[0])
         figures = np.concatenate([statistic(rows.T @ weights) for weights in resample_weights(clusters, settings)])
-    low, high = _percentiles(figures, settings.confidence)
+    low, high = percentiles(figures, settings.confidence)
     return Estimate(value=value, low=low, high=high, count=clusters if count is None else count, clusters=clusters)
 
 
@@ -305,12 +306,13 @@ def _resampled(
     for begin in range(0, settings.resamples, block):
         drawn = rng.integers(rounds, size=(min(block, settings.resamples - begin), rounds))
         figures.append(statistic(*(side[drawn].reshape(len(drawn), -1) for side in sides)))
-    low, high = _percentiles(np.concatenate(figures), settings.confidence)
+    low, high = percentiles(np.concatenate(figures), settings.confidence)
     value = float(statistic(*(side.reshape(1, -1) for side in sides))[0])
     return Estimate(value=value, low=low, high=high, count=max(side.size for side in sides), clusters=rounds)
 
 
-def _percentiles(figures: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+def percentiles(figures: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    """Return the ends of the percentile interval of resampled figures, those that are not finite left out."""
     finite = figures[np.isfinite(figures)]
     if not len(finite):
         return math.nan, math.nan

@@ -199,15 +199,12 @@ class LabelledMaterial:
             name: What progress calls it.
             progress: Told of what is done and of how much.
         """
-        done, count = 0, len(self.data)
 
-        def advance() -> None:
-            nonlocal done
-            done += 1
+        def told(done: int, count: int) -> None:
             if done % EVERY == 0 or done == count:
                 progress(f"predicting {self.data.name} by {name}", done, count)
 
-        return predict_labelled(model, self.data, truncation=self.truncation, advance=advance)
+        return predict_labelled(model, self.data, truncation=self.truncation, progress=told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

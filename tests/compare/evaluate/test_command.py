@@ -260,7 +260,7 @@ BAD = {
     "latin1.jsonl": (GOOD.encode() + b'{"text": "\xe9", "label": 0}', "line 10: not UTF-8 (byte 0xe9)"),
     "utf16.jsonl": (GOOD.encode("utf-16"), "line 1: not UTF-8"),
     "surrogate.jsonl": (GOOD + '{"text": "a\\ud800", "label": 0}', "line 10: text has an invalid character (\\ud800)"),
-    "unknown.jsonl": (GOOD + '{"text": "a", "label": "\\u001b[31mred"}', r"line 10: the label '\x1b[31mred' is not one"),
+    "unknown.jsonl": (GOOD + '{"text": "a", "label": "\\u001b[31mred"}', r"line 10: the label '\x1b[31mred' is not"),
     "float.jsonl": ('{"text": "good", "label": 1.0}\n' * 9, "line 1: label must be the name or the number of a label"),
     "nan.jsonl": ('{"text": "good", "label": NaN}\n' * 9, "line 1: label must be the name or the number of a label"),
     "huge.jsonl": ('{"text": "good", "label": 1' + "0" * 4000 + "}\n" + GOOD, "line 1"),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from bertport.compare.evaluate.differing import differing_examples
+from bertport.measure.labelled.data import Example
 from tests.measure.labelled.judged import data_of, predicted
 
 KINDS = {
@@ -25,7 +24,7 @@ KINDS = {
 def test_truths_and_predictions_are_said_in_full(kind, monkeypatch):
     truth, reference, other, said, answered = KINDS[kind]
     data = data_of(kind, [truth])
-    monkeypatch.setattr(type(data), "examples", lambda _: iter([dataclasses.make_dataclass("Example", ["inputs"])("a")]))
+    monkeypatch.setattr(type(data), "examples", lambda _: iter([Example(inputs="a", truth=truth)]))
     arrays = kind in {"choice", "regression"}
     sides = {
         name: predicted(data, np.array([value]) if arrays else [value])

@@ -32,7 +32,7 @@ def estimate(value, low, high, count=872):
 AGREEMENT = Estimate(value=0.999, low=0.99, high=1.0, count=872, clusters=872)
 
 
-def paired(value, low, high, p_value=0.5, metric="accuracy", undefined=None):  # noqa: PLR0913 — what differs
+def paired(value, low, high, p_value=0.5, metric="accuracy", *, undefined=None):  # noqa: PLR0913 — what differs
     return PairedDifference(
         metric=metric,
         difference=estimate(value, low, high),
@@ -44,7 +44,7 @@ def paired(value, low, high, p_value=0.5, metric="accuracy", undefined=None):  #
     )
 
 
-NOT_DEFINED = paired(math.nan, math.nan, math.nan, math.nan, "spearman", "all predictions are the same")
+NOT_DEFINED = paired(math.nan, math.nan, math.nan, math.nan, "spearman", undefined="all predictions are the same")
 """The difference of a variant that answers every example alike from one that does not."""
 SAME = paired(0.0, -0.01, 0.01)
 
@@ -206,9 +206,9 @@ def test_points(value, text):
             [variant("fp32"), variant("a", 3.0), variant("b", 2.0)],
             [compared("a", paired(-0.02, -0.03, -0.01, 0.001)), compared("b", paired(-0.002, -0.006, 0.002))],
             (
-                "deploy b: no loss is shown, and it is the fastest such variant by the manifest's record (2.00 times as "
-                "fast as fp32 at 1x128, on a CPU; speed was not measured here); a loss of up to 0.6 points of accuracy "
-                "is not excluded"
+                "deploy b: no loss is shown, and it is the fastest such variant by the manifest's record (2.00 times "
+                "as fast as fp32 at 1x128, on a CPU; speed was not measured here); a loss of up to 0.6 points of "
+                "accuracy is not excluded"
             ),
         ),
         (

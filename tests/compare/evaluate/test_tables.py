@@ -60,9 +60,7 @@ def evaluation(*variants, data="data.jsonl", examples=None):
             positive=None,
             notes=(),
         ),
-        settings=Settings(
-            provider="cpu", threads=None, truncation=False, seed=0, resamples=2000, confidence=0.95
-        ),
+        settings=Settings(provider="cpu", threads=None, truncation=False, seed=0, resamples=2000, confidence=0.95),
         machine=Machine(
             cpu="",
             instruction_set="",

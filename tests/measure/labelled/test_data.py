@@ -188,7 +188,7 @@ def test_numbers_that_are_names_and_the_numbers_of_others_are_refused(manifest, 
 
 def test_truth_values_are_no_order_of_labels_of_which_one_is_named_so(manifest, write):
     path = write([{"text": "a", "label": value} for value in [True, False] * 4])
-    with pytest.raises(BertportError, match=r"line 2: the label 'False' is not one of the bundle's labels \(true, other"):
+    with pytest.raises(BertportError, match=r"line 2: the label 'False' is not one of .*\(true, other\)"):
         read_labelled(path, TASK, two_labels(manifest, ("true", "other")))
 
 
@@ -210,8 +210,7 @@ REFUSED = {
     "unknown label": (
         json_lines(after({"text": "a", "label": "Positive"})),
         {},
-        r"line 3: the label 'Positive' is not one of the bundle's labels \(negative, neutral, positive\), and the "
-        r"data has .*Pos",
+        r"line 3: the label 'Positive' is not one of the bundle's labels \(negative, neutral, positive\), and .*Pos",
     ),
     "label out of range": (
         json_lines([{"text": "a", "label": number} for number in range(9)]),
@@ -468,7 +467,7 @@ REFUSALS = {
         "line 1: label must be a finite number, and is nan",
     ),
     "a huge number": ("regression", [{"text": "a", "label": 10**400}] * 8, "line 1: label must be a finite number"),
-    "unknown label in a list": ("multi-label", [{"text": "a", "label": ["good"]}] * 8, "the label 'good' is not one of"),
+    "unknown label in a list": ("multi-label", [{"text": "a", "label": ["good"]}] * 8, "the label 'good' is not one"),
     "no list": (
         "multi-label",
         [{"text": "a", "label": "positive"}] * 8,

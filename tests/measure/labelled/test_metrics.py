@@ -112,10 +112,9 @@ def test_a_metric_that_the_reference_alone_has_is_lost():
     numbers = np.arange(10.0)
     for name, paired in differing("regression", numbers.tolist(), numbers, np.zeros(10)).items():
         assert (math.isnan(paired.difference.value), paired.undefined) == (True, "all predictions are the same"), name
-    for candidate in (numbers[::-1], numbers):
-        assert {one.undefined for one in differing("regression", numbers.tolist(), numbers, candidate).values()} == {None}
-    both = differing("regression", numbers.tolist(), np.zeros(10), np.zeros(10))
-    assert {one.undefined for one in both.values()} == {None}
+    for sides in ((numbers, numbers[::-1]), (numbers, numbers), (np.zeros(10), np.zeros(10))):
+        differences = differing("regression", numbers.tolist(), *sides)
+        assert {paired.undefined for paired in differences.values()} == {None}
 
 
 def test_what_rightly_predicts_no_label_that_never_occurs_has_lost_nothing():

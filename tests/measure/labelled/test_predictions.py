@@ -21,8 +21,8 @@ def test_a_classifiers_accuracy_from_a_file_to_a_figure(classifier_model, write)
     rows = [{"text": text, "label": label} for text, label in zip(asked, truths, strict=True)]
     data = read_labelled(write(rows), "text-classification", model.bundle.manifest)
     seen = []
-    predictions = predict_labelled(model, data, advance=lambda: seen.append(1))
-    assert len(seen) == len(predictions) == 40
+    predictions = predict_labelled(model, data, progress=lambda done, count: seen.append((done, count)))
+    assert seen == [(done, len(predictions)) for done in range(1, 41)]
     assert [LABELS[column] for column in predictions.values] == best
     for answer, scores in zip(answers, predictions.scores, strict=True):
         assert {label["label"]: label["score"] for label in answer} == dict(zip(LABELS, scores.tolist(), strict=True))

@@ -212,15 +212,12 @@ def _answered(bundle: Bundle, name: str, data: LabelledData, options: Options, p
         threads=options.threads,
         digest=bundle.digest,
     )
-    done = 0
 
-    def advance() -> None:
-        nonlocal done
-        done += 1
+    def told(done: int, count: int) -> None:
         if progress.due():
-            progress.update(done, len(data))
+            progress.update(done, count)
 
-    predictions = predict_labelled(model, data, truncation=options.truncation, advance=advance)
+    predictions = predict_labelled(model, data, truncation=options.truncation, progress=told)
     progress.finish()
     return _Answered(variant=name, provider=model.graph.provider.name, predictions=predictions)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from bertport.compare.entries import REFERENCE
 from bertport.compare.evaluate.document import RecordedSpeed
 from bertport.compare.report.metrics import POINTS, is_worse, judging, loses, more_is_better, shows_difference
-from bertport.measure.binomial import t_quantile
 from bertport.measure.statistics import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ SHOWN_LOSS = 0.005
 """The difference for which sentences say how many examples would show it: half a point."""
 POWER = 0.8
 """Power of the test: the share of data sets of that size in which it shows such a difference."""
-LARGE = 1e6
-"""Degrees of freedom at which Student's t is the normal distribution."""
+NORMAL = NormalDist()
+"""The normal distribution, in standard errors."""
 RULE_OF_THREE = 3.0
 """Rule of three: if none of n examples differs, the upper 95% bound on the share that do is 3 / n (Hanley 1983)."""
 
@@ -84,10 +84,10 @@ def examples_to_show(size: Estimate, least: float = SHOWN_LOSS, *, answers: bool
     half = (size.high - size.low) / 2
     if not count or not math.isfinite(half):
         return None
-    reach = t_quantile((1 + CONFIDENCE) / 2, LARGE)
+    reach = NORMAL.inv_cdf((1 + CONFIDENCE) / 2)
     if answers:
         half = max(half, reach * math.sqrt(RULE_OF_THREE / count) / math.sqrt(count))
-    needed = count * ((1 + t_quantile(POWER, LARGE) / reach) * half / least) ** 2
+    needed = count * ((1 + NORMAL.inv_cdf(POWER) / reach) * half / least) ** 2
     digits: int = 10 ** max(0, len(str(math.ceil(needed))) - 2)
     return math.ceil(needed / digits) * digits
 

@@ -162,6 +162,7 @@ def _refuse_two_readings(values: Sequence[tuple[str | int, str]], labels: Sequen
                 f"{excerpt(labels[number])}: write names as text, or map each label of the data to the bundle's"
             )
 
+
 def _boolean(value: str | int) -> bool | None:
     if isinstance(value, bool):
         return value

@@ -104,7 +104,7 @@ def predict_labelled(
     data: LabelledData,
     *,
     truncation: bool = False,
-    advance: Callable[[], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, count: None,  # noqa: ARG005 — nobody looks on
 ) -> Predictions:
     """Predict every example of the data; what is predicted is what `Model.predict` gives.
 
@@ -116,7 +116,7 @@ def predict_labelled(
         model: The model.
         data: The data.
         truncation: Cut texts that are too long instead of refusing them.
-        advance: Called after each example.
+        progress: Told after each example how many are done, and of how many.
 
     Raises:
         InputTextError: for a text that the model cannot take, such as one that is too long; the sentence names the
@@ -125,11 +125,11 @@ def predict_labelled(
         PathError: where the file has changed since it was checked.
     """
     if data.kind == RETRIEVAL:
-        values, scores = _retrieve(model, data, truncation=truncation, advance=advance)
+        values, scores = _retrieve(model, data, truncation=truncation, progress=progress)
     else:
         asking = ASKING[data.task, data.kind]
         call = asking.call(model, data, truncation)
-        values, scores = asking.keep(list(_answers(model, call, asking, data, advance)), data)
+        values, scores = asking.keep(list(_answers(model, call, asking, data, progress)), data)
     return Predictions(
         task=data.task,
         kind=data.kind,
@@ -162,7 +162,7 @@ class _Inputs:
 
 
 def _answers(
-    model: Model, call: Call, asking: _Asking, data: LabelledData, advance: Callable[[], None] | None
+    model: Model, call: Call, asking: _Asking, data: LabelledData, progress: Callable[[int, int], None]
 ) -> Iterator[Any]:
     """Yield what is kept of the answer to each example."""
     waiting: deque[Any] = deque()
@@ -179,8 +179,7 @@ def _answers(
         if isinstance(answer, BertportError):
             raise type(answer)(f"{data.where(index)}: {answer.message}")
         yield asking.brief(answer)
-        if advance is not None:
-            advance()
+        progress(index + 1, len(data))
 
 
 # Labels of texts.
@@ -311,7 +310,7 @@ def _numbers(answers: list[Any], _: LabelledData) -> tuple[Any, Any]:
 
 
 def _retrieve(
-    model: Model, data: LabelledData, *, truncation: bool, advance: Callable[[], None] | None
+    model: Model, data: LabelledData, *, truncation: bool, progress: Callable[[int, int], None]
 ) -> tuple[list[NDArray[np.int64]], list[NDArray[np.float32]]]:
     """Return the ten texts that are most like each query, best first, and how alike they are."""
     compare = SIMILARITY_FUNCTIONS[facts(model.bundle.manifest).similarity]
@@ -319,7 +318,8 @@ def _retrieve(
     count = 1 + max(max(truth) for truth in data.truths)
     texts = np.stack(list(_vectors(model, call, _Inputs(data.corpus, count), data.where_text)))
     queries = _Inputs(lambda: (example.inputs for example in data.examples()), len(data))
-    values, scores = [], []
+    values: list[NDArray[np.int64]] = []
+    scores: list[NDArray[np.float32]] = []
     waiting: list[NDArray[np.float32]] = []
 
     def answer() -> None:
@@ -331,20 +331,17 @@ def _retrieve(
             scores.append(alike[best])
         waiting.clear()
 
-    for vector in _vectors(model, call, queries, data.where):
+    for done, vector in enumerate(_vectors(model, call, queries, data.where), 1):
         waiting.append(vector)
         if len(waiting) == QUERIES:
             answer()
-        if advance is not None:
-            advance()
+        progress(done, len(data))
     if waiting:
         answer()
     return values, scores
 
 
-def _vectors(
-    model: Model, call: Call, inputs: _Inputs, where: Callable[[int], str]
-) -> Iterator[NDArray[np.float32]]:
+def _vectors(model: Model, call: Call, inputs: _Inputs, where: Callable[[int], str]) -> Iterator[NDArray[np.float32]]:
     """Yield the vector of each text; `where` returns what a sentence calls the text of a number."""
     for index, outcome in enumerate(model.outcomes(call, inputs)):
         if isinstance(outcome, BertportError):

@@ -9,12 +9,13 @@ from the binomial distribution. Classifiers have a handful of cells, whatever th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertport.measure.statistics import Estimate, resample_weights
+from bertport.measure.statistics import Estimate, percentiles, resample_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -66,11 +67,10 @@ class Sums:
 
 def interval(value: float, figures: Floats, settings: Settings, *, count: int) -> Estimate:
     """Return a figure with the percentile interval of its resamples, which holds the figure itself."""
-    finite = figures[np.isfinite(figures)]
-    if not len(finite) or not np.isfinite(value):
-        return Estimate(value=value, low=np.nan, high=np.nan, count=count, clusters=count)
-    low, high = np.quantile(finite, [(1 - settings.confidence) / 2, (1 + settings.confidence) / 2])
-    return Estimate(value=value, low=min(float(low), value), high=max(float(high), value), count=count, clusters=count)
+    low, high = percentiles(figures, settings.confidence)
+    if not (math.isfinite(low) and math.isfinite(value)):
+        return Estimate(value=value, low=math.nan, high=math.nan, count=count, clusters=count)
+    return Estimate(value=value, low=min(low, value), high=max(high, value), count=count, clusters=count)
 
 
 def draws(sums: Sums, settings: Settings) -> Floats:
