@@ -166,6 +166,7 @@ NAMED = {
     "truth values that are names": (("True", "False"), [True, False], [0, 1]),
     "truth values beside a name": (("True", "False", "Unknown"), [False, "Unknown"], [1, 2]),
     "truth values as text, in another case": (("TRUE", "FALSE"), ["true", "False"], [0, 1]),
+    "truth values, one of which is the second label": (("other", "true"), [True, False], [1, 0]),
     "text that is a name and an id": (STARS, ["1", "2"], [0, 1]),
     "ids of which one is no name": (STARS, [0, 1], [0, 1]),
 }

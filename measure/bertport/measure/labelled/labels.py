@@ -76,7 +76,8 @@ def read_label_values(
     if len(named) == len(names):
         _refuse_two_readings(mapped, labels)
         return Reading(NAMES, named)
-    if len(labels) == 2 and not words and all(_boolean(value) is not None for value, _ in mapped):  # noqa: PLR2004 — yes and no
+    ordered = len(labels) == 2 and all(labels[word] == label for word, label in words.items())  # noqa: PLR2004 — yes and no
+    if ordered and all(_boolean(value) is not None for value, _ in mapped):
         return Reading(BOOLEANS, tuple(labels[bool(_boolean(value))] for value, _ in mapped))
     texts = [(str(value), place) for value, place in mapped]
     for form, number in ((IDS, _id), (DEFAULT_NAMES, _default_name)):
