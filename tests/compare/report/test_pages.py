@@ -16,6 +16,7 @@ from bertport.compare.report.recommend import GOALS
 from bertport.compare.report.sections import sections
 from tests import browser
 from tests.compare.conftest import typed
+from tests.compare.test_runner import row
 
 SCREENSHOTS = os.environ.get("BERTPORT_SCREENSHOTS")
 """Directory for the screenshots: docs/images, to renew those of the page."""
@@ -108,6 +109,15 @@ def test_plots_take_the_colour_and_the_names_of_the_page(trained):
     ids = re.findall(r'\bid="([^"]*)"', drawn)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r"url\(#([^)]*)\)", drawn)) <= set(ids)
+
+
+@pytest.mark.parametrize("name", [r"a$\frac$", "$x$", "_mine"])
+def test_a_name_stands_in_every_plot_as_it_is_written(trained, name):
+    changed = copy.deepcopy(trained)
+    row(changed, "noisy")["name"] = name
+    drawn = {plot.title: plot.svg for plot in plots(typed(changed)) if plot.section != "sensitivity"}
+    assert len(drawn) == 4
+    assert [title for title, svg in drawn.items() if f">{name}</text>" not in svg] == []
 
 
 @pytest.mark.slow

@@ -196,7 +196,7 @@ def _pareto(report: Report, plotted: Plotted) -> Plot | None:
             markersize=9,
             capsize=3,
             linewidth=1.2,
-            label=row.name,
+            label=_label(row.name),
         )
     front = _front([(latency.value, quality.value) for _, latency, quality in shown])
     if len(front) > 1:
@@ -213,13 +213,16 @@ def _pareto(report: Report, plotted: Plotted) -> Plot | None:
     for row, latency, missing in points:
         if not missing:
             axes.axvline(
-                1e3 * latency.value, color=looks[row.name].colour, linestyle="--", label=f"{row.name} (speed only)"
+                1e3 * latency.value,
+                color=looks[row.name].colour,
+                linestyle="--",
+                label=_label(f"{row.name} (speed only)"),
             )
     axes.set_xlabel("SingleStream p90, ms (left is faster)")
     axes.set_ylabel(plotted.axis or name)
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter(plotted.tick)
-    figure.legend(loc="outside lower center", ncols=2)
+    _legend(figure)
     names = ", ".join(
         f"{row.name} {1e3 * latency.value:.3g} ms and {plotted.write(quality.value)}" for row, latency, quality in shown
     )
@@ -280,7 +283,7 @@ def _lengths(report: Report) -> Plot | None:
         x = [length for length, _ in shapes]
         y = [rate.value for _, rate in shapes]
         below, above = zip(*(_arms(rate) for _, rate in shapes), strict=True)
-        axes.errorbar(x, y, yerr=[below, above], color=look.colour, marker=look.marker, capsize=3, label=name)
+        axes.errorbar(x, y, yerr=[below, above], color=look.colour, marker=look.marker, capsize=3, label=_label(name))
     axes.set_xscale("log", base=2)
     ticks = sorted({length for shapes in lines.values() for length, _ in shapes})
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -289,7 +292,7 @@ def _lengths(report: Report) -> Plot | None:
     axes.set_xlabel("tokens in the text")
     axes.set_ylabel("tokens a second")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    figure.legend(loc="outside lower center", ncols=2)
+    _legend(figure)
     said = "; ".join(
         f"{name}: " + ", ".join(f"{rate.value:,.0f} at {length} tokens" for length, rate in shapes)
         for name, shapes in lines.items()
@@ -352,6 +355,17 @@ def _figure(height: float) -> tuple[Figure, Axes]:
 
     figure = Figure(figsize=(6.2, height), layout="constrained")
     return figure, figure.add_subplot()
+
+
+def _label(name: str) -> str:
+    """Return the label of a row's marks: from the legend matplotlib leaves out what begins with an underscore."""
+    return f" {name}"
+
+
+def _legend(figure: Figure) -> None:
+    """Put the legend below the plot, with names as they are."""
+    for text in figure.legend(loc="outside lower center", ncols=2).get_texts():
+        text.set_text(text.get_text().removeprefix(" "))
 
 
 def _svg(figure: Figure, name: str, title: str) -> str:
