@@ -383,6 +383,15 @@ class TestOutputThatExists:
         assert result.exit_code == 2
         assert (checkpoint / "model.safetensors").exists()
 
+    def test_the_source_inside(self, existing, tiny_checkpoint):
+        import shutil
+
+        source = shutil.copytree(tiny_checkpoint, existing / "checkpoint")
+        result = self.run(source, existing, "--overwrite")
+        assert result.exit_code == 2
+        assert f"{existing} holds {source}, which is read, and replacing it would remove that" in result.stderr
+        assert (source / "model.safetensors").exists()
+
     def test_a_file(self, tiny_checkpoint, tmp_path):
         (tmp_path / "out").write_text("a file")
         result = self.run(tiny_checkpoint, tmp_path / "out", "--overwrite")

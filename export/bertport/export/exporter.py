@@ -32,7 +32,13 @@ from bertport.export.validation.tokenizer import check_same, check_saved, check_
 from bertport.runtime.bundle.changes import tidy
 from bertport.runtime.bundle.directory import Bundle, file_sha256
 from bertport.runtime.bundle.manifest import Manifest, Source, Validation, Variant, encoder_inputs
-from bertport.runtime.bundle.writer import describe_files, new_bundle, refuse_existing, write_manifest
+from bertport.runtime.bundle.writer import (
+    describe_files,
+    new_bundle,
+    refuse_existing,
+    refuse_replacing,
+    write_manifest,
+)
 from bertport.runtime.commands.render import printable
 from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.golden_making import write_first
@@ -128,7 +134,7 @@ def export(
         MissingDependencyError: when a package is not installed, before anything else is done.
         UsageError: for an opset, tracer, tolerance, head or way of storing weights that cannot be, and for a model
             without tokenizer or one that is not transformers'.
-        PathError: when the source is not there, or the output exists or cannot be written.
+        PathError: when the source is not there, or the output exists, holds the source or cannot be written.
         CheckpointError: when the source is no checkpoint of a family that can be exported, or cannot be read.
         ValidationError: when a graph differs from PyTorch by more than `atol`, or the tokenizer that was saved gives
             other ids than transformers'; nothing is left behind.
@@ -178,8 +184,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
     external_above: int = onnx_files.EXTERNAL_ABOVE,
 ) -> Bundle:
     if weights not in WEIGHTS:
-        kind = "way of storing weights"
-        raise UnknownNameError(kind, str(weights), WEIGHTS)
+        raise UnknownNameError("way of storing weights", str(weights), WEIGHTS)
     if not 0 < atol < float("inf"):
         raise UsageError(f"the tolerance {atol:g} is not a positive number: give one such as 1e-4")
     if as_features and not add_heads and (asked := sorted({*heads} - {POOLER})):
@@ -194,6 +199,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
     with stages.stage("reading the checkpoint"):
         located = source()
         others = [encoder_of(locate(os.fspath(directory))) for directory in add_heads]
+        refuse_replacing(target, located.directory, *located.origins, *(other.directory for other in others))
         checkpoint = with_heads(read_checkpoint(located, as_features=as_features), located.name, others)
         require_heads(checkpoint.heads, heads, located.name)
         tokenizer, beside = _read_tokenizer(located, checkpoint, others)

@@ -88,6 +88,11 @@ def test_what_cannot_be_packed(tiny_bundle, tmp_path):
     (tmp_path / "link").symlink_to(path)
     with pytest.raises(PathError, match="is inside the bundle that is packed"):
         pack(path, tmp_path / "link" / "out")
+    around = shutil.copytree(tiny_bundle, tmp_path / "around")
+    within = shutil.copytree(tiny_bundle, around / "within")
+    with pytest.raises(PathError, match="is read, and replacing it would remove that: choose another output"):
+        pack(within, around, overwrite=True)
+    Bundle.open(within).verify()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
     with pytest.raises(PathError, match="exists and is not a bundle"):

@@ -5,15 +5,18 @@ import dataclasses
 import hashlib
 import json
 import re
+import shutil
 import tarfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
+from pathlib import Path
 from threading import Thread
 
 import pytest
 from click.testing import CliRunner
 
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.writer import write_manifest
 from bertport.runtime.errors import BundleError, PathError, ProviderError, UsageError
 from bertport.serve.site import web_runtime, writer
 from bertport.serve.site.cli import site
@@ -64,6 +67,19 @@ def test_what_is_written(tiny_bundle, runtime, tmp_path):
     assert listing["version"].startswith(listing["digest"].removeprefix("sha256:")[:16])
     assert not [name for name in held if name.endswith(".mjs")]
     assert "MIT License" in (output / "runtime" / "LICENSE.txt").read_text()
+
+
+def test_no_file_of_the_bundle_is_held_whole(tiny_bundle, runtime, tmp_path, monkeypatch):
+    read, held = Path.read_bytes, []
+
+    def read_bytes(path):
+        held.append(path.name)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert run(tiny_bundle, "--output", tmp_path / "site", "--runtime", runtime).exit_code == 0
+    assert "ort.wasm.min.mjs" in held
+    assert [name for name in held if name.endswith(".onnx")] == []
 
 
 def test_the_version_is_of_all_that_the_site_holds(tiny_bundle, runtime, tmp_path):
@@ -149,8 +165,6 @@ def test_only_a_site_is_replaced(tiny_bundle, runtime, tmp_path):
 
 
 def test_a_changed_byte_leaves_no_site(tiny_bundle, runtime, tmp_path):
-    import shutil
-
     bundle = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, bundle)
     content = bytearray((bundle / "tokenizer.json").read_bytes())
@@ -173,8 +187,6 @@ def test_a_changed_byte_leaves_no_site(tiny_bundle, runtime, tmp_path):
     ],
 )
 def test_a_directory_that_is_no_runtime(runtime, tmp_path, name, content, sentence):
-    import shutil
-
     place = tmp_path / "dist"
     shutil.copytree(runtime / "dist", place)
     (place / name).unlink() if content is None else (place / name).write_bytes(content)
@@ -228,6 +240,27 @@ def test_the_package_is_fetched_once_after_asking(tiny_bundle, registry, tmp_pat
     assert run(tiny_bundle, "--output", tmp_path / "b").exit_code == 0  # from the cache
     assert asked == ["/ort.tgz"]
     assert (tmp_path / "a" / "runtime" / "ort.wasm.min.js").read_bytes().startswith(BANNER)
+
+
+def test_what_is_refused_is_refused_before_anything_is_fetched(tiny_bundle, registry, tmp_path):
+    asked, _, _ = registry
+    [held, named] = [shutil.copytree(tiny_bundle, tmp_path / name) for name in ("site/bundle", "named")]
+    for mark in ("site.json", "service-worker.js"):
+        (tmp_path / "site" / mark).touch()
+    write_manifest(named, dataclasses.replace(Bundle.open(named).manifest, name="x" * 201))
+    out = tmp_path / "out"
+    for arguments, sentence in (
+        ((tiny_bundle, "--output", out, "--title", ""), "--title is a line of 1 to 200 characters, not ''"),
+        ((named, "--output", out), "is no heading of a page, which is a line of 1 to 200 characters: give on"),
+        ((tiny_bundle, "--output", tiny_bundle / "site"), "is inside the bundle"),
+        ((held, "--output", tmp_path / "site", "--overwrite"), "is read, and replacing it would remove that: choose"),
+    ):
+        done = run(*arguments, "--yes")
+        assert done.exit_code != 0
+        assert sentence in said(done)
+    assert asked == []
+    Bundle.open(held).verify()
+    assert run(named, "--output", out, "--title", "short", "--yes").exit_code == 0
 
 
 def test_a_package_with_another_hash_is_not_kept(registry, tmp_path):

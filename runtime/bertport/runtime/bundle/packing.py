@@ -17,7 +17,7 @@ from bertport.runtime.bundle.files import open_regular
 from bertport.runtime.bundle.golden import FILE, listing, read_golden
 from bertport.runtime.bundle.manifest import FileEntry
 from bertport.runtime.bundle.siblings import real
-from bertport.runtime.bundle.writer import new_bundle, write_manifest
+from bertport.runtime.bundle.writer import new_bundle, refuse_replacing, write_manifest
 from bertport.runtime.errors import PathError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def pack(
         The new bundle.
 
     Raises:
-        PathError: when there is no such bundle, or the output exists, is inside the bundle, or cannot be written.
+        PathError: when there is no such bundle, or the output exists, is inside the bundle, holds it, or cannot be
+            written.
         UnknownNameError: for a variant that there is not.
         BundleError: when a file is missing or changed, or a graph takes weights from elsewhere.
     """
@@ -62,6 +63,7 @@ def pack(
             raise UnknownNameError("variant", name, source.manifest.variants)
     if real(target).is_relative_to(real(source.path)):
         raise PathError(f"{target} is inside the bundle that is packed: choose a place outside of {source.path}")
+    refuse_replacing(target, source.path)
     manifest = _part(source.manifest, names)
     golden = read_golden(source)
     with new_bundle(target, overwrite=overwrite) as building:

@@ -30,6 +30,7 @@ __all__ = [
     "new_directory",
     "no_room",
     "refuse_existing",
+    "refuse_replacing",
     "replace_file",
     "workspace",
     "write_manifest",
@@ -183,6 +184,15 @@ def refuse_existing(target: Path, *, overwrite: bool, kind: Kind = BUNDLE) -> No
             f"{target} is or holds the current directory, so replacing it would remove that: "
             "run the command from elsewhere, or choose a directory below it"
         )
+
+
+def refuse_replacing(target: Path, *sources: Path) -> None:
+    """Raise PathError where an output holds what it is made from: replacing the one would remove the other."""
+    for source in sources:
+        if real(source).is_relative_to(real(target)):
+            raise PathError(
+                f"{target} holds {source}, which is read, and replacing it would remove that: choose another output"
+            )
 
 
 def no_room(error: OSError, target: Path, *, otherwise: str = "choose another output") -> PathError:

@@ -67,10 +67,11 @@ def site(  # noqa: PLR0913 — the command's options
 
     bundle = Bundle.open(default_bundle() if path is None else path, digest=digest)
     names = writer.chosen(bundle.manifest, variants)
-    writer.refuse_output(Path(output), overwrite=overwrite)  # before anything is fetched
+    writer.refuse_output(bundle.path, Path(output), overwrite=overwrite)  # before anything is fetched
+    heading = writer.heading(bundle.manifest.name, title)
     web = _runtime(runtime, gpu=writer.needs_gpu(bundle.manifest, names), yes=yes)
     listing = writer.write_site(
-        bundle.path, Path(output), names, web, title=title, overwrite=overwrite, digest=bundle.digest
+        bundle.path, Path(output), names, web, title=heading, overwrite=overwrite, digest=bundle.digest
     )
     size = sum(entry["size"] for entry in listing["files"].values())
     if as_json:

@@ -5,27 +5,28 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+from dataclasses import asdict
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.bundle.packing import pack
 from bertport.runtime.bundle.siblings import real
-from bertport.runtime.bundle.writer import Kind, new_directory, refuse_existing
+from bertport.runtime.bundle.writer import Kind, describe_files, new_directory, refuse_existing, refuse_replacing
 from bertport.runtime.errors import PathError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.tasks.table import answerable
 from bertport.runtime.text.tokenizer import Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
     from importlib.resources.abc import Traversable
+    from pathlib import Path
 
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.bundle.manifest import Manifest, Variant
     from bertport.serve.site.web_runtime import WebRuntime
 
-__all__ = ["LISTING", "chosen", "needs_gpu", "obstacle", "refuse_output", "write_site"]
+__all__ = ["LISTING", "chosen", "heading", "needs_gpu", "obstacle", "refuse_output", "write_site"]
 
 LISTING = "site.json"
 WORKER = "service-worker.js"
@@ -101,11 +102,32 @@ def needs_gpu(manifest: Manifest, names: Collection[str]) -> bool:
     return any(manifest.variants[name].requires.precision == ON_GPU for name in names)
 
 
-def refuse_output(output: Path, *, overwrite: bool) -> None:
-    """Raise PathError where the output exists and may not be replaced: only a site or an empty directory may."""
+def heading(name: str, title: str | None) -> str:
+    """Return the heading of the page: the title asked for, or the bundle's name.
+
+    Raises:
+        UsageError: for one that is no line.
+    """
+    shown = " ".join((name if title is None else title).split())
+    if shown and len(shown) <= LONGEST_TITLE and shown.isprintable():
+        return shown
+    line = f"a line of 1 to {LONGEST_TITLE} characters"
+    if title is None:
+        raise UsageError(
+            f"the bundle's name, {excerpt(name)}, is no heading of a page, which is {line}: give one by --title"
+        )
+    raise UsageError(f"--title is {line}, not {excerpt(title)}: give one, or leave it out")
+
+
+def refuse_output(path: Path, output: Path, *, overwrite: bool) -> None:
+    """Raise PathError where the site of the bundle at a path may not be written.
+
+    Only a site that does not hold the bundle, or an empty directory, is replaced, and nothing is written into a bundle.
+    """
     refuse_existing(output, overwrite=overwrite, kind=SITE)
-    if real(output) in (here := real(Path()), *here.parents):
-        raise PathError(f"{output} is or holds the current directory: run the command from elsewhere")
+    if real(output).is_relative_to(real(path)):
+        raise PathError(f"{output} is inside the bundle: choose a place outside of {path}")
+    refuse_replacing(output, path)
 
 
 def write_site(  # noqa: PLR0913 — what a site is made of
@@ -133,22 +155,19 @@ def write_site(  # noqa: PLR0913 — what a site is made of
         What its site.json says.
 
     Raises:
-        PathError: when the output exists, is inside the bundle, or cannot be written.
+        PathError: when the output exists, is inside the bundle, holds it, or cannot be written.
         BundleError: when a file of the bundle is missing or changed.
         UsageError: for a title that is none.
     """
-    refuse_output(output, overwrite=overwrite)
-    if real(output).is_relative_to(real(path)):
-        raise PathError(f"{output} is inside the bundle: choose a place outside of {path}")
+    refuse_output(path, output, overwrite=overwrite)
     with new_directory(output, overwrite=overwrite, kind=SITE) as new:
         bundle = pack(path, new / "bundle", variants, digest=digest)
-        return _fill(new, bundle, list(variants), runtime, title)
+        return _fill(new, bundle, list(variants), runtime, heading(bundle.manifest.name, title))
 
 
-def _fill(new: Path, bundle: Bundle, variants: list[str], runtime: WebRuntime, title: str | None) -> dict[str, Any]:
+def _fill(new: Path, bundle: Bundle, variants: list[str], runtime: WebRuntime, shown: str) -> dict[str, Any]:
     """Put everything beside the packed bundle, and return the listing, which is written last."""
     manifest = bundle.manifest
-    shown = _title(manifest.name if title is None else title)
     _copy(files("bertport.serve.site") / "files", new)
     for name in SHARED:
         (new / name).write_bytes((files("bertport.serve.api") / "page" / name).read_bytes())
@@ -156,8 +175,7 @@ def _fill(new: Path, bundle: Bundle, variants: list[str], runtime: WebRuntime, t
         # Servers know .js; not each knows .mjs, and a browser takes no module of another type.
         (new / "runtime" / name.replace(".mjs", ".js")).write_bytes(content)
     _fill_in(new / "index.html", "@title@", html.escape(shown))
-    listed = {name: path for name, path in _below(new) if name not in UNLISTED}
-    entries = {name: _entry(path) for name, path in sorted(listed.items())}
+    entries = {name: asdict(entry) for name, entry in describe_files(new).items() if name not in UNLISTED}
     tokens = Tokens.read(bundle)
     listing: dict[str, Any] = {
         "version": "",
@@ -186,15 +204,6 @@ def _fill(new: Path, bundle: Bundle, variants: list[str], runtime: WebRuntime, t
     return listing
 
 
-def _title(text: str) -> str:
-    title = " ".join(text.split())
-    if title and len(title) <= LONGEST_TITLE and title.isprintable():
-        return title
-    raise UsageError(
-        f"--title is a line of 1 to {LONGEST_TITLE} characters, not {excerpt(text)}: give one, or leave it out"
-    )
-
-
 def _bytes_of(manifest: Manifest, name: str) -> int:
     """Return how many bytes of the bundle's files the page reads before a variant answers, the manifest apart."""
     variant = manifest.variants[name]
@@ -214,14 +223,3 @@ def _copy(source: Traversable, target: Path) -> None:
 
 def _fill_in(path: Path, place: str, value: str) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace(place, value), encoding="utf-8")
-
-
-def _below(directory: Path) -> Iterator[tuple[str, Path]]:
-    for path in directory.rglob("*"):
-        if path.is_file():
-            yield path.relative_to(directory).as_posix(), path
-
-
-def _entry(path: Path) -> dict[str, Any]:
-    content = path.read_bytes()
-    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
