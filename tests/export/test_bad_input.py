@@ -333,6 +333,12 @@ def test_folders_made_for_a_failed_export_are_removed(tiny_checkpoint, tmp_path,
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
+def test_a_name_that_is_no_unicode_is_written_with_escapes(tiny_checkpoint, tmp_path):
+    result = CliRunner().invoke(app, ["export", str(tiny_checkpoint), str(tmp_path / "out"), "--name", "a\udcff"])
+    assert result.exit_code == 0, result.stderr
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["name"] == "a\\udcff"
+
+
 class TestOutputThatExists:
     """Refused without --overwrite; a bundle is replaced with it, anything else never."""
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 
 import pytest
 
 from bertport.measure.budget import Budget
 from bertport.quantize import quantizer
+from bertport.quantize.calibration.observe import read_calibration
 from bertport.quantize.deadline import Deadline
 from bertport.quantize.evaluation import Speed
 from bertport.quantize.job import Options, prepare
 from bertport.quantize.quantizer import quantize
+from bertport.quantize.texts import read_evaluation
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import BundleError, PathError, SlowerError, UnknownNameError, UsageError, ValidationError
@@ -225,6 +229,12 @@ def test_what_is_not_there_is_refused(tmp_path, bundle_copy, held_out):
         quantize(bundle_copy, options=Options(isa="mmx", text=held_out))
     manifest = manifest_of(bundle_copy)
     assert set(manifest["variants"]) == {"portable", "fp32"}
+
+
+def test_a_name_that_is_no_unicode_is_kept_with_escapes(tiny, held_out, tmp_path):
+    path = shutil.copy(held_out, tmp_path / os.fsdecode(b"no\xff.txt"))
+    assert read_evaluation(tiny, path, sample="evaluation", positions=60, pairs=8).name == "no\\udcff.txt"
+    assert read_calibration(tiny, path, samples=12).name == "no\\udcff.txt"
 
 
 @pytest.mark.parametrize(

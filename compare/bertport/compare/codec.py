@@ -44,7 +44,6 @@ __all__ = [
     "JSON",
     "LEFT_OUT",
     "DecodeError",
-    "as_unicode",
     "decode",
     "encode",
     "encode_object",
@@ -77,11 +76,6 @@ def inline_keys(kinds: Callable[[], Mapping[str, object]]) -> Mapping[str, objec
         kinds: Returns the types of the keys that it takes.
     """
     return {**INLINE, "kinds": kinds}
-
-
-def as_unicode(text: str) -> str:
-    """Return a path or an argument as text that a file can hold: bytes that are no UTF-8 are written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def encode(value: object) -> JSON:

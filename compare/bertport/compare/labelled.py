@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.compare.codec import as_unicode
 from bertport.compare.entries import VARIANT
 from bertport.compare.measurements import DataInfo, LabelledStep
 from bertport.measure.labelled.figures import choose_metrics, paired_differences, task_figures
@@ -97,7 +96,7 @@ def data_info(options: Options, data: Mapping[str, LabelledData]) -> DataInfo | 
         return None
     first = next(iter(data.values()))
     return DataInfo(
-        name=as_unicode(first.name),
+        name=first.name,
         fingerprint=first.fingerprint,
         task=first.task,
         kind=first.kind,

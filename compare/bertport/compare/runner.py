@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertport.compare.codec import as_unicode, decode, encode_object
+from bertport.compare.codec import decode, encode_object
 from bertport.compare.entries import VARIANT, baseline_entries, make_entries, open_bundles
 from bertport.compare.labelled import LabelledBench, data_info, data_notes, read_data
 from bertport.compare.measurements import (
@@ -54,6 +54,7 @@ from bertport.measure.text import fingerprint, read_texts, sample_path
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.commands.progress import Progress
 from bertport.runtime.errors import BertportError, BundleError, PathError
+from bertport.runtime.excerpts import as_unicode
 from bertport.runtime.heads import MLM, SEQUENCE_CLASSIFICATION
 from bertport.runtime.providers.cpu import cpu
 

@@ -41,6 +41,7 @@ from bertport.runtime.bundle.writer import (
 )
 from bertport.runtime.commands.render import printable
 from bertport.runtime.errors import UnknownNameError, UsageError
+from bertport.runtime.excerpts import as_unicode
 from bertport.runtime.golden_making import write_first
 from bertport.runtime.heads import POOLER
 
@@ -249,7 +250,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
             (languages, licence), datasets = read_front_matter(stating), read_datasets(stating)
             known = encoder_inputs(segments=tokenizer.segments)
             manifest = Manifest(
-                name=name or located.title or located.name,
+                name=as_unicode(name or located.title or located.name),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 source=_source(located, checkpoint),
                 architecture=architecture(model, checkpoint.model_class),
@@ -384,7 +385,7 @@ def _source(located: Located, checkpoint: Checkpoint) -> Source:
     hashes = {path.name: file_sha256(path) for path in located.origins or checkpoint.weights.paths}
     if checkpoint.modules is not None:
         hashes |= {f"{path.parent.name}/{path.name}": file_sha256(path) for path in checkpoint.modules.paths}
-    return Source(name=located.name, revision=located.revision, weights_sha256=hashes)
+    return Source(name=as_unicode(located.name), revision=located.revision, weights_sha256=hashes)
 
 
 def _variants(graphs: dict[str, GraphFiles], validations: dict[str, Validation], *, recipe: str) -> dict[str, Variant]:

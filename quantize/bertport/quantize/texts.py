@@ -23,6 +23,7 @@ from bertport.measure.quality.samples import (
 from bertport.measure.quality.task_samples import task_samples
 from bertport.measure.text import fingerprint, read_texts, sample_path
 from bertport.runtime.errors import InputTextError
+from bertport.runtime.excerpts import as_unicode
 
 if TYPE_CHECKING:
     import os
@@ -144,4 +145,4 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
         pairs=pairs,
         whole=path is not None,
     )
-    return Evaluation(samples=tuple(chosen), name=source.name, sha256=fingerprint(texts))
+    return Evaluation(samples=tuple(chosen), name=as_unicode(source.name), sha256=fingerprint(texts))

@@ -1,4 +1,4 @@
-"""Excerpts: quoting the beginning of whatever was given, in work that does not grow with it."""
+"""Quoting what was given: its beginning, in work that does not grow with it, and text that is no Unicode."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["excerpt"]
+__all__ = ["as_unicode", "excerpt"]
 
 LARGEST_NUMBER = 4096
 """Bits of the largest integer that is written out: writing takes time that grows with their square."""
@@ -27,6 +27,11 @@ def excerpt(value: object, length: int = 60) -> str:
         if len(text) > length:
             return f"{text[: length - 3]}..."
     return text
+
+
+def as_unicode(text: str) -> str:
+    """Return a path or an argument as text that a file can hold: bytes that are no UTF-8 are written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _parts(value: object, length: int) -> Iterator[str]:

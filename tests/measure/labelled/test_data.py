@@ -107,6 +107,14 @@ def test_the_fingerprint_is_that_of_the_bytes(manifest, write):
     assert read_labelled(path, TASK, manifest).fingerprint == f"sha256:{digest}"
 
 
+def test_a_name_that_is_no_unicode_is_kept_with_escapes(manifest, tmp_path):
+    path = tmp_path / os.fsdecode(b"no\xff.jsonl")
+    path.write_bytes(json_lines(RECORDS))
+    data = read_labelled(path, TASK, manifest)
+    assert data.name == "no\\udcff.jsonl"
+    assert examples(data) == EXAMPLES
+
+
 def test_a_second_text_may_come_later(manifest, write):
     rows = [*RECORDS, {"text": "a", "text_pair": "b", "label": "neutral"}]
     rows.append({"text": "a", "text_pair": None, "label": "neutral"})

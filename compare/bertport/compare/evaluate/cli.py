@@ -102,12 +102,13 @@ def evaluate(  # noqa: PLR0913 — one parameter per option
     Each metric has a 95% interval, and each difference from fp32 is tested on the same examples. Texts of the data are
     shown only with --examples. Needs the extras cpu and evaluate.
     """
-    from bertport.compare.codec import as_unicode, encode, laid_out
+    from bertport.compare.codec import encode, laid_out
     from bertport.compare.evaluate.measuring import Options
     from bertport.compare.evaluate.measuring import evaluate as run_evaluate
     from bertport.compare.evaluate.output import check_output, write_output
     from bertport.compare.evaluate.tables import shown
     from bertport.measure.interrupts import explained, stoppable
+    from bertport.runtime.excerpts import as_unicode
 
     if output is not None:
         keep_apart(output, (labelled.data,), (bundle,))

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 
-from bertport.compare.codec import as_unicode
 from bertport.compare.evaluate.document import DifferingExample
 from bertport.measure.labelled.kinds import CLASSIFICATION, MULTI_LABEL
+from bertport.runtime.excerpts import as_unicode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

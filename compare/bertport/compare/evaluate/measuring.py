@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bertport.compare.codec import as_unicode
 from bertport.compare.entries import REFERENCE
 from bertport.compare.evaluate.differing import differing_examples
 from bertport.compare.evaluate.document import (
@@ -31,6 +30,7 @@ from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.select import choices
 from bertport.runtime.errors import ProviderError
+from bertport.runtime.excerpts import as_unicode
 from bertport.runtime.providers import plugins
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ def _comparison(other: _Answered, reference: _Answered, differences: Mapping[str
 def _described(data: LabelledData, chosen: Chosen, options: Options) -> Data:
     """Return what the document says of the data."""
     return Data(
-        name=as_unicode(data.name),
+        name=data.name,
         fingerprint=data.fingerprint,
         examples=len(data),
         limit=options.limit,

@@ -28,7 +28,7 @@ from bertport.measure.labelled.labels import NAMES, read_label_values, shown
 from bertport.measure.labelled.records import open_records
 from bertport.measure.quality.entities import OUTSIDE, entity_type
 from bertport.runtime.errors import InputTextError, PathError, UsageError
-from bertport.runtime.excerpts import excerpt
+from bertport.runtime.excerpts import as_unicode, excerpt
 
 if TYPE_CHECKING:
     import os
@@ -346,7 +346,7 @@ class _Pass:
         return LabelledData(
             task=self.task,
             kind=self.kind.name,
-            name=self.file.path.name,
+            name=as_unicode(self.file.path.name),
             fingerprint=fingerprint,
             labels=self.labels,
             label_form=form,

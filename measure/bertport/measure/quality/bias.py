@@ -20,6 +20,7 @@ from bertport.measure.quality.metrics import log_softmax
 from bertport.measure.quality.model import make_batch
 from bertport.measure.quality.samples import Sample
 from bertport.runtime.errors import InputTextError, PathError
+from bertport.runtime.excerpts import as_unicode
 from bertport.runtime.heads import MLM, output_of
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _read(path: Path, *, masks: int, mixed: bool) -> Probe:
             f"{path} makes {len(templates) * len(groups):,} pairs of sentences, at most {MOST:,}: leave some out"
         )
     return Probe(
-        name=str(value.get("name", path.name)),
+        name=as_unicode(str(value.get("name", path.name))),
         description=str(value.get("description", "")),
         templates=tuple(template for template in templates if template.count(MASK) == masks),
         groups=tuple((one, other) for one, other in groups),

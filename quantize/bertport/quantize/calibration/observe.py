@@ -22,6 +22,7 @@ from bertport.quantize.blas import one_thread
 from bertport.quantize.calibration.histogram import Histogram
 from bertport.quantize.calibration.ranges import SAMPLES
 from bertport.runtime.errors import InputTextError
+from bertport.runtime.excerpts import as_unicode
 
 if TYPE_CHECKING:
     import os
@@ -119,7 +120,7 @@ def read_calibration(
             f"{source} is too short to calibrate on: it gives {len(chosen)} texts, at least {LEAST_SAMPLES} are needed"
             ": give more text"
         )
-    return CalibrationText(samples=chosen, name=source.name, sha256=fingerprint(texts))
+    return CalibrationText(samples=chosen, name=as_unicode(source.name), sha256=fingerprint(texts))
 
 
 def observe(
