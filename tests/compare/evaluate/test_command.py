@@ -269,7 +269,7 @@ BAD = {
     "twice.csv": ("text,label,text\n" + "a,neutral,b\n" * 9, "2 columns named 'text'"),
     "wide.csv": (",".join(map(str, range(10_000))) + "\n" + "," * 9_999, "there is no column text"),
     "ragged.csv": (TABLE + "good\n", "line 11: 1 fields under 2 columns"),
-    "open.csv": (TABLE + '"good,neutral\n' + "good,neutral\n" * 20_000, "no CSV (field larger than field limit"),
+    "open.csv": (TABLE + '"good,neutral\n' + "good,neutral\n" * 20_000, "no CSV (unexpected end of data)"),
     "deep.jsonl": ("[" * 100_000, "line 1: not JSON"),
     "long.jsonl": (GOOD + json.dumps({"text": "good " * 300, "label": "neutral"}), "line 10: the input has"),
     "packed.jsonl.gz": (GOOD, "Not a gzipped file"),

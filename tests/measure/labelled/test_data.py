@@ -82,6 +82,67 @@ def test_parquet_is_read_by_row_groups(manifest, tmp_path):
     assert data.where(4) == f"{tmp_path / 'data.parquet'}, row 5"
 
 
+def write_parquet(path, columns, **options):
+    pa = pytest.importorskip("pyarrow", exc_type=ImportError)
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table(columns), path, **options)
+    return path
+
+
+def test_a_column_of_parquet_that_no_task_reads_is_not_read(manifest, tmp_path):
+    import pyarrow as pa
+
+    columns = {
+        "text": ["a"] * 9,
+        "label": list(LABELS) * 3,
+        "late": pa.array([400_000_000_000] * 9, pa.timestamp("s")),  # in the year 14645
+        "large": ["x" * (records.LONGEST_LINE + 1)] * 9,
+    }
+    path = write_parquet(tmp_path / "data.parquet", columns)
+    assert examples(read_labelled(path, TASK, manifest)) == [("a", number % 3) for number in range(9)]
+    with pytest.raises(BertportError, match=r"row 1: a value that cannot be read .*: write it as text"):
+        read_labelled(path, TASK, manifest, Columns(text="late"))
+    with pytest.raises(BertportError, match="row 1: longer than 4,194,304 bytes: shorten its texts"):
+        read_labelled(path, TASK, manifest, Columns(text="large"))
+
+
+def test_a_row_of_parquet_that_cannot_be_read_is_named(manifest, tmp_path):
+    import pyarrow as pa
+
+    late = pa.array([0, 0, 400_000_000_000, *[0] * 6], pa.timestamp("s"))
+    path = write_parquet(tmp_path / "data.parquet", {"text": ["a"] * 9, "label": late})
+    with pytest.raises(BertportError, match="row 1: label must be the name"):
+        read_labelled(path, TASK, manifest)
+    path = write_parquet(tmp_path / "data.parquet", {"text": ["a"] * 9, "label": list(LABELS) * 3, "text_pair": late})
+    with pytest.raises(BertportError, match="row 1: text_pair must be a text"):
+        read_labelled(path, TASK, manifest)
+    mixed = [*["a"] * 6, "x" * (records.LONGEST_LINE + 1), "a", "a"]
+    path = write_parquet(tmp_path / "data.parquet", {"text": mixed, "label": list(LABELS) * 3})
+    with pytest.raises(BertportError, match="row 7: longer than"):
+        read_labelled(path, TASK, manifest)
+
+
+def test_large_rows_of_parquet_are_not_held_together(manifest, tmp_path):
+    texts = [f"{number} " + "x" * 200_000 for number in range(300)]
+    path = write_parquet(tmp_path / "data.parquet", {"text": texts, "label": list(LABELS) * 100}, row_group_size=300)
+    del texts
+    tracemalloc.start()
+    data = read_labelled(path, TASK, manifest)
+    assert sum(1 for _ in data.examples()) == 300
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+def test_a_column_of_categories_is_counted_by_what_a_row_has_of_it(manifest, tmp_path):
+    import pyarrow as pa
+
+    texts = pa.array([f"{number}" + "x" * 600_000 for number in range(9)]).dictionary_encode()
+    path = write_parquet(tmp_path / "data.parquet", {"text": texts, "label": list(LABELS) * 3})
+    assert len(read_labelled(path, TASK, manifest)) == 9
+
+
 @pytest.mark.parametrize(
     ("pyarrow", "sentence"),
     [(None, "needs the package pyarrow, which is not installed: .*pip install pyarrow"), ("wants", "wants NumPy 9")],
@@ -293,7 +354,12 @@ TABLES = {
     "twins": (b"text,label,text\na,1,b\n", "2 columns named 'text'"),
     "columns": (b"a," * 20_000 + b"\n", "20,001 columns"),
     "open quotation": (b'text,label\n"a' + b" \n" * 100_000, "no CSV"),
-    "field": (b"text,label\n" + b"a" * 200_000 + b",1\n", "line 2: no CSV"),
+    "open for long": (
+        b'text,label\n"a' + (b" " * 999 + b"\n") * 5000,
+        "the row is longer than 4,194,304 .*close each quotation",
+    ),
+    "semicolons": (b"text;label\nWell, no;1\n", "the one column 'text;label': separate the fields of CSV by commas"),
+    "tabs": (b"text\tlabel\na\t1\n", r"the one column 'text\\tlabel': separate the fields of CSV by commas"),
     "stray quotation": (b'text,label\n"a"b,1\n', "line 2: no CSV"),
     "a float": (b"text,label\n" + b"a,1.0\n" * 9, r"line 2: the label '1.0' is not one of the bundle's"),
 }
@@ -305,6 +371,18 @@ def test_bad_tables_are_refused_in_a_sentence(name, manifest, tmp_path):
     (tmp_path / "data.csv").write_bytes(content)
     with pytest.raises(BertportError, match=sentence):
         read_labelled(tmp_path / "data.csv", TASK, manifest)
+
+
+def test_a_text_may_fill_a_row(manifest, tmp_path):
+    rows = [row | {"text": "a, " * 1_000_000} for row in RECORDS[:8]]
+    (tmp_path / "data.csv").write_bytes(table(rows))
+    assert examples(read_labelled(tmp_path / "data.csv", TASK, manifest))[3][0] == rows[3]["text"]
+
+
+def test_a_table_with_commas_is_no_tsv(manifest, tmp_path):
+    (tmp_path / "data.tsv").write_bytes(table(RECORDS))
+    with pytest.raises(BertportError, match=r"the one column 'text,label': separate .* those of TSV by tabs"):
+        read_labelled(tmp_path / "data.tsv", TASK, manifest)
 
 
 def test_files_that_are_none_are_refused(manifest, tmp_path):
@@ -327,6 +405,15 @@ def test_files_that_are_none_are_refused(manifest, tmp_path):
     }.items():
         with pytest.raises(BertportError, match=sentence):
             read_labelled(tmp_path / name, TASK, manifest)
+
+
+def test_endings_are_named_for_an_unknown_one_alone(manifest, tmp_path):
+    (tmp_path / "data.txt").write_bytes(b"a")
+    (tmp_path / "no.parquet").write_bytes(b"text")
+    for name, named in {"data.txt": True, "nothing.jsonl": False, "no.parquet": False}.items():
+        with pytest.raises(BertportError) as caught:
+            read_labelled(tmp_path / name, TASK, manifest)
+        assert ("that ends in .jsonl" in str(caught.value)) == named
 
 
 def test_a_compressed_file_without_end_is_read_to_a_limit(manifest, tmp_path, monkeypatch):

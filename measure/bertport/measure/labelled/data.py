@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -221,8 +221,7 @@ def read_labelled(  # noqa: PLR0913 — what is read, and how
     file = open_records(path)
     stamp = _stamp(file)
     first_pass = _Pass(file, task, manifest, columns or Columns())
-    for record in islice(file, limit):
-        first_pass.take(record)
+    first_pass.take(limit)
     fingerprint = _sha256(file)
     if _stamp(file) != stamp:
         raise PathError(f"{file.path} changed while it was checked: start again")
@@ -247,18 +246,25 @@ class _Pass:
         self.corpus: dict[bytes, int] = {}
         """The number of each text that a query leads to, by its digest: the texts themselves may be many."""
 
-    def take(self, record: Record) -> None:
-        """Check one record and keep its truth."""
-        if self.kind is None:
-            self.kind = self._kind(record)
+    def take(self, limit: int | None) -> None:
+        """Check so many records, all where None, and keep their truths; the first tells the kind and its columns."""
+        first = self.file.first()
+        if first is None:
+            return
+        self.kind = self._kind(first)
+        self.file = replace(self.file, columns=frozenset(self.columns.values()))
+        for record in islice(self.file, limit):
+            self._take(self.kind, record)
+
+    def _take(self, kind: Kind, record: Record) -> None:
         cells = Cells(self.file, record, self.columns)
         self.pairs |= "text_pair" in cells
         if self.asked.get("text_pair") and self.file.typed and self.asked["text_pair"] not in record.values:
             cells.value("text_pair")
-        _, truth = self.kind.read(cells)
-        if self.kind.labelled:
+        _, truth = kind.read(cells)
+        if kind.labelled:
             truth = tuple(self._number(value, record) for value in truth)
-        elif self.kind.name == RETRIEVAL:
+        elif kind.name == RETRIEVAL:
             truth = tuple(self._text_number(text) for text in dict.fromkeys(truth))
         self.truths.append(truth)
         self.numbers.append(record.number)

@@ -145,7 +145,7 @@ def _columns_of(path: str) -> set[str]:
     """Return the columns of a file's first record; none where it has none."""
     from bertport.measure.labelled.records import open_records
 
-    first = next(iter(open_records(path)), None)
+    first = open_records(path).first()
     return set(first.values) if first else set()
 
 

@@ -13,12 +13,13 @@ import json
 import lzma
 import zlib
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from bertport.runtime.bundle.strict_json import json_object
-from bertport.runtime.errors import InputTextError, MissingDependencyError, PathError
+from bertport.runtime.errors import BertportError, InputTextError, MissingDependencyError, PathError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.installation import pip
 
@@ -29,18 +30,19 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "LONGEST_LINE", "MOST_LINES", "Record", "RecordFile", "open_records", "unit_of"]
 
 LONGEST_LINE = 4 << 20
-"""Bytes of a line, at most: a query with a thousand documents fits."""
+"""Bytes of a line or a row, at most: a query with a thousand documents fits."""
 MOST_LINES = 10_000_000
 """Lines that are read, blank ones too: what is compressed may be endless."""
 MOST_COLUMNS = 16_384
 """Columns of a table, at most."""
-PARQUET_ROWS = 1024
-"""Rows of a Parquet file that are held at once."""
+PARQUET_ROWS, PARQUET_BYTES = 1024, 16 << 20
+"""Rows of a Parquet file that are held at once, at most, and about the bytes of them."""
 FORMATS = {".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 """Formats by the ending of a file's name."""
 COMPRESSIONS = (".gz", ".xz", ".bz2")
 """Endings of compressed files, behind that of the format."""
-ADVICE = f"give a file that ends in {', '.join(FORMATS)}, the first four perhaps compressed ({', '.join(COMPRESSIONS)})"
+OTHER_MARKS = {"csv": ";\t|", "tsv": ";,|"}
+"""What separates the fields of files that are neither, by the format that they are taken for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class RecordFile:
     """`json`, `csv`, `tsv` or `parquet`."""
     compression: str
     """Compression of the file: one of `COMPRESSIONS`; empty where it is not compressed."""
+    columns: frozenset[str] | None = None
+    """The columns that are read of Parquet, where others cost time and memory; None for all."""
 
     @property
     def typed(self) -> bool:
@@ -72,6 +76,17 @@ class RecordFile:
     def where(self, number: int) -> str:
         """Return the place of a record for a sentence: the file and its line or row."""
         return f"{self.path}, {unit_of(str(self.path))} {number:,}"
+
+    def first(self) -> Record | None:
+        """Return the first record, of Parquet its columns alone, without their values; None where there is none.
+
+        Raises:
+            BertportError: as for reading all of them.
+        """
+        if self.format != "parquet":
+            return next(iter(self), None)
+        with _parquet_file(self) as (table, names):
+            return Record(1, dict.fromkeys(names)) if table.metadata.num_rows else None
 
     def __iter__(self) -> Iterator[Record]:
         """Yield the records in order, blank lines left out.
@@ -92,7 +107,7 @@ class RecordFile:
             if isinstance(error, PathError):
                 raise
             whole = f"give the whole file, undamaged, with the suffix of its compression ({self.compression})"
-            raise _cannot_read(self.path, error, whole if self.compression else ADVICE) from error
+            raise _cannot_read(self.path, error, whole if self.compression else "give one that can be read") from error
 
 
 def unit_of(name: str) -> str:
@@ -111,15 +126,18 @@ def open_records(path: str | os.PathLike[str]) -> RecordFile:
         regular = path.is_file()
         there = path.exists()
     except (OSError, ValueError) as error:  # a name that is too long, or with a NUL
-        raise _cannot_read(path, error) from error
+        raise _cannot_read(path, error, "give the path of a file") from error
     if not regular:
         reason = "it is no ordinary file, and data is read twice" if there else "no such file"
-        raise PathError(f"cannot read the data {path} ({reason}): {ADVICE}")
+        raise PathError(f"cannot read the data {path} ({reason}): give the path of a file")
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
     form = FORMATS.get(suffixes[-1]) if suffixes else None
     if form is None or (form == "parquet" and compression):
-        raise PathError(f"cannot tell the format of the data {path} by its name: {ADVICE}")
+        raise PathError(
+            f"cannot tell the format of the data {path} by its name: give a file that ends in "
+            f"{', '.join(FORMATS)}, the first four perhaps compressed ({', '.join(COMPRESSIONS)})"
+        )
     return RecordFile(path=path, format=form, compression=compression)
 
 
@@ -135,7 +153,7 @@ def _opened(file: RecordFile) -> IO[bytes]:
             return file.path.open("rb")
 
 
-def _cannot_read(path: Path, error: BaseException, advice: str = ADVICE) -> PathError:
+def _cannot_read(path: Path, error: BaseException, advice: str) -> PathError:
     reason = getattr(error, "strerror", None) or excerpt(str(error), 200)
     return PathError(f"cannot read the data {path} ({reason}): {advice}")
 
@@ -177,14 +195,28 @@ def _json(file: RecordFile, lines: Iterable[tuple[int, str]]) -> Iterator[Record
 
 
 def _table(file: RecordFile, lines: Iterable[tuple[int, str]]) -> Iterator[Record]:
-    text = (line for _, line in lines)
+    length = 0  # of the row that is being read
+
+    def text() -> Iterator[str]:
+        nonlocal length
+        for number, line in lines:
+            length += len(line)
+            if length > LONGEST_LINE:
+                raise InputTextError(
+                    f"{file.where(number)}: the row is longer than {LONGEST_LINE:,} characters: shorten its texts, and "
+                    "close each quotation mark"
+                )
+            yield line
+
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))  # of the process; a row is bounded here
     if file.format == "tsv":
-        reader = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
+        reader = csv.reader(text(), delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
     else:
-        reader = csv.reader(text, strict=True)
+        reader = csv.reader(text(), strict=True)
     header: list[str] | None = None
     try:
         for cells in reader:
+            length = 0
             if not cells:
                 continue
             if header is None:
@@ -207,6 +239,11 @@ def _header(file: RecordFile, cells: list[str]) -> list[str]:
     if len(cells) > MOST_COLUMNS:
         raise InputTextError(f"{file.path} has {len(cells):,} columns, more than {MOST_COLUMNS:,}: leave columns out")
     names = [cell.strip() for cell in cells]
+    if len(names) == 1 and any(mark in names[0] for mark in OTHER_MARKS[file.format]):
+        raise InputTextError(
+            f"{file.path} has the one column {excerpt(names[0])}: separate the fields of CSV by commas, and those of "
+            "TSV by tabs"
+        )
     _no_twins(file, names)
     return names
 
@@ -219,6 +256,20 @@ def _no_twins(file: RecordFile, names: list[str]) -> None:
 
 
 def _parquet(file: RecordFile) -> Iterator[Record]:
+    with _parquet_file(file) as (table, names):
+        columns = [name for name in names if file.columns is None or name in file.columns]
+        number = 0
+        for group in range(table.num_row_groups):
+            about = table.metadata.row_group(group)
+            rows = min(PARQUET_ROWS, PARQUET_BYTES * about.num_rows // max(1, about.total_byte_size))
+            for batch in table.iter_batches(batch_size=max(1, rows), row_groups=[group], columns=columns):
+                yield from _rows(file, batch, number)
+                number += batch.num_rows
+
+
+@contextmanager
+def _parquet_file(file: RecordFile) -> Iterator[tuple[Any, list[str]]]:
+    """Return a Parquet file as pyarrow opens it, and the names of its columns."""
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -232,16 +283,46 @@ def _parquet(file: RecordFile) -> Iterator[Record]:
         raise MissingDependencyError(
             f"reading {file.path}", "pyarrow", "evaluate", command=f"{pip()} install pyarrow"
         ) from error
-    number = 0
     try:
         with parquet.ParquetFile(file.path) as table:
             names = [str(name) for name in table.schema_arrow.names]
             if names:
                 _no_twins(file, names)
-            for batch in table.iter_batches(batch_size=PARQUET_ROWS):
-                values: dict[str, Any]
-                for values in batch.to_pylist():
-                    number += 1
-                    yield Record(number, values)
+            yield table, names
+    except BertportError:
+        raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _cannot_read(file.path, error) from error
+        raise _cannot_read(file.path, error, "give a whole file of Parquet, undamaged") from error
+
+
+def _rows(file: RecordFile, batch: Any, before: int) -> Iterator[Record]:  # noqa: ANN401 — pyarrow has no types
+    """Yield the rows of a batch that so many others stand before.
+
+    They are converted together where they are small, and else one at a time: few are in memory then, and a row that
+    cannot be converted is named.
+    """
+    try:
+        together = batch.to_pylist() if batch.nbytes <= LONGEST_LINE else None
+    except (ValueError, OverflowError):
+        together = None
+    for index in range(batch.num_rows):
+        number = before + index + 1
+        values = together[index] if together else _converted(file, batch.slice(index, 1), number)
+        yield Record(number, values)
+
+
+def _converted(file: RecordFile, row: Any, number: int) -> dict[str, Any]:  # noqa: ANN401 — pyarrow has no types
+    """Return the values of a row, which is a batch of one."""
+    from pyarrow import types
+
+    # A slice of a dictionary's indices brings the whole dictionary.
+    decoded = (column.dictionary_decode() if types.is_dictionary(column.type) else column for column in row.columns)
+    if sum(column.nbytes for column in decoded) > LONGEST_LINE:
+        raise InputTextError(f"{file.where(number)}: longer than {LONGEST_LINE:,} bytes: shorten its texts")
+    try:
+        [values] = row.to_pylist()
+    except (ValueError, OverflowError) as error:
+        raise InputTextError(
+            f"{file.where(number)}: a value that cannot be read ({excerpt(str(error), 200)}): write it as text"
+        ) from None
+    return cast("dict[str, Any]", values)
