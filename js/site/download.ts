@@ -5,6 +5,8 @@ import { cacheName, type Site, withCache } from "./listing.js";
 
 /** Reads files of the site, and keeps those that are as they should be for visits without a network. */
 export class Downloads {
+  /** Whether each file that was read is kept. */
+  kept = true;
   private done = 0;
   private readonly cache: string;
 
@@ -30,15 +32,18 @@ export class Downloads {
     const address = new URL(path.split("/").map(encodeURIComponent).join("/"), this.base).href;
     const found = await withCache(this.cache, (cache) => cache.match(address));
     const content = await this.content(found ?? (await asked(address)), path, most);
-    if (!found) await this.keep(address, path, content);
+    if (!found) this.kept = (await this.keep(address, path, content)) && this.kept;
     return content;
   }
 
-  /** Keep a file that has the hash of the site's listing. */
-  private async keep(address: string, path: string, content: Uint8Array<ArrayBuffer>): Promise<void> {
-    await withCache(this.cache, async (cache) => {
-      if ((await sha256(content)) === this.site.files[path]?.sha256) await cache.put(address, new Response(content));
+  /** Keep a file that has the hash of the site's listing; returns whether it is kept now. */
+  private async keep(address: string, path: string, content: Uint8Array<ArrayBuffer>): Promise<boolean> {
+    const kept = await withCache(this.cache, async (cache) => {
+      const whole = (await sha256(content)) === this.site.files[path]?.sha256;
+      if (whole) await cache.put(address, new Response(content));
+      return whole;
     });
+    return kept ?? false;
   }
 
   private async content(response: Response, path: string, most: number): Promise<Uint8Array<ArrayBuffer>> {

@@ -1,7 +1,7 @@
 /** The page: a form for the tasks of the bundle, whose answers a worker of this browser gives. */
 
 import { Client } from "./client.js";
-import { cacheName, type Device, RUNTIMES, type Site, type SiteVariant, withCache } from "./listing.js";
+import { type Device, RUNTIMES, type Site, type SiteVariant } from "./listing.js";
 import type { Loaded } from "./protocol.js";
 import { able, TASKS, type TaskRow } from "./tasks.js";
 import { element } from "./views.js";
@@ -24,6 +24,10 @@ let gpu = false;
 let client: Client | undefined;
 let loading = 0;
 let asked = 0;
+/** What is said while the model waits for a question; empty while none is loaded. */
+let readiness = "";
+/** Whether all that was loaded is kept for visits without a network. */
+let kept = true;
 
 function at<E extends HTMLElement = HTMLElement>(id: string): E {
   return document.getElementById(id) as E;
@@ -52,6 +56,8 @@ function choices(id: string, rows: readonly (readonly [value: string, text: stri
 }
 
 function showTask(): void {
+  asked += 1; // what is under way is of another task
+  if (readiness) say(readiness);
   const mask = site.mask_token;
   at("fields").replaceChildren(
     ...row()
@@ -110,7 +116,8 @@ async function load(): Promise<void> {
   const wanted = chosen("device") || AUTOMATIC;
   const device: Device = wanted === AUTOMATIC ? (gpu && variant().webgpu ? "gpu" : "cpu") : (wanted as Device);
   let [note, loaded] = ["", await loadOn(device, number)];
-  if (typeof loaded === "string" && device === "gpu" && wanted === AUTOMATIC) {
+  // Where something else was chosen meanwhile, this one failed by that.
+  if (number === loading && typeof loaded === "string" && device === "gpu" && wanted === AUTOMATIC) {
     note = ` The GPU was tried first, and failed: ${loaded}`;
     loaded = await loadOn("cpu", number);
   }
@@ -122,18 +129,25 @@ async function load(): Promise<void> {
   }
   at<HTMLButtonElement>("ask").disabled = false;
   at<HTMLButtonElement>("prove").disabled = false;
-  say(`Ready: it answers in this browser.${note}`);
+  at("checked").textContent = "Every file of it was compared with the SHA-256 in its manifest.";
+  readiness = `Ready: it answers in this browser.${note}`;
+  say(readiness);
+  kept &&= loaded.kept;
+  await showKept();
 }
 
 /** Load on a device; returns what went wrong as a sentence. */
 async function loadOn(device: Device, number: number): Promise<Loaded | string> {
   const { name, bytes } = variant();
   const total = bytes + (site.files[RUNTIMES[device].wasm]?.size ?? 0);
+  asked += 1; // what is under way ends with its model
   client?.end();
+  readiness = "";
   at<HTMLButtonElement>("ask").disabled = true;
   at<HTMLButtonElement>("prove").disabled = true;
   at("proof").textContent = "";
   at("where").textContent = "";
+  at("checked").textContent = "";
   at("progress-box").hidden = false;
   showProgress(0, total);
   say("Loading …");
@@ -165,11 +179,13 @@ function showProgress(done: number, total: number): void {
 
 /** Compare with the golden vectors and show what came of it; returns a sentence where they do not hold. */
 async function prove(): Promise<string | undefined> {
+  const number = loading;
   const shown = at("proof");
   shown.className = "";
   shown.textContent = "comparing with the golden vectors …";
   try {
     const proof = await (client as Client).prove();
+    if (number !== loading) return undefined; // of a model that is gone
     const outputs = Object.entries(proof.outputs).map(
       ([name, { worst, tolerance }]) => `${name} ${worst.toPrecision(2)} of ${tolerance.toPrecision(2)}`,
     );
@@ -179,9 +195,12 @@ async function prove(): Promise<string | undefined> {
     }
     throw new Error(`The golden vectors do not hold here, so do not trust its answers: ${proof.differences[0]}`);
   } catch (error) {
-    shown.className = "wrong";
-    shown.textContent = (error as Error).message;
-    return (error as Error).message;
+    const { message } = error as Error;
+    if (number === loading) {
+      shown.className = "wrong";
+      shown.textContent = message;
+    }
+    return message;
   }
 }
 
@@ -299,19 +318,16 @@ async function start(): Promise<void> {
   }
   await keepOffline();
   await load();
-  await showKept();
 }
 
 /** Say whether all that was used is kept for visits without a network. */
 async function showKept(): Promise<void> {
-  try {
-    await navigator.serviceWorker.ready;
-    const kept = await withCache(cacheName(BASE, site.version), (cache) => cache.keys());
-    const whole = kept?.some(({ url }) => url.endsWith(".wasm"));
-    if (whole) at("offline").textContent = "Kept here: the next visit needs no network.";
-  } catch {
-    // Nothing is kept, and the page works without.
-  }
+  const { serviceWorker } = navigator;
+  if (kept && serviceWorker) await serviceWorker.ready; // it keeps the page's own files
+  at("offline").textContent =
+    kept && serviceWorker
+      ? "Kept here: the next visit needs no network."
+      : "Not all of it is kept here: the next visit needs the network.";
 }
 
 at("form").addEventListener("submit", (event) => {

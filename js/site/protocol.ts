@@ -15,6 +15,8 @@ export interface Loaded {
   readonly threads: number;
   /** Milliseconds of a short text, after one that was not timed. */
   readonly shortText: number;
+  /** Whether all that was read for it is kept for visits without a network. */
+  readonly kept: boolean;
 }
 
 /** Answer to `ask`. */

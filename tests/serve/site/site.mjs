@@ -45,6 +45,7 @@ const page = await watched(desk);
 await page.goto(`${url}good/`);
 assert.match(await ready(page), /^Ready/);
 seen.first = await page.textContent("#where");
+seen.checked = await page.textContent("#checked");
 await page.getByRole("button", { name: /golden vectors/ }).click();
 await page.getByText(/golden vectors (hold|do not)/).waitFor({ timeout: 120_000 });
 seen.proof = await page.textContent("#proof");
@@ -73,8 +74,26 @@ await page.getByRole("radio", { name: "similarity" }).check();
 await asked(page);
 seen.similar = await json(page);
 
-// The other variant.
-await page.getByRole("radio", { name: /^portable/ }).check();
+// An answer that is under way when another task is chosen is shown nowhere.
+await page.getByRole("radio", { name: "fill-mask" }).check();
+await page.getByRole("textbox", { name: /Text with/ }).fill(`The [MASK] barked. ${"It was the dog. ".repeat(80)}`);
+await page.evaluate(() => {
+  document.getElementById("ask").click();
+  document.querySelector('input[name="task"][value="next-sentence"]').click();
+});
+assert.match(await page.textContent("#status"), /^Ready/);
+await page.waitForTimeout(3000);
+assert.equal(await page.locator("#results article").count(), 0);
+assert.match(await page.textContent("#status"), /^Ready/);
+
+// The other variant, while a question and the golden vectors are under way.
+seen.meanwhile = await page.evaluate(async () => {
+  document.getElementById("ask").click();
+  document.getElementById("prove").click();
+  document.querySelector('input[name="variant"][value="portable"]').click();
+  await new Promise((resolve) => { setTimeout(resolve, 100); });
+  return ["status", "proof", "checked"].map((id) => document.getElementById(id).textContent);
+});
 assert.match(await ready(page), /^Ready/);
 await page.getByRole("radio", { name: "fill-mask" }).check();
 await page.getByRole("textbox", { name: /Text with/ }).fill("The [MASK] barked at the [MASK].");
@@ -110,6 +129,8 @@ seen.isolated = await page.evaluate(() => crossOriginIsolated);
 seen.cores = await page.evaluate(() => navigator.hardwareConcurrency);
 await asked(page);
 seen.offlineWords = await words(page);
+await page.goto(`${url}good/?from=elsewhere#form`);
+seen.queried = await ready(page);
 await desk.setOffline(false);
 seen.caches = await page.evaluate(() => caches.keys());
 
@@ -137,7 +158,7 @@ seen.nameless = await page.evaluate(() => [...document.querySelectorAll("input, 
 
 // What follows has contexts of its own, and goes in two lanes: much of a visit is on one core.
 await Promise.all([
-  (async () => { await withHeaders(); await otherHeads(); })(),
+  (async () => { await withHeaders(); await chosenWhileItLoads(); await withoutRoom(); await otherHeads(); })(),
   (async () => { await newerVersions(); await whatGoesWrong(); })(),
 ]);
 await browser.close();
@@ -150,6 +171,29 @@ async function withHeaders() {
   await page.goto(`${url}headers/`);
   await ready(page);
   seen.headers = await page.textContent("#where");
+  await page.context().close();
+}
+
+// On a browser that claims a GPU, and cannot use it, the CPU is chosen while the page tries the GPU.
+async function chosenWhileItLoads() {
+  const page = await watched(await browser.newContext(), true);
+  await page.addInitScript(() => {
+    Object.defineProperty(navigator, "gpu", { value: { requestAdapter: async () => ({ info: {} }) } });
+  });
+  await page.goto(`${url}slow/`);
+  await page.locator("#progress-box").waitFor();
+  await page.getByRole("radio", { name: /^CPU/ }).check();
+  seen.chosen = [await ready(page), await page.textContent("#where"), await page.locator("#ask").isEnabled()];
+  await page.context().close();
+}
+
+// A browser that has room for the runtime, and none for the weights.
+async function withoutRoom() {
+  const page = await watched(await browser.newContext(), true);
+  const session = await page.context().newCDPSession(page);
+  await session.send("Storage.overrideQuotaForOrigin", { origin: new URL(url).origin, quotaSize: 30_000_000 });
+  await page.goto(`${url}good/`);
+  seen.noRoom = [await ready(page), await page.textContent("#offline")];
   await page.context().close();
 }
 
@@ -212,6 +256,7 @@ async function broken(name, address, { without, flag } = {}) {
   if (without) await page.addInitScript((gone) => { delete globalThis[gone]; }, without);
   await page.goto(address);
   seen.errors[name] = await ready(page);
+  assert.equal(await page.textContent("#checked"), "", name);
   await page.context().close();
   if (flag) await from.close();
 }

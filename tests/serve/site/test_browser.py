@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import shutil
+import time
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -70,7 +71,10 @@ def headers_of(directory):
 
 @contextmanager
 def serving(directory, renew):
-    """A plain server of files, but for headers/, where the site's headers are sent; a POST calls `renew`."""
+    """A plain server of files; a POST calls `renew`.
+
+    headers/ is sent with the site's headers, and of slow/ the WebAssembly for a GPU after two seconds.
+    """
 
     class Handler(SimpleHTTPRequestHandler):
         def __init__(self, *arguments):
@@ -81,6 +85,11 @@ def serving(directory, renew):
                 for name, value in headers_of(directory / "headers"):
                     self.send_header(name, value)
             super().end_headers()
+
+        def do_GET(self):
+            if self.path.startswith("/slow/") and self.path.endswith(".asyncify.wasm"):
+                time.sleep(2)
+            super().do_GET()
 
         def do_POST(self):
             renew()
@@ -151,7 +160,7 @@ def test_sites(head_bundles, tmp_path):
     for name, bundle in head_bundles.items():
         write(bundle, served / f"head-{name}", "--variant", "portable")
     small = served / "head-classifier"
-    for name in ("changed", "missing", "operators", "nowasm", "changedwasm", "headers", "renewed"):
+    for name in ("changed", "missing", "operators", "nowasm", "changedwasm", "headers", "renewed", "slow"):
         shutil.copytree(small, served / name)
     flip(served / "changed/bundle/onnx/model.onnx")
     flip(served / "changedwasm/runtime/ort-wasm-simd-threaded.wasm")
@@ -175,6 +184,12 @@ def test_sites(head_bundles, tmp_path):
     check_answers(seen, default, head_bundles)
     assert "hold: ids of 6 texts" in seen["proof"]
     assert "No mask_token" in seen["wrong"]
+    assert seen["checked"].startswith("Every file of it was compared")
+    assert seen["meanwhile"] == ["Loading …", "", ""]
+    ready = "Ready: it answers in this browser."
+    assert seen["chosen"] == [ready, "on the CPU, 1 thread", True]
+    assert seen["noRoom"] == [ready, "Not all of it is kept here: the next visit needs the network."]
+    assert seen["queried"] == ready
     assert seen["frames"]["longest"] < max(100, seen["frames"]["milliseconds"] / 4)
     # Without headers there is one thread, until the service worker gives them; with the server's there are more.
     assert seen["first"] == "on the CPU, 1 thread"

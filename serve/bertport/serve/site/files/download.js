@@ -6,6 +6,8 @@ export class Downloads {
     base;
     site;
     progress;
+    /** Whether each file that was read is kept. */
+    kept = true;
     done = 0;
     cache;
     /**
@@ -29,15 +31,18 @@ export class Downloads {
         const found = await withCache(this.cache, (cache) => cache.match(address));
         const content = await this.content(found ?? (await asked(address)), path, most);
         if (!found)
-            await this.keep(address, path, content);
+            this.kept = (await this.keep(address, path, content)) && this.kept;
         return content;
     }
-    /** Keep a file that has the hash of the site's listing. */
+    /** Keep a file that has the hash of the site's listing; returns whether it is kept now. */
     async keep(address, path, content) {
-        await withCache(this.cache, async (cache) => {
-            if ((await sha256(content)) === this.site.files[path]?.sha256)
+        const kept = await withCache(this.cache, async (cache) => {
+            const whole = (await sha256(content)) === this.site.files[path]?.sha256;
+            if (whole)
                 await cache.put(address, new Response(content));
+            return whole;
         });
+        return kept ?? false;
     }
     async content(response, path, most) {
         if (!response.ok)

@@ -1,6 +1,6 @@
 /** The page: a form for the tasks of the bundle, whose answers a worker of this browser gives. */
 import { Client } from "./client.js";
-import { cacheName, RUNTIMES, withCache } from "./listing.js";
+import { RUNTIMES } from "./listing.js";
 import { able, TASKS } from "./tasks.js";
 import { element } from "./views.js";
 const BASE = new URL(".", import.meta.url).href;
@@ -20,6 +20,10 @@ let gpu = false;
 let client;
 let loading = 0;
 let asked = 0;
+/** What is said while the model waits for a question; empty while none is loaded. */
+let readiness = "";
+/** Whether all that was loaded is kept for visits without a network. */
+let kept = true;
 function at(id) {
     return document.getElementById(id);
 }
@@ -39,6 +43,9 @@ function choices(id, rows, checked) {
     box.hidden = rows.length < 2;
 }
 function showTask() {
+    asked += 1; // what is under way is of another task
+    if (readiness)
+        say(readiness);
     const mask = site.mask_token;
     at("fields").replaceChildren(...row()
         .fields(mask)
@@ -95,7 +102,8 @@ async function load() {
     const wanted = chosen("device") || AUTOMATIC;
     const device = wanted === AUTOMATIC ? (gpu && variant().webgpu ? "gpu" : "cpu") : wanted;
     let [note, loaded] = ["", await loadOn(device, number)];
-    if (typeof loaded === "string" && device === "gpu" && wanted === AUTOMATIC) {
+    // Where something else was chosen meanwhile, this one failed by that.
+    if (number === loading && typeof loaded === "string" && device === "gpu" && wanted === AUTOMATIC) {
         note = ` The GPU was tried first, and failed: ${loaded}`;
         loaded = await loadOn("cpu", number);
     }
@@ -108,17 +116,24 @@ async function load() {
     }
     at("ask").disabled = false;
     at("prove").disabled = false;
-    say(`Ready: it answers in this browser.${note}`);
+    at("checked").textContent = "Every file of it was compared with the SHA-256 in its manifest.";
+    readiness = `Ready: it answers in this browser.${note}`;
+    say(readiness);
+    kept &&= loaded.kept;
+    await showKept();
 }
 /** Load on a device; returns what went wrong as a sentence. */
 async function loadOn(device, number) {
     const { name, bytes } = variant();
     const total = bytes + (site.files[RUNTIMES[device].wasm]?.size ?? 0);
+    asked += 1; // what is under way ends with its model
     client?.end();
+    readiness = "";
     at("ask").disabled = true;
     at("prove").disabled = true;
     at("proof").textContent = "";
     at("where").textContent = "";
+    at("checked").textContent = "";
     at("progress-box").hidden = false;
     showProgress(0, total);
     say("Loading …");
@@ -151,11 +166,14 @@ function showProgress(done, total) {
 }
 /** Compare with the golden vectors and show what came of it; returns a sentence where they do not hold. */
 async function prove() {
+    const number = loading;
     const shown = at("proof");
     shown.className = "";
     shown.textContent = "comparing with the golden vectors …";
     try {
         const proof = await client.prove();
+        if (number !== loading)
+            return undefined; // of a model that is gone
         const outputs = Object.entries(proof.outputs).map(([name, { worst, tolerance }]) => `${name} ${worst.toPrecision(2)} of ${tolerance.toPrecision(2)}`);
         if (proof.holds) {
             shown.textContent = `The golden vectors hold: ids of ${proof.texts} texts; largest differences: ${outputs.join(", ")}.`;
@@ -164,9 +182,12 @@ async function prove() {
         throw new Error(`The golden vectors do not hold here, so do not trust its answers: ${proof.differences[0]}`);
     }
     catch (error) {
-        shown.className = "wrong";
-        shown.textContent = error.message;
-        return error.message;
+        const { message } = error;
+        if (number === loading) {
+            shown.className = "wrong";
+            shown.textContent = message;
+        }
+        return message;
     }
 }
 function count(number, noun) {
@@ -272,20 +293,16 @@ async function start() {
     }
     await keepOffline();
     await load();
-    await showKept();
 }
 /** Say whether all that was used is kept for visits without a network. */
 async function showKept() {
-    try {
-        await navigator.serviceWorker.ready;
-        const kept = await withCache(cacheName(BASE, site.version), (cache) => cache.keys());
-        const whole = kept?.some(({ url }) => url.endsWith(".wasm"));
-        if (whole)
-            at("offline").textContent = "Kept here: the next visit needs no network.";
-    }
-    catch {
-        // Nothing is kept, and the page works without.
-    }
+    const { serviceWorker } = navigator;
+    if (kept && serviceWorker)
+        await serviceWorker.ready; // it keeps the page's own files
+    at("offline").textContent =
+        kept && serviceWorker
+            ? "Kept here: the next visit needs no network."
+            : "Not all of it is kept here: the next visit needs the network.";
 }
 at("form").addEventListener("submit", (event) => {
     event.preventDefault();

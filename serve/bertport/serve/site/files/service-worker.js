@@ -51,9 +51,11 @@ async function remove(name) {
     await (locks ? locks.request(name, () => caches.delete(name)) : caches.delete(name));
 }
 async function respond(request) {
-    const address = request.url === scope.registration.scope ? addressOf("index.html") : request.url;
+    const { origin, pathname } = new URL(request.url); // the page is the same, whatever an address asks for behind them
+    const address = origin + pathname;
+    const kept = address === scope.registration.scope ? addressOf("index.html") : address;
     // A newer version may have removed this cache, and to open it would make it again.
-    const found = await caches.match(address, { cacheName: CACHE, ignoreSearch: true });
+    const found = await caches.match(kept, { cacheName: CACHE });
     return withHeaders(found ?? (await fetch(request)));
 }
 function withHeaders(response) {
