@@ -49,6 +49,16 @@ await page.locator("#results .wrong").first().waitFor();
 seen.wrong = await page.locator("#results .wrong").first().textContent();
 assert(await fits(page));
 
+// An answer that is under way when another task is chosen is shown nowhere.
+await page.evaluate(() => {
+  document.getElementById("form").requestSubmit();
+  document.querySelector('input[name="task"][value="next-sentence"]').click();
+});
+await page.waitForTimeout(2000);
+assert.equal(await page.locator("#results article").count(), 0);
+assert.equal(await page.textContent("#status"), "");
+await page.getByRole("radio", { name: "fill-mask" }).check();
+
 // With nothing but the keyboard: to the second task, into its boxes, and off.
 await page.getByRole("radio", { name: "fill-mask" }).focus();
 await page.keyboard.press("ArrowRight");

@@ -42,6 +42,8 @@ function showBundle() {
 }
 
 function showTask() {
+  asked += 1; // what is under way is of another task
+  say("");
   const row = TASKS[task()];
   const mask = bundle().mask_token;
   fill("fields", ...row.fields(mask).map(([name, text, rows, empty]) =>
