@@ -43,15 +43,15 @@ def _attacks(data: dict[str, Any]) -> list[str]:
 ## Attacked
 
 `python -m bench.serving.attacks`: for {data["seconds"]:g} seconds each, the clients of an attack send the same request
-again and again to a server of the default model in INT8. Beside them, `/health` is asked a hundred times a second (bar:
-{HEALTH_P99_MS:.0f} ms at p99), and an honest batch of 40 sentences again and again (bar: {BATCH_RATIO:g} times as
-long as alone, medians). Memory may be twice the idle server's and the 256 MiB that answers may hold.
+again and again to a server of the default model in INT8. Meanwhile `/health` is asked a hundred times a second (limit:
+{HEALTH_P99_MS:.0f} ms at p99), and an honest batch of 40 sentences again and again (limit: {BATCH_RATIO:g} times as
+long as alone, medians). Memory may be twice the idle server's plus the 256 MiB that answers may hold.
 {_when(data)}
 """
     names = ["case", "what is sent", "clients", "`/health` p99, ms", "batch, times as long", "idle, MiB", "peak, MiB"]
     end = """
-`closed` and `unanswered` are requests that were under way when the time of the attack was over, or, for S6, connections
-that were closed on the client while it sent."""
+`closed` and `unanswered` are requests that were under way when the attack ended, or, for S6, connections that the
+server closed while the client was sending."""
     return [text, _row([*names, "answers", "held"]), "|---|---|---:|---:|---:|---:|---:|---|---|", *rows, end]
 
 
@@ -78,7 +78,7 @@ def _soak(data: dict[str, Any]) -> list[str]:
 `python -m bench.serving.memory`: the default model in INT8 under a `--memory` of {_mib(data["memory"])} MiB in a
 control group of {_mib(data["group"])} MiB, with {data["clients"]} clients at once, honest and hostile, for
 {data["seconds"] / 60:.0f} minutes: {sum(data["tried"].values()):,} in all. Resident memory, medians:
-{_mib(data["second_quarter"])} MiB in the second quarter, {_mib(data["last_quarter"])} MiB in the last (bar: 5% more),
+{_mib(data["second_quarter"])} MiB in the second quarter, {_mib(data["last_quarter"])} MiB in the last (limit: 5% more),
 {_mib(data["peak"])} MiB at most; {data["oom_kills"]} kills by the kernel, {len(data["wrong"])} wrong answers,
 {len(data["errors_logged"])} logged errors, exit code {data["exit_code"]}.
 {_when(data)}

@@ -53,8 +53,8 @@ SMALL_WORDS = 4
 COLUMNS = (
     "default model",
     "tokens a row",
-    "tokens a core and second, alone",
-    "beside another core",
+    "tokens a second and core, alone",
+    "with another core busy",
     "CPU ms a part",
     "CPU s of a start",
     "bytes a row",
@@ -267,12 +267,12 @@ def page(data: dict[str, Any], spent: dict[str, Any] | None) -> str:
         "# Past this machine",
         "",
         *wrapped(
-            "What more machines would do, by arithmetic: nothing here was run on more than one. `python -m "
+            "What more machines would do, by calculation: nothing here was run on more than one. `python -m "
             f"bench.scaling` measured {data['rows']:,} texts {data['rounds']} times by the default model's "
             f"`{data['variant']}`, which `bertport batch` takes there unasked, on one thread of "
             f"{data['machine']['cpu']} ({data['machine']['instruction_set']}, {data['machine']['physical_cores']} "
             f"cores; {data['date'][:10]}, commit {data['commit'][:9]}, load average {first:.1f} before and {last:.1f} "
-            "after; [the data](../data/scaling.json)), and wrote this page. [Batches](batch.md) are what was run."
+            "after; [the data](../data/scaling.json)), and wrote this page. [Batches](batch.md) has what was run."
         ),
         "",
         f"| {' | '.join(COLUMNS)} |",
@@ -289,19 +289,20 @@ def page(data: dict[str, Any], spent: dict[str, Any] | None) -> str:
     lines += [
         "",
         *wrapped(
-            "Medians, and in brackets the least and the most of the runs. Seconds are those of the CPU: other work on "
-            "the machine lengthens them too, but less than those of the clock. A part's are what texts of "
-            f"{SMALL_WORDS} words cost more in {SMALL_PARTS} parts than in one: at {PART_ROWS:,} rows a part, as by "
-            f"default, they add {100 * share:.2g}% to what a row costs, at most. Bytes are those of the JSON lines and "
-            "of the Parquet that is written, the text carried along. Features are a vector for each text "
-            "(`-p pooling=mean`), and those of tokens one for each token, as `bertport batch` writes them unasked."
+            "Medians, and in brackets the smallest and the largest of the runs. Seconds are CPU time: other work on "
+            "the machine lengthens it too, but less than elapsed time. The cost of a part "
+            f"is the extra CPU time of writing the same {SMALL_WORDS}-word texts into {SMALL_PARTS} parts instead of "
+            f"one, divided by {SMALL_PARTS - 1}: at {PART_ROWS:,} rows a part, the default, it adds at most "
+            f"{100 * share:.2g}% to the cost of a row. Bytes are those of the JSON lines and of the Parquet that is "
+            "written, with the text in it. Features are a vector for each text (`-p pooling=mean`); features of tokens "
+            "are a vector for each token, as `bertport batch` writes them by default."
         ),
         "",
         "## Machines",
         "",
         *wrapped(
-            f"Nodes of {CORES} cores and {ROWS:,.0f} rows in parts of {PART_ROWS:,}. Assumed: {CORES} cores beside "
-            f"each other are each as fast as the {BESIDE} here were, and shared storage gives and takes "
+            f"Nodes of {CORES} cores and {ROWS:,.0f} rows in parts of {PART_ROWS:,}. Assumed: each of {CORES} busy "
+            f"cores is as fast as each of the {BESIDE} here, and shared storage reads and writes "
             f"{STORE_BYTES / 1e9:.1f} GB a second. {driver_from}; what Ray's other processes on the head spend was not "
             "measured."
         ),
@@ -321,8 +322,8 @@ def page(data: dict[str, Any], spent: dict[str, Any] | None) -> str:
         "",
         *wrapped(
             f"Parts are whole: at {NODES[-1] * CORES:,} cores, {ROWS:,.0f} rows are {math.ceil(ROWS / PART_ROWS):,} "
-            "parts, less than one for a core. Take smaller ones there (`--part-rows`), as far as the driver's "
-            "milliseconds allow, or more rows."
+            "parts, less than one for a core. Use smaller parts there (`--part-rows`), as far as the driver's time for "
+            "each part allows, or more rows."
         ),
         "",
         "## Money",
@@ -330,7 +331,7 @@ def page(data: dict[str, Any], spent: dict[str, Any] | None) -> str:
         *wrapped(
             f"Assumed: ${DOLLARS:.4f} a core-hour. An m7g.large of Amazon EC2, with two Arm cores, was listed at "
             f"${MACHINE_DOLLARS} an hour in us-east-1, on demand, on 17 June 2026 ([source]({PRICE})). Its cores were "
-            "not measured: put your own price and rate in their place, the cost is in proportion."
+            "not measured: use your own price and rate instead; the cost is proportional."
         ),
         "",
         "| task | core-hours a million texts | cost of them |",

@@ -38,7 +38,7 @@ def text(found: dict[str, dict[str, Any]]) -> str:
         "`bertport batch` on one machine, and on nodes of Ray: raylets of that same machine, each with one CPU. "
         "`python -m bench.batch rate`, `many`, `driver` and `kills` measure in the environment of "
         "`python3 dev.py ray`, and `python -m bench.batch page` writes this page. Rows are sentences of the evaluation "
-        "sample, again and again."
+        "sample, repeated."
     )
     for name, (title, section) in SECTIONS.items():
         missing = [f"Not measured yet: `python -m bench.batch {name}` does it."]
@@ -53,7 +53,7 @@ def _many(found: dict[str, Any]) -> list[str]:
     return wrapped(
         f"{found['rows']:,} rows of four words and a mask each through a tiny model, on two one-core workers, in "
         f"{found['parts']:,} parts: each row is there once, in order, {found['errors']:,} without an answer. The "
-        f"driver held {_mib(found['driver_peak_bytes'])} at most ({_mib(found['most_driver_bytes'])} are allowed) and "
+        f"driver held at most {_mib(found['driver_peak_bytes'])} (the limit is {_mib(found['most_driver_bytes'])}) and "
         f"used {spent['driver']:,.0f} CPU seconds beside the workers' {spent['workers']:,.0f}; the run took "
         f"{found['seconds'] / 60:,.1f} minutes. {_made(found)}"
     )
@@ -68,7 +68,7 @@ def _driver(found: dict[str, Any]) -> list[str]:
     )
     return wrapped(
         f"CPU seconds of the driver with two one-core workers and a tiny model: {spent}. So its start takes "
-        f"{found['start_seconds']:,.1f}, a part {1e3 * found['part_seconds']:,.1f} ms, and waiting for workers "
+        f"{found['start_seconds']:,.1f} s, a part {1e3 * found['part_seconds']:,.1f} ms, and waiting for workers "
         f"{100 * found['share_of_a_core']:,.1f}% of a core. {_made(found)}"
     )
 
@@ -82,7 +82,7 @@ def _memory(runs: Sequence[dict[str, Any]]) -> list[str]:
     )
     grown = most["driver_peak_bytes"] - few["driver_peak_bytes"]
     return wrapped(
-        f"Its peak of memory, the longest run above included: {held}. So {most['rows']:,} rows take "
+        f"Its peak memory, with the longest run above: {held}. So {most['rows']:,} rows take "
         f"{_mib(abs(grown))} {'more' if grown >= 0 else 'less'} than {few['rows']:,}."
     )
 
@@ -92,17 +92,17 @@ def _kills(found: dict[str, Any]) -> list[str]:
     killed, equal = found["killed"], "were" if found["bit_for_bit_equal"] else "were not"
     return wrapped(
         f"{found['rows']:,} sentences through a tiny model in {found['parts']:,} parts, on two one-core workers. "
-        f"SIGKILL met a worker {killed['worker']} times and the driver {killed['driver']} times, at seeded moments "
-        f"within {LONGEST_PAUSE} seconds of a worker's being there; the command was given again after each death of "
-        f"the driver. At the end {rows}, and the answers {equal} bit for bit those of one machine that nothing "
-        f"interrupted. {_made(found)}"
+        f"Workers were killed {killed['worker']} times and the driver {killed['driver']} times (SIGKILL), at random "
+        f"(seeded) moments within {LONGEST_PAUSE} seconds of a worker's start; after each death of the driver the "
+        f"command was repeated. At the end {rows}, and the answers {equal} bit for bit those of one machine without "
+        f"interruption. {_made(found)}"
     )
 
 
 def _rate(found: dict[str, Any]) -> list[str]:
     """Return the table of rates and what it says."""
     lines = [
-        "| engine | rows a second | workers' CPU s | reading | writing | driver's CPU s | its peak |",
+        "| engine | rows a second | workers' CPU s | reading | writing | driver's CPU s | driver's peak |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     names = {
@@ -124,7 +124,7 @@ def _rate(found: dict[str, Any]) -> list[str]:
     said = (
         f"{found['rows']:,} sentences, fill-mask by the default model's {found['variant']}; `Model.predict` on both "
         f"cores: {found['predict']['rows_per_second']:,.0f} a second. Ray's two workers reach {share:.0%} of `local` "
-        f"({found['bar']:.0%} are asked for: {verdict}), their start and that of Ray included. Reading and writing are "
+        f"(target {found['bar']:.0%}: {verdict}), their start and that of Ray included. Reading and writing are "
         "part of the workers' CPU seconds; the peak is the driver's resident set. All answers are `Model.predict`'s, "
         f"row by row: scores within {furthest:.1e}. {_made(found)}"
     )
@@ -149,6 +149,6 @@ SECTIONS = {
     "rate": ("Rate", _rate),
     "many": ("Very many rows", _many),
     "driver": ("The driver", _driver),
-    "kills": ("Deaths", _kills),
+    "kills": ("Killed processes", _kills),
 }
 """By program, in the order of the page: the section's title, and what makes its lines of figures."""

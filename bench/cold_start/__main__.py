@@ -209,13 +209,13 @@ def ratios(reference: list[Run], candidate: list[Run]) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure and write the report, or compare the page with the data; fail where a bar is missed."""
+    """Measure and write the report, or compare the page with the data; fail where a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=number, default=15, help="processes of each kind")
     parser.add_argument("--bundle", type=Path, help="the embedded default when not given")
     parser.add_argument("--checkpoint", type=Path, help="restored from the bundle when not given")
     parser.add_argument("--output", type=Path, default=ROOT / "docs", help="where the report is written")
-    parser.add_argument("--check", action="store_true", help="compare page, data and bars; measure nothing")
+    parser.add_argument("--check", action="store_true", help="compare page, data and targets; measure nothing")
     given = parser.parse_args(arguments)
     data, report = given.output / "data" / "cold-start.json", given.output / "research" / "cold-start.md"
     if given.check:

@@ -1,4 +1,4 @@
-"""The page docs/research/cold-start.md, made of the figures of bench.cold_start, and the bars that they are held to."""
+"""The page docs/research/cold-start.md, made of the figures of bench.cold_start, and the targets for them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Medians of fresh processes.
 {imported}"""
 IMPORTED = """
 `import bertport.runtime` alone takes {value:.0f} ms (median of {count} processes, {low:.0f} to {high:.0f}) and loads
-{numpy}; the bar is {bar} ms.
+{numpy}; the limit is {bar} ms.
 """
 
 
@@ -83,7 +83,7 @@ def imported(result: dict[str, Any]) -> str:
 
 
 def complaints(result: dict[str, Any]) -> list[str]:
-    """Return a sentence for each bar that the data miss: of the variant that `load` takes, and of the import."""
+    """Return a sentence for each target that the data miss: of the variant that `load` takes, and of the import."""
     variant, found = result["loaded"]["variant"], []
     ours = result["ratios"][f"bertport, {variant}"]
     faster, share = ours["times_faster"]["value"], ours["share_of_memory"]["value"]

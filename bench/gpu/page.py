@@ -11,7 +11,7 @@ NEVER = (
         (
             "a session on a device: fp16 by default, outputs bound to it, words chosen on it, arena limits, placement "
             "of nodes; the versions of driver and libraries that `bertport doctor` reports; how much padding a run is "
-            "worth (1,024 tokens by reckoning)"
+            "worth (estimated at 1,024 tokens)"
         ),
     ),
     (
@@ -34,16 +34,17 @@ hardware. `python -m bench.gpu page` writes it.
 ## What is done there
 
 - **CUDA** gets the fp16 variant where the bundle has one (`bertport quantize BUNDLE --recipe fp16`). Inputs and outputs
-  are bound to the device. For fill-mask the graph gains LogSoftmax and TopK when it is loaded, so that a few numbers
-  leave the device for each mask and not the vocabulary's logits. The arena grows by what is asked for and holds at most
+  are bound to the device. For fill-mask the graph gains LogSoftmax and TopK when it is loaded, so for each mask only a
+  few numbers leave the device, not the vocabulary's logits. The arena grows by what is asked for and holds at most
   4 GiB (`gpu_mem_limit`); fp32 is computed without TF32 (`use_tf32`). ONNX Runtime gives each session a stream of its
   own.
 - **TensorRT** takes graphs of standard operators: fp16 by itself where the bundle has it, else the QDQ variant
-  `int8-static`, else fp32; 8 bits cost accuracy, so that they have to be asked for beside fp16. A fused graph is
-  refused with the variant to use instead. One optimization profile covers every length from 1 to the bundle's longest
-  and is tuned for 128 tokens: ONNX Runtime's provider builds several but runs only the first (ort#31624). Engines are
-  kept under the user's cache directory (`XDG_CACHE_HOME`), by graph, shapes, precision, options, GPU and versions; the
-  timing cache by GPU and versions. A build that takes minutes is announced on standard error, with its progress.
+  `int8-static`, else fp32. 8 bits cost accuracy: where there is fp16 too, you have to ask for them. A fused graph
+  is refused, and the error names the variant to use instead. One optimization profile covers every length from 1 to the
+  bundle's longest and is tuned for 128 tokens: ONNX Runtime's provider builds several but runs only the first
+  (ort#31624). Engines are kept under the user's cache directory (`XDG_CACHE_HOME`), by graph, shapes, precision,
+  options, GPU and versions; the timing cache by GPU and versions. A build that takes minutes is announced on standard
+  error, with its progress.
 - Both: a compute node that was left to another provider is an error; shape nodes on the CPU, and TopK on CUDA under
   TensorRT, are not.
 
@@ -68,7 +69,7 @@ def page(result: dict[str, Any] | None) -> str:
             "## Never run on hardware\n\nNo machine with a GPU, and none with an Arm processor, was at hand. What "
             "needs none is tested: the options that are made, the refusals with the real `onnxruntime-gpu` wheel, the "
             "words chosen in the graph (on the CPU), outputs bound to a device (the CPU), where engines are kept. "
-            "What is said of a device below is what the code asks for, not what was seen.\n\n"
+            "The section below describes what the code asks of a device, not what was seen.\n\n"
             f"| | never run |\n|---|---|\n{rows}\n\n"
         )
         return PAGE.format(body=body)

@@ -28,6 +28,8 @@ SERIES = (
 """References that INT8 is compared with: the name in an entry, and on the page. An entry of 29 November took turns with
 a commit between two releases."""
 AGREEMENT = "mlm top1_agreement"
+KEPT = ("same word as fp32", "INT8, MB", "graph nodes")
+"""Columns of what does not depend on the machine's speed."""
 FILES = "onnx/model_int8_dynamic.onnx"
 """Prefix of the names of the INT8 graph's files."""
 
@@ -36,17 +38,18 @@ HEAD = """# Speed over time
 How fast the embedded model's `int8-dynamic` was at each measurement, how often it chose fp32's word, and how large it
 was, by class of CPU. Speed is a ratio of rows that took turns on the same machine: how many times as fast as the
 runtime and bundle of the last release (of 29 November: of commit b86e1dc, 0.2.0.dev0), as fp32 of the same bundle, and
-as peers. Seconds of different days and machines are not compared. Bars are intervals of 95%.
+as peers. Seconds of different days and machines are not compared. Error bars are 95% intervals.
 
 ```sh
 python -m bench.history append   # on an idle machine: a line in docs/data/history-CLASS.jsonl, and this page anew
 python -m bench.history guard    # what CI asks: is anything worse than in the last line, or slower than the release?
 ```
 
-`guard` fails for an agreement lower by 0.002, a KL higher by a tenth, a file larger by 2%, a node more, and where old
-and new take turns at 16 texts and the whole interval of the ratio lies below 0.9. It looks at no time in seconds. A
-change that is meant to cost something is recorded by `append`, in the same commit. Entries of bench.performance are
-what it had measured by then (`python -m bench.history collect`): fill-mask took turns with peers there, and no release.
+`guard` fails if agreement is lower by 0.002, KL higher by a tenth, a file larger by 2%, or the graph has a node more.
+It also fails if old and new take turns at 16 texts and the whole interval of the ratio lies below 0.9. It compares no
+times in seconds. A change that is meant to cost something is recorded by `append`, in the same commit. Entries from
+bench.performance were collected later (`python -m bench.history collect`); they compare fill-mask with peers, not with
+a release.
 """
 
 
@@ -98,8 +101,8 @@ def _cell(entry: Entry, than: str) -> str:
 def _table(entries: list[Entry]) -> str:
     shown = [(than, name) for than, name in SERIES if any(entry.ratio(VARIANT, than) for entry in entries)]
     rows = [
-        ["date", "commit", *(f"times {name}" for _, name in shown), "fp32's words", "INT8, MB", "its nodes", "source"],
-        ["---", "---", *("---:" for _ in shown), "---:", "---:", "---:", "---"],
+        ["date", "commit", *(f"times {name}" for _, name in shown), *KEPT, "source"],
+        ["---", "---", *("---:" for _ in shown), *("---:" for _ in KEPT), "---"],
     ]
     for entry in reversed(entries):
         agreement, size = _agreement(entry), _megabytes(entry)

@@ -36,16 +36,16 @@ UNMEASURED = """# Performance: {title}
 {command}
 ```
 
-takes about half an hour and writes this page in the form of those of CPUs with {others}.{elsewhere}
+takes about half an hour and writes this page, in the form of the pages for CPUs with {others}.{elsewhere}
 """
 ELSEWHERE = {
     "amx": """
 
 ## Seen elsewhere
 
-On 27 November 2026 another program timed graphs alone on two cores of an Intel Xeon with AMX, of the embedded model and
-of a BERT-base with seeded random weights: how many times as fast as fp32 on ONNX Runtime's CPU provider each is. These
-figures are no measurement of this checkout, and no claim about it follows from them.
+On 27 November 2026 another program timed graphs alone on two cores of an Intel Xeon with AMX, for the embedded model
+and a BERT-base with seeded random weights. The table says how many times as fast as fp32 on ONNX Runtime's CPU provider
+each is. These figures were not measured with this checkout, and this page makes no claim from them.
 
 | | 1x16 | 1x128 | 8x128 | 1x512 |
 | --- | ---: | ---: | ---: | ---: |

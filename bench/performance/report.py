@@ -29,17 +29,17 @@ __all__ = ["page", "plots", "stem"]
 APART = (SINGLE, STREAMS)
 """Ends of the names of groups that plots leave out."""
 
-BASE = """- BERT-base's *int8* has what held the budget on the default model: the same shares of channels in float and
-  divided, layer by layer, and the same layers in 16 bits.
+BASE = """- BERT-base's *int8* is built like the variant that held the budget on the default model: layer by layer the
+  same shares of channels in float and divided, and the same layers in 16 bits.
 """
 EXPLAINED: tuple[dict[str, str], ...] = (
     {
         "bare fp32": "*tokenizer and session alone* is bertport's graph without bertport: the tokenizers package and "
-        "ONNX Runtime in the same batches, and no answers made.",
+        "ONNX Runtime in the same batches, without making answers.",
     },
     {
-        "transformers": "*transformers* is its pipeline in PyTorch (for next-sentence, which has none, the model), in "
-        "fp32 and, where the CPU has it, loaded in bf16.",
+        "transformers": "*transformers* is its pipeline in PyTorch (for next-sentence, which has no pipeline, the "
+        "model), in fp32 and, where the CPU has it, loaded in bf16.",
         "optimum fp32": "*optimum* is its ONNX Runtime models in the same pipeline, in fp32 and in its own 8-bit "
         "preset for this machine ({preset}).",
     },
@@ -48,13 +48,12 @@ EXPLAINED: tuple[dict[str, str], ...] = (
         "their longest. ONNX Runtime fuses at load.",
     },
     {
-        "openvino": "*openvino* does the same by OpenVINO as it comes, told to be fast for one caller; on a CPU with "
-        "bf16 it then computes in bf16.",
-        "openvino fp32": "*openvino fp32* does the same by OpenVINO, told to be fast for one caller, and not to "
-        "compute in bf16.",
-        "openvino int8": "*openvino int8* runs what optimum-intel makes by NNCF in 8 bits, calibrated on {fitted} "
-        "paragraphs.",
-        "openvino plugin": "*openvino plugin* is ONNX Runtime with OpenVINO's plugin as it comes.",
+        "openvino": "*openvino* runs the same graph with OpenVINO's defaults and its hint for low latency; on a CPU "
+        "with bf16 it then computes in bf16.",
+        "openvino fp32": "*openvino fp32* runs the same graph with the same hint, and is told not to compute in bf16.",
+        "openvino int8": "*openvino int8* runs the 8-bit model that optimum-intel makes with NNCF, calibrated on "
+        "{fitted} paragraphs.",
+        "openvino plugin": "*openvino plugin* is ONNX Runtime with that plugin's defaults.",
     },
     {
         "optimum-intel": "*optimum-intel* has these models in transformers' pipelines.",
@@ -65,7 +64,7 @@ EXPLAINED: tuple[dict[str, str], ...] = (
 """Items of the list that explains the rows: by group a sentence, which is shown where the page has such rows."""
 PAGE = """# Performance: {title}
 
-From text to answer, beside what people use today: the same weights, the same texts, one machine, taking turns. Written
+From text to answer, compared with what people use today: the same weights, texts and machine, in turns. Written
 by `{command}`; the figures are in [data/{stem}.json](../data/{stem}.json).{other}.
 
 {machine}
@@ -77,9 +76,9 @@ by `{command}`; the figures are in [data/{stem}.json](../data/{stem}.json).{othe
 
 {rounds}.
 
-Every subject has a process of its own, in the environment that it needs; in a round each answers all inputs once, in
-one order and in the next round in the reverse one, while nothing else may measure on the machine. Before, each answers
-all inputs once, which is the warm-up and gives what fidelity is computed from. A size of batch that took 1.25 times as
+Every subject has a process of its own, in the environment that it needs. In a round each answers all inputs once; the
+next round has the reverse order. Nothing else may measure on the machine. First each answers all inputs once: this is
+the warm-up, and fidelity is computed from these answers. A size of batch that took 1.25 times as
 long as its group's best in the first round took no further turns: its row says "1 turn". Throughput is that of the
 median round; intervals are 95% bootstrap intervals of the ratio, over rounds. Each call is timed: `texts at once` says
 how many it answers, and the percentiles are those of calls. Peak memory is that of the process after its warm-up with
@@ -88,13 +87,14 @@ batches of that size and smaller ones; rows of one precision share a process.
 The inputs are sentences of data/evaluation.txt with their own lengths, drawn with a fixed seed. {texts}.
 
 One word is masked for fill-mask; next-sentence has pairs, half of them neighbours; features are the mean of the tokens.
-`run tokens` counts padding, `real tokens` does not. The share of the peak is that of the work that cannot be avoided
-(no padding, one position decoded in a text), so a caller that does more has a lower one; a multiplication and its
-addition are two operations, there as in the peak, which is the fastest of the products of two 1024x1024 matrices that
-ONNX Runtime ran in a second, on as many threads as it chooses for the subjects. Fidelity is against
+`run tokens` counts padding, `real tokens` does not. The share of the peak counts only the work that cannot be avoided
+(no padding, one position decoded in a text), so a caller that does more has a lower one. The peak is the fastest
+product of two 1024x1024 matrices that ONNX Runtime ran in a second, on as many threads as it chooses for the subjects.
+In both, a multiplication and its addition are two operations. Fidelity is against
 transformers in fp32, one text at a time: how often the best word is the same and by how much its probability moves; how
 many verdicts flip and by how much a probability moves; the smallest cosine of two vectors. Random weights give nearly
-uniform probabilities, whose best word changes by a hair: there the change of the score tells, not the agreement.
+uniform probabilities, whose best word changes with the smallest difference; look at the change of the score, not at the
+agreement.
 
 {explained}
 {base}
@@ -104,7 +104,7 @@ uniform probabilities, whose best word changes by a hair: there the change of th
   both.
 - *Larger batches* than {batch_tokens} tokens, on a CPU: the products are as fast as they get, and the memory grows.
 - *Reusing the buffers of inputs*: those of a full batch hold {buffer_kb:.0f} KB, beside activations of megabytes, which
-  ONNX Runtime's arena reuses. What all of bertport's own work costs is the difference to *tokenizer and session alone*.
+  ONNX Runtime's arena reuses. All of bertport's own work costs the difference from *tokenizer and session alone*.
 - *Dropping a mask of ones*: it is one addition to the attention's scores in each layer, within `Add` where the
   operators of a run are listed; leaving it out takes a second graph in memory.
 - *Binding inputs and outputs*, on a CPU: what leaves the graph is a row of logits for each masked word, which nothing
@@ -148,19 +148,19 @@ def page(result: dict[str, Any]) -> str:
         both = "openvino" in result["beside"]
         conditions += (
             " This CPU has AVX-512 and VNNI, which bench.avx2 hid from ONNX Runtime, PyTorch"
-            f"{', NumPy and OpenVINO' if both else ' and NumPy'}: what ran is what these run on a CPU of AVX2 alone, "
+            f"{', NumPy and OpenVINO' if both else ' and NumPy'}: they ran what they run on a CPU with AVX2 alone, "
             f"at the speed of this one. {'The plugin of OpenVINO' if both else 'OpenVINO'} was left out: its libraries "
             "would have seen what is hidden."
         )
     if result.get("as_intel"):
         conditions += (
-            " OpenVINO's plugin offers a CPU on Intel's alone: its rows ran with ONNX Runtime told that Intel made "
-            "this one (bench.intel), and no such set-up is there for its users."
+            " OpenVINO's plugin runs only on Intel CPUs. For its rows ONNX Runtime was made to report an Intel CPU "
+            "(bench.intel); users cannot do that."
         )
     bars = ""
     if figures["bars"]:
         rows = [(bar["bar"], bar["wanted"], bar["found"], "yes" if bar["met"] else "**no**") for bar in figures["bars"]]
-        bars = f"## The bars\n\n{table(('', 'wanted', 'found', 'met'), rows)}\n\n"
+        bars = f"## Targets\n\n{table(('', 'target', 'found', 'met'), rows)}\n\n"
     sections = "".join(_section(name, model, figures, stem(result)) for name, model in result["models"].items())
     presets = sorted({model["optimum_preset"] for model in result["models"].values()})
     return PAGE.format(

@@ -65,7 +65,7 @@ def streams_section(rows: Sequence[dict[str, Any]]) -> str:
     return (
         f"#### One stream and {count}\n\nOne batch at a time on all cores, and {count} at once on a core each, for as "
         "many callers, or, where bertport makes the batches, in one call. `ms` is the mean time until a call's or a "
-        "batch's answer. Nothing beyond these cores was measured, and nothing is claimed there.\n\n"
+        "batch's answer. More cores were not measured, and this page claims nothing about them.\n\n"
         f"{table(head, body)}\n"
     )
 
@@ -82,7 +82,7 @@ def fidelity(measured: dict[str, float] | None) -> str:
 
 
 def reasons(result: dict[str, Any]) -> str:
-    """Say where the time goes in the variants whose bars are not met, from their profiles."""
+    """Say where the time goes in the variants that miss a target, from their profiles."""
     missed = [bar["bar"] for bar in result["figures"]["bars"] if not bar["met"] and bar["found"] != "not measured"]
     said = []
     for name, model in result["models"].items():
@@ -103,10 +103,10 @@ def reasons(result: dict[str, Any]) -> str:
     if not said:
         return ""
     return (
-        "Where a bar is not met, this is where the time goes by ONNX Runtime's profiler; the tables below list every "
-        "operator. What the products take is the kernels' own, and peers use the same; what the other operators take "
-        "is the price of a scale for each token and of channels in float, which keep the answers those of fp32 (the "
-        "fidelity beside each speed), and which Optimum's preset does without.\n\n" + "\n".join(said) + "\n\n"
+        "Where a target is missed, this is where the time goes by ONNX Runtime's profiler; the tables below list every "
+        "operator. The time of the products is that of ONNX Runtime's kernels, which peers use too. The other "
+        "operators are the price of per-token scales and float channels, which keep answers close to fp32's (see the "
+        "fidelity beside each speed); Optimum's preset has neither.\n\n" + "\n".join(said) + "\n\n"
     )
 
 
@@ -134,9 +134,9 @@ def _cost(costs: dict[str, Any]) -> str:
         for name, cost in costs.items()
     ]
     return (
-        "### What a run costs beside its tokens\n\nA line through the times of runs of 8 to 64 tokens: whatever it is "
-        "asked, a run reads every weight once. As much padding as the last column says is worth a run less; bertport "
-        f"reckons with {PROVIDERS['cpu'].overhead_tokens} tokens on every CPU, so that batches do not depend on a "
+        "### What a run costs beside its tokens\n\nFitted to the times of runs of 8 to 64 tokens; a run of any length "
+        "reads every weight once. The last column is how many tokens of padding cost as much as one more run. "
+        f"bertport counts {PROVIDERS['cpu'].overhead_tokens} tokens on every CPU, so its batches do not depend on a "
         f"measurement.\n\n{table(('', 'ms a run', 'microseconds a token', 'a run in tokens'), rows)}\n"
     )
 
@@ -174,9 +174,9 @@ def _operators(variant: str, profile: dict[str, Any], peak: float) -> str:
         said = (
             f"\nAltogether {total:.2f} ms for {flops / 1e9:.2f} GFLOP: {flops / total / 1e6 / peak:.0%} of the peak of "
             f"{peak:.0f} GFLOP/s. The products take {bound:.2f} ms if each runs as fast as its kernel does alone at "
-            f"that shape, so that {flops / bound / 1e6 / peak:.0%} is what no arrangement of these operators can pass; "
-            "decoding one position reads the whole vocabulary's matrix for two operations a weight, which is bound by "
-            "memory.\n"
+            f"that shape, so no arrangement of these operators could exceed {flops / bound / 1e6 / peak:.0%} of the "
+            "peak. Decoding one position reads the whole vocabulary's matrix for two operations a weight, which memory "
+            "limits.\n"
         )
     return (
         f"### Where a run of 1x128 goes: {variant}\n\nBy ONNX Runtime's profiler, whose own work is in it; one "

@@ -28,7 +28,7 @@ def _webgpu(data: dict[str, Any]) -> list[str]:
             outputs = ", ".join(f"`{output}` {difference:.1e}" for output, difference in result["differences"].items())
             lines.append(f"| {bundle} | `{variant}` | {outputs} |")
     for words, where in refused.items():
-        said = f"ONNX Runtime, asked all the same: “{_plain(words)}”" if words else "ONNX Runtime runs it all the same"
+        said = f"ONNX Runtime's own error: “{_plain(words)}”" if words else "ONNX Runtime itself runs it"
         lines.append(f"\nRefused before it is opened: {where}. {said}.")
     return lines
 

@@ -91,7 +91,7 @@ def section(data: dict[str, Any]) -> str:
             )
     machine = data["machine"]
     described = (
-        f"Machine: {machine['cpu']}, {machine['instruction_set']}, OpenVINO told that Intel made it; one thread, CPU "
+        f"Machine: {machine['cpu']}, {machine['instruction_set']}, ONNX Runtime made to report Intel; one thread, CPU "
         f"time; {data['date'][:10]}, commit {data['commit'][:7]}."
     )
     return "\n".join([*lines, "", described, ""])

@@ -185,7 +185,7 @@ def _say(text: str) -> None:
 
 
 def main() -> None:
-    """Measure, write, and with --check fail where a bar is missed."""
+    """Measure, write, and with --check fail where a target is missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--bundle", action="append", default=[], metavar="NAME[=DIR]", help="the embedded when not given"
@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument("--no-peer", dest="peer", action="store_false", help="leave transformers out")
     parser.add_argument("--quick", action="store_true", help="one short round of all: to see that it works")
     parser.add_argument("--output", type=Path, help="where the report is written: docs, or out/bench/quick")
-    parser.add_argument("--check", action="store_true", help="fail where a bar is missed")
+    parser.add_argument("--check", action="store_true", help="fail where a target is missed")
     parser.add_argument("--page", action="store_true", help="write the section from the figures, measure nothing")
     arguments = parser.parse_args()
     if arguments.page:

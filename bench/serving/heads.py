@@ -221,10 +221,9 @@ def section(data: Mapping[str, Any]) -> str:
     """Return the section's text."""
     machine = data["machine"]
     how = (
-        "By `python -m bench.serving.heads`, which writes this section in about fifteen minutes: the default model's "
-        f"encoder with a seeded classifier of {len(LABELS)} labels, and as a model of sentence-transformers (the "
-        f"normalized mean). {data['clients']} clients in a second process on the same machine ask for one held-out "
-        "sentence each, "
+        "`python -m bench.serving.heads` writes this section in about fifteen minutes. The default model's encoder has "
+        f"a seeded classifier of {len(LABELS)} labels, or is a model of sentence-transformers (the normalized mean). "
+        f"{data['clients']} clients in a second process on the same machine ask for one held-out sentence each, "
         f"again as soon as they are answered; medians of {data['rounds']} rounds of {data['seconds']:g} s, the servers "
         "in turns; times the peer's is the median of the rounds' ratios. "
         "The peers run PyTorch in fp32 behind Starlette and uvicorn. Answers are compared with the peer's on "
@@ -233,7 +232,7 @@ def section(data: Mapping[str, Any]) -> str:
     )
     lines = ["## A classifier and embeddings", "", how, ""]
     lines += [
-        "| head | server | requests/s | times the peer's | p50, ms | p99, ms | CPU a request, ms | beside the peer |",
+        "| head | server | requests/s | times the peer's | p50, ms | p99, ms | CPU a request, ms | against the peer |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, measured in data["heads"].items():

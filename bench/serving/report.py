@@ -25,9 +25,9 @@ BASE = "base"
 def section(result: Mapping[str, Any]) -> str:
     """Return the section's text."""
     how = (
-        "By `python -m bench.serving --bundle default --bundle base --check`, which writes this section in twenty-five "
-        f"minutes: {result['clients']} clients in a second process on "
-        "the same machine, each asking again as soon as it is answered; fill-mask on held-out sentences. Offline is "
+        "`python -m bench.serving --bundle default --bundle base --check` writes this section in twenty-five minutes. "
+        f"{result['clients']} clients in a second process on the same machine ask for fill-mask on held-out "
+        "sentences, each again as soon as it is answered. Offline is "
         "`predict` on the same texts in one process, with as many streams as the server. Medians of "
         f"{result['rounds']} rounds of {result['seconds']:g} s. Machine: {_machine(result['machine'])}; "
         f"{origin(result)}. "
@@ -58,14 +58,14 @@ def section(result: Mapping[str, Any]) -> str:
 def _verdicts(result: Mapping[str, Any]) -> list[str]:
     said = {True: "yes", False: "**no**", None: ""}
     rows = [f"| {bar.name} | {bar.wanted} | {bar.measured} | {said[bar.met]} |" for bar in bars(result)]
-    return ["| what has to hold | bar | found | met |", "|---|---|---|---|", *rows, ""]
+    return ["| what has to hold | target | found | met |", "|---|---|---|---|", *rows, ""]
 
 
 def _streams(throughput: Mapping[str, Any]) -> list[str]:
     """Return what streams gain: with as many as suit the machine, and with `--streams 1`, from the same rounds."""
     lines = [
         "",
-        "What streams gain, in the same rounds: the same with `--streams 1`, and offline `load(..., streams=1)`.",
+        "What streams gain, in the same rounds: one batch at a time is `--streams 1`, offline `load(..., streams=1)`.",
         "",
         "| model | | one batch at a time | streams | ratio |",
         "|---|---|---|---|---|",
@@ -104,7 +104,7 @@ def _behaviour(result: Mapping[str, Any]) -> list[str]:
     over, end, soak = result["overload"], result["end"], result["soak"]
     tried = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in sorted(soak["tried"].items()))
     overload = (
-        f"Asked for {over['rate']:.0f} requests a second, five times its rate, it gave {_counts(over['outcomes'])}; "
+        f"At {over['rate']:.0f} requests a second, five times its rate, it gave {_counts(over['outcomes'])}; "
         f"the slowest accepted one took {over['slowest_accepted_s']:.1f} s, a refusal {over['refusal_p50_ms']:.0f} ms "
         f"(median). Before, it did {over['before_requests_per_s']:.1f} requests a second, afterwards "
         f"{over['after_requests_per_s']:.1f}."
@@ -153,7 +153,7 @@ class Bar:
 def check(result: Mapping[str, Any]) -> None:
     """Fail where a bar is missed, naming each."""
     if missed := [f"{bar.name}: {bar.measured}, and not {bar.wanted}" for bar in bars(result) if bar.met is False]:
-        sys.exit("bars missed:\n" + "\n".join(missed))
+        sys.exit("targets missed:\n" + "\n".join(missed))
 
 
 def bars(result: Mapping[str, Any]) -> list[Bar]:

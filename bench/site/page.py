@@ -12,16 +12,16 @@ INTRODUCTION = """## What was compared
 
 `python -m bench.site` writes this section and its figures, `docs/data/site.json`. It compares answers in headless
 Chromium with Python's from the same variant, on 200 held-out texts with a masked word, from sites that `bertport site`
-wrote. Words whose probabilities differ by less than 0.0001 count as equally probable. In the column
-“logits” is for how many texts all of the 30,522 at the mask are within the variant's [golden
-tolerance](../reference/golden.md#tolerances), and how far the worst is. One text is one of 50, asked one after the
-other, from a server with the headers for threads. SwiftShader is a GPU in software: it is here to compare answers, not
-times."""
-VISITS = """A visit is timed from the moment when the address is opened until the page has answered its first example,
-which is asked as soon as the page allows: the page and the model are loaded, the service worker is installed, every
-file is hashed, and the golden vectors are compared where a short text takes no more than 250 ms. The server is on the
-same machine, and sends no headers, so that the first visit has one thread and the second, from the browser's cache, as
-many as there are."""
+wrote. Words whose probabilities differ by less than 0.0001 count as equally probable. The column
+“logits” says for how many texts all 30,522 logits at the mask are within the variant's [golden
+tolerance](../reference/golden.md#tolerances), and how far off the worst is. “One text” is the time per text over 50
+texts, asked one after another. The server sends the headers for threads. SwiftShader is a GPU in software, used to
+compare answers, not times."""
+VISITS = """A visit is timed from opening the address until the page has answered its first example, which is asked as
+soon as the page allows. That includes loading the page and the model, installing the service worker, hashing every
+file, and comparing the golden vectors if a short text takes no more than 250 ms. The server is on the
+same machine and sends no headers: the first visit has one thread, and the second, from the browser's cache, all
+threads."""
 DEVICES = {"cpu": "WebAssembly", "gpu": "WebGPU (SwiftShader)"}
 
 
@@ -29,8 +29,8 @@ def section(data: dict[str, Any]) -> str:
     """Return the section that `python -m bench.site` writes."""
     versions = ", ".join(f"{name} {number}" for name, number in data["versions"].items())
     machine = (
-        f"{data['machine']['cpu']} ({data['machine']['instruction_set']}), {data['machine']['busy']:.1f} processes at "
-        f"work beside, on {data['machine']['physical_cores']} cores"
+        f"{data['machine']['cpu']} ({data['machine']['instruction_set']}), {data['machine']['busy']:.1f} other "
+        f"processes running on average, {data['machine']['physical_cores']} cores"
     )
     visited = [row for row in data["rows"] if "page" in row]
     lines = [
@@ -89,7 +89,7 @@ def _crowded(machine: dict[str, Any]) -> str:
     """Return what is said of times that were measured while others used the machine."""
     if machine["busy"] < machine["physical_cores"]:
         return ""
-    return " More processes were at work than there are cores: on an idle machine all times are shorter."
+    return " More processes were running than there are cores: on an idle machine all times are shorter."
 
 
 def _seconds(milliseconds: float) -> str:
@@ -100,9 +100,9 @@ def _why(found: dict[str, Any]) -> str:
     first, step, steps = found["first"], found["first_step"], found["steps"]
     return (
         f"**Why INT8 differs.** For “{found['text']}”, the first value that differs is of a {first['operator']} "
-        f"(by {first['difference']:.0e}). Where that moves an "
+        f"(by {first['difference']:.0e}). Where such a difference moves an "
         f"activation across the border of two 8-bit steps, it becomes another integer: first {step['other']} of "
         f"{step['of']:,} in `{step['value'].split('.treated')[0]}`, and after all layers {steps['other']:,} of "
-        f"{steps['of']:,}, which moves a logit by {found['logits']:.2g}. The products themselves are right: for the "
-        f"browser's own integers NumPy gives the same to {found['products_from_numpy']:.0e}."
+        f"{steps['of']:,}, which moves a logit by {found['logits']:.2g}. The products themselves are right: from the "
+        f"browser's own integers NumPy computes the same to within {found['products_from_numpy']:.0e}."
     )

@@ -33,10 +33,10 @@ def section(data: dict[str, Any]) -> str:
     count = len(data["runs"]) // 4
     source = (
         f"Medians of {count} processes of each kind, in turns. Peak memory counts the pages of mapped files, which "
-        "other processes share and the system may drop; the column beside it is without them, after the first answer. "
+        "other processes share and the system may drop; the next column leaves them out, after the first answer. "
         "The last column is CPU time. "
         f"Python {machine['versions']['python']}, {versions}; {machine['cpu']} ({machine['instruction_set']}), "
-        f"{machine['busy']:.1f} processes at work beside, on {machine['physical_cores']} cores; "
+        f"{machine['busy']:.1f} other processes running on average, {machine['physical_cores']} cores; "
         f"{data['date'][:10]}, commit {data['commit'][:12]}, "
         "`python -m bench.small_device`, figures in `docs/data/small-device.json`."
     )
@@ -45,7 +45,7 @@ def section(data: dict[str, Any]) -> str:
         "| | packages | MB |",
         "|---|---:|---:|",
         f"| the {NUMBERS.get(len(small), len(small))} packages | {len(small)} | {_mb(total)} |",
-        f"| of which ONNX Runtime | 1 | {_mb(small['onnxruntime']['bytes'])} |",
+        f"| ONNX Runtime alone | 1 | {_mb(small['onnxruntime']['bytes'])} |",
         f"| numpy with its OpenBLAS | 1 | {_mb(small['numpy']['bytes'])} |",
         f"| bertport with the default model | 1 | {_mb(small['bertport']['bytes'])} |",
         f"| {', '.join(FEW)} | {len(FEW)} | {_mb(few)} |",
@@ -53,7 +53,7 @@ def section(data: dict[str, Any]) -> str:
         f"| the wheel, which is the download | 1 | {_mb(data['wheel_bytes'])} |",
         f"| the default bundle; packed with `int8-dynamic` alone | | {packed} |",
         "",
-        "From the start of a process to its first answer from `int8-dynamic`, with one thread, and after it:",
+        "From the start of a process to its first answer from `int8-dynamic`, with one thread, and each later answer:",
         "",
         f"| | {' | '.join(COLUMNS)} |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -71,10 +71,10 @@ def _aim(data: dict[str, Any]) -> str:
     low = [run for run in data["runs"] if run["low_memory"] and not run["limited"]]
     peak = _median(low, "peak_bytes")
     kernel = " ".join(data["machine"]["system"].split()[:2])
-    kept = "kept" if peak <= AIM else f"missed by {(peak - AIM) / 2**20:.0f} MiB"
+    kept = "met" if peak <= AIM else f"missed by {(peak - AIM) / 2**20:.0f} MiB"
     return (
-        f"The aim was a peak of {AIM >> 20} MiB at most with `low_memory`: on this kernel, {kernel}, which decides how "
-        f"many pages of mapped files count, it is {kept}."
+        f"The target is a peak of at most {AIM >> 20} MiB with `low_memory`. On this kernel, {kernel}, it is {kept}; "
+        "the kernel decides how many pages of mapped files count."
     )
 
 

@@ -79,11 +79,11 @@ def _changes(data: Mapping[str, Any]) -> str:
 def _bars(data: Mapping[str, Any]) -> str:
     names = _eight_bit(data)
     how = (
-        "Of each bar the figure that is held against it, and whether it is met. Differences are INT8 minus fp32, in "
-        "points; a score is the mean of a task's metrics. Agreement is the share of examples with fp32's label, of all "
-        "seeds together; behind it the lowest of a single run."
+        "For each target: the figure compared with it, and whether it was met. Differences are INT8 minus fp32, in "
+        "points; a score is the mean of a task's metrics. Agreement is the share of examples with fp32's label, over "
+        "all seeds together; “lowest” is that of the worst single run."
     )
-    lines = _opening("What INT8 costs", how, ["bar", *names])
+    lines = _opening("What INT8 costs", how, ["target", *names])
     for bar in BARS:
         cells = [_bar_cell(bar, data["summary"][name]["bars"].get(bar.name)) for name in names]
         lines.append(_line([bar.what, *cells]))
@@ -103,11 +103,11 @@ def _careful(data: Mapping[str, Any], names: Sequence[str]) -> list[str]:
         return []
     said = ", ".join(f"{_signed(end)} ({name})" for name, end in ends.items())
     missed = [name for name, end in ends.items() if end < least]
-    verdict = f"**missed** by {', '.join(missed)}" if missed else "met by these too"
+    verdict = f"**missed** by {', '.join(missed)}" if missed else "met by these as well"
     text = (
-        "That interval resamples the examples, and is too narrow where few answers change. With each task's reaching "
-        "at least as far as Tango's of examples of which none changes, and the tasks' reaches added as independent "
-        f"ones, its lower end is {said}: the bar is {verdict}."
+        "That interval resamples the examples, and is too narrow where few answers change. If each task's interval is "
+        "made at least as wide as Tango's interval for unchanged answers, and the half-widths are combined as "
+        f"independent, the lower end is {said}: the target is {verdict}."
     )
     return [fill(text, WIDTH, break_on_hyphens=False), ""]
 
@@ -155,10 +155,9 @@ def _refusals(data: Mapping[str, Any]) -> list[str]:
 def _scores(data: Mapping[str, Any]) -> str:
     names = [name for name in SUBJECTS if name in data["summary"] or name in {PYTORCH, FP32}]
     how = (
-        "In points, the mean of the seeds: of PyTorch and fp32 the score itself, of the others the difference from "
-        "fp32 with its paired 95% interval; of one seed the one below, of several that of their mean over resamples. "
-        "Beside them what the commonest label alone scores: an encoder that is near it has learned little, and INT8 "
-        "can take little from it."
+        "Means over seeds, in points. PyTorch and fp32: the score. Others: the difference from fp32 with its paired "
+        "95% interval, of the single run below or, for several seeds, of their mean. “Commonest label” is the score of "
+        "always giving that label: an encoder that is near it has learned little, and INT8 can take little from it."
     )
     lines = _opening("Scores on dev", how, ["task", "metric", "examples", "seeds", "commonest label", *names])
     for task in _tasks(data):
@@ -183,9 +182,9 @@ def _scores(data: Mapping[str, Any]) -> str:
 def _runs(data: Mapping[str, Any]) -> str:
     names = _eight_bit(data)
     how = (
-        "fp32 with its 95% interval; then differences from fp32 with their paired intervals, and p: of accuracy by "
-        "Tango's score interval and McNemar's exact test, of the others by bootstrap over the examples and a paired "
-        "permutation test."
+        "fp32 with its 95% interval; then differences from fp32 with their paired intervals and p-values: for accuracy "
+        "by Tango's score interval and McNemar's exact test, for other metrics by bootstrap over the examples and a "
+        "paired permutation test."
     )
     lines = _opening("Every run", how, ["task", "seed", "metric", PYTORCH, FP32, *names])
     for run in data["runs"]:
@@ -217,8 +216,9 @@ def _tested(subject: Mapping[str, Any] | None, metric: str) -> str:
 def _agreements(data: Mapping[str, Any]) -> str:
     names = [PYTORCH, *_eight_bit(data)]
     how = (
-        "The share of examples with the label that fp32 gives (of WNUT17: of words with its tag), of STS-B Spearman's "
-        "correlation of the scores; behind it how many layers the search left in higher precision, where it did."
+        "The share of examples with the label that fp32 gives (for WNUT17, of words with its tag; for STS-B, "
+        "Spearman's correlation of the scores); then, if any, the number of layers that the search left in higher "
+        "precision."
     )
     lines = _opening("Agreement with fp32", how, ["task", "seed", *names])
     for run in data["runs"]:
@@ -247,9 +247,9 @@ def _speed(data: Mapping[str, Any]) -> str:
         return ""
     names = [name for name in SUBJECTS if any(name in timed["subjects"] for timed in speed["tasks"].values())]
     how = (
-        "One example after the other, from text to answer, the subjects taking turns in one run: texts a second over "
-        "examples that are evenly spaced over dev, in brackets how many times as fast as PyTorch, and milliseconds for "
-        "an example of median length. The stock tool's graph is run by bertport's runtime here."
+        "One example after the other, from text to answer; the subjects take turns in one run. The columns have texts "
+        "a second over examples that are evenly spaced over dev, in brackets how many times as fast as PyTorch that "
+        "is, and milliseconds for an example of median length. Here bertport's runtime runs the stock tool's graph."
     )
     lines = _opening("Speed", how, ["task", "median tokens", *names])
     for task in TASKS:
@@ -270,7 +270,7 @@ def _speed(data: Mapping[str, Any]) -> str:
     machine = speed["machine"]
     lines += ["", f"Timed on {_machine(machine)}; {speed['date'][:10]}, commit {speed['commit'][:7]}."]
     if machine["busy"] is not None and machine["busy"] > machine["usable_cores"]:
-        lines[-1] += f" {machine['busy']:g} processes were at work there: of these figures ratios alone mean something."
+        lines[-1] += f" {machine['busy']:g} processes were running there: only the ratios mean something."
     return "\n".join(lines)
 
 
@@ -281,7 +281,7 @@ def _sizes(data: Mapping[str, Any]) -> str:
         measured = [run["subjects"].get(name, {}) for run in data["runs"]]
         sizes = [subject["bytes"] / MIB for subject in measured if "bytes" in subject]
         cells.append(" to ".join(dict.fromkeys(f"{size:.1f}" for size in (min(sizes), max(sizes)))))
-    how = "The graph with its weights, of the checkpoint its weights: the least and the most of all runs."
+    how = "Size of the graph with its weights (for PyTorch, of the weights): smallest and largest of all runs."
     return "\n".join([*_opening("Size", how, ["", *names]), _line(["MiB", *cells])])
 
 
@@ -301,9 +301,10 @@ def _beside(data: Mapping[str, Any]) -> str:
         *((f"{row.name}: {row.size}", row.part, row.scores, row.source) for row in PUBLISHED),
     ]
     how = (
-        "MRPC is F1 and accuracy where there are two figures, STS-B Pearson's and Spearman's correlation; of one "
-        "figure, the card's are F1 and Spearman's, and MiniLM's page does not say. Figures of dev and of test are of "
-        "different examples: a dev part is small, and to choose by it, as others may have done, flatters. "
+        "Two figures are F1 and accuracy for MRPC, Pearson's and Spearman's correlation for STS-B. A single figure is "
+        "F1 or Spearman's on the card; MiniLM's page does not say. Figures of dev and of test are of different "
+        "examples: a dev part is small, and settings chosen on it, as others may have done, make scores look better "
+        "than they are. "
         "MiniLM-L6-H384 was distilled to six layers; the default encoder descends from every second layer of "
         "MiniLM-L12-H384, by way of sentence-transformers' all-MiniLM-L6-v2."
     )
@@ -337,7 +338,7 @@ def _measured(data: Mapping[str, Any]) -> str:
 
 
 def _training(training: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in training.items()) or "as its run.json says"
+    return ", ".join(f"{name} {value}" for name, value in training.items()) or "as in its run.json"
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
@@ -364,7 +365,8 @@ def _of(data: Mapping[str, Any], task: str) -> list[Mapping[str, Any]]:
 
 def _opening(title: str, how: str, headings: Sequence[str]) -> list[str]:
     """Return the lines of a section down to its table's rows."""
-    return [f"### {title}", "", fill(how, WIDTH), "", _line(headings), "|" + "---|" * len(headings)]
+    text = fill(how, WIDTH, break_on_hyphens=False)
+    return [f"### {title}", "", text, "", _line(headings), "|" + "---|" * len(headings)]
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ def test_the_page_of_batches_is_that_of_the_data():
     assert page.text({}).count("Not measured yet") == len(page.SECTIONS)
 
 
-def test_the_page_says_whether_the_bar_is_met():
+def test_the_page_says_whether_the_target_is_met():
     cpu = {"workers": 100.0, "reading": 1.0, "writing": 1.0, "driver": 5.0}
     engines = ("local", "ray 1", "ray 2")
     figures = {
@@ -39,8 +39,8 @@ def test_the_page_says_whether_the_bar_is_met():
         "driver_peak_bytes": dict.fromkeys(engines, 300 << 20),
         "equal_to_predict": {engine: {"furthest_score": 1e-6} for engine in engines},
     }
-    assert "85% are asked for: met" in " ".join(page.text({"rate": figures | {"ray_2_of_local": 0.86}}).split())
-    assert "85% are asked for: missed" in " ".join(page.text({"rate": figures | {"ray_2_of_local": 0.84}}).split())
+    assert "target 85%: met" in " ".join(page.text({"rate": figures | {"ray_2_of_local": 0.86}}).split())
+    assert "target 85%: missed" in " ".join(page.text({"rate": figures | {"ray_2_of_local": 0.84}}).split())
 
 
 def test_the_page_says_what_the_driver_held_for_how_many_rows():

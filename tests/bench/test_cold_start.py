@@ -50,9 +50,9 @@ def test_a_bar_that_is_missed_is_named(changed, said):
     assert complaint.startswith(said)
 
 
-def test_the_import_stands_beside_its_bar():
+def test_the_import_stands_beside_its_limit():
     text = page(DATA | {"import_ms": [31.0, 30.0, 36.0], "import_loads_numpy": False})
-    assert "alone takes 31 ms (median of 3 processes, 30 to 36) and loads\nno NumPy; the bar is 40 ms." in text
+    assert "alone takes 31 ms (median of 3 processes, 30 to 36) and loads\nno NumPy; the limit is 40 ms." in text
 
 
 def test_a_process_imports_without_numpy():

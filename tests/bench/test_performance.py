@@ -278,10 +278,10 @@ def test_two_streams_stand_beside_one():
     text = sections.streams_section(rows)
     assert "| bertport int8, one at a time | 100.0 | 10.0 | 200 | 150.0 | 13.3 | 200 |" in text
     assert "| openvino, batches of 8 |  |  |  | 100.0 | 10.0 | 200 |" in text
-    assert "nothing is claimed there" in text
+    assert "this page claims nothing about them" in text
 
 
-def test_where_a_bar_is_missed_its_models_profile_says_where_the_time_goes(operators):
+def test_where_a_target_is_missed_its_models_profile_says_where_the_time_goes(operators):
     profile = {"operators": {"fp32": operators}}
     missed = {"bar": "Default model: int8 against transformers", "found": "1.00x", "met": False}
     result = {"figures": {"bars": [missed]}, "models": {"default": {"profile": profile}, "base": {"profile": profile}}}
