@@ -278,11 +278,11 @@ def edited(**entries):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda _: b"[]", r"is no configuration of an encoder that is known here"),
+        (lambda _: b"[]", r"is not a configuration of an encoder that is known here"),
         (lambda _: b"no", r"cannot be read as JSON"),
         (lambda _: b"\xff", r"cannot be read as JSON"),
-        (edited(model_type="gpt2"), r"is no configuration of an encoder that is known here"),
-        (edited(hidden_size=[1]), r"is no configuration of a BertForPreTraining"),
+        (edited(model_type="gpt2"), r"is not a configuration of an encoder that is known here"),
+        (edited(hidden_size=[1]), r"is not a configuration of a BertForPreTraining"),
         (edited(intermediate_size=65), r"dense.weight of the shape \[64, 32\] and its config.json says \[65, 32\]"),
         (edited(num_hidden_layers=3), r"lack bert.encoder.layer.2\S+, which config.json calls for"),
     ],

@@ -231,7 +231,7 @@ def negative(value):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (nan, "NaN is no number of JSON's"),
+        (nan, "NaN is not a JSON number"),
         (later, "has format 2 and this version of bertport reads up to 1"),
         (unversioned, "has no golden_version"),
         (huge_batch, "has a batch of 1 rows of 10,000 tokens"),

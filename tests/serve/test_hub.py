@@ -45,7 +45,7 @@ def test_with_leave_the_whole_bundle_is_fetched_at_the_revision(hub, repository)
     # From then on the cache has it, and no leave is needed.
     assert settings_of(["acme/tiny", "--revision", repository.branches["v1"]])[0].bundles[0].path == served.path
     assert hub.asked == []
-    with pytest.raises(PathError, match=r"acme/tiny on the Hub is no bundle: it has no manifest\.json"):
+    with pytest.raises(PathError, match=r"acme/tiny on the Hub is not a bundle: it has no manifest\.json"):
         settings_of(["acme/tiny", "--allow-download"])
 
 

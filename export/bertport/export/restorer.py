@@ -136,7 +136,7 @@ def _config(bundle: Bundle) -> dict[str, Any]:
     """Return config.json as the manifest lists it, without what would lead transformers elsewhere.
 
     Raises:
-        BundleError: when it is not listed, was changed, or is no configuration of a family that is known.
+        BundleError: when it is not listed, was changed, or is not a configuration of a family that is known.
     """
     place = bundle.path / CONFIG
     try:
@@ -146,7 +146,7 @@ def _config(bundle: Bundle) -> dict[str, Any]:
             raise
         raise BundleError(f"{place} cannot be read as JSON ({error}): export again") from error
     if not isinstance(value, dict) or family_of(value) is None:
-        raise BundleError(f"{place} is no configuration of an encoder that is known here: export again")
+        raise BundleError(f"{place} is not a configuration of an encoder that is known here: export again")
     return {
         name: setting
         for name, setting in value.items()
@@ -182,7 +182,7 @@ def _fit(
     except Exception as error:  # whatever a setting makes it raise
         reason = " ".join(str(error).split())
         raise BundleError(
-            f"{bundle.path / CONFIG} is no configuration of a {model_class} ({reason}): export again"
+            f"{bundle.path / CONFIG} is not a configuration of a {model_class} ({reason}): export again"
         ) from error
     bare, prefix = model.base_model is model, f"{model.base_model_prefix}."
     tensors, missing = {}, []

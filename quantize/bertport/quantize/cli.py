@@ -59,7 +59,7 @@ KEYS = {"int16_activations": "halfway", "calibrates_weights": "fits_weights", "s
     metavar="LIMITS",
     help=f"How far from fp32 a variant may be: {', '.join(known_limits())}, or {NO_BUDGET}; with --data, how much a "
     f"metric may drop, in its own unit: accuracy{DROP}=0.005 is half a point.  "
-    f"[default: {default_budget(', ')}, of which what the bundle has; {default_without_heads()} without heads]",
+    f"[default: {default_budget(', ')}, as far as the bundle has the heads; {default_without_heads()} without heads]",
 )
 @click.option(
     "--time-limit",

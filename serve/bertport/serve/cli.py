@@ -118,7 +118,7 @@ def _known_provider(context: click.Context, parameter: click.Parameter, name: st
     "--api-key",
     metavar="KEY",
     cls=Restriction,
-    help="Key that clients have to send; better as the variable.  [default: none]",
+    help="Key that clients have to send; prefer the variable.  [default: none]",
 )
 @option(
     "--cors-origin",
@@ -134,7 +134,7 @@ def _known_provider(context: click.Context, parameter: click.Parameter, name: st
     default=True,
     show_default=True,
     envvar="BERTPORT_WARM_UP",
-    help="Run every bucket before serving.",
+    help="Run every batch length once before serving.",
 )
 @option(
     "--access-log/--no-access-log",
@@ -195,8 +195,8 @@ def serve(  # noqa: PLR0913 — each is one option
 ) -> None:
     """Answer over HTTP from one or several bundles, the first being the default one.
 
-    BUNDLE is a directory, or the id of a Hub repository, owner/name, where there is no directory of that name; with
-    --allow-download the Hub is asked for it before the server starts, and its token is HF_TOKEN or its login's.
+    BUNDLE is a directory, or the id of a Hub repository, owner/name, if there is no directory of that name; with
+    --allow-download the Hub is asked for it before the server starts, with the token of HF_TOKEN or `hf auth login`.
 
     A bundle with a digest after it, as `bertport verify` prints it, must have that digest at each load; without
     `sha256:` the digest would be a part of the path.

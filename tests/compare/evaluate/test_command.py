@@ -173,7 +173,7 @@ def test_whatever_opens_a_session_of_the_bundle_without_graphs_fails(invoke, uno
         (["--metric", "f1"], "f1 is of one label, and the bundle has 3: name that label with --positive"),
         (["--text-column", "sentence"], "there is no column sentence"),
         (["--output", "/nowhere/out.json"], "cannot write /nowhere/out.json (No such file or directory)"),
-        (["--output", "/tmp"], "cannot write /tmp (it is there, and is no file)"),  # noqa: S108 — nothing is written
+        (["--output", "/tmp"], "cannot write /tmp (it exists and is not a file)"),  # noqa: S108 — nothing is written
     ],
 )
 def test_an_option_that_cannot_be(invoke, unopenable, data, options, said):

@@ -92,8 +92,8 @@ def test_values_are_not_called_probabilities(classified):
     changed = copy.deepcopy(classified)
     for entry in changed["rows"]:
         entry["label_bias"]["scores"] = "none"
-    assert "which is no probability" in bias_tables(typed(changed))[0].caption
-    assert "which is no probability" not in bias_tables(typed(classified))[0].caption
+    assert "which is not a probability" in bias_tables(typed(changed))[0].caption
+    assert "which is not a probability" not in bias_tables(typed(classified))[0].caption
 
 
 def test_weights_that_mean_nothing_have_no_bias(classified):

@@ -86,18 +86,18 @@ PLACES = {
     "up and back": ("../onnx/model.onnx", "leaves its directory"),
     "up in the middle": ("a/../model.onnx", "leaves its directory"),
     "up by backslashes": ("a\\..\\..\\secret", "leaves its directory"),
-    "backslash": ("a\\secret", "no plain path of a file"),
+    "backslash": ("a\\secret", "not a plain file path"),
     "empty": ("", "in another file and names none"),
-    "itself by a dot": ("./model.onnx", "no plain path of a file"),
-    "a dot": (".", "no plain path of a file"),
-    "two slashes": ("a//model.onnx", "no plain path of a file"),
-    "a slash behind": ("model.onnx/", "no plain path of a file"),
-    "a null": ("model.onnx\0.bin", "no plain path of a file"),
-    "a line": ("model.onnx\n", "no plain path of a file"),
-    "a stream of NTFS": ("model.onnx:stream", "no plain path of a file"),
-    "an address": ("*/_ORT_MEM_ADDR_/*", r"in '\*/_ORT_MEM_ADDR_/\*', which is no plain path of a file"),
-    "an address of another version": ("*/_ORT_LE_MEM_ADDR_/*", "no plain path of a file"),
-    "a URL": ("file:///etc/passwd", "no plain path of a file"),
+    "itself by a dot": ("./model.onnx", "not a plain file path"),
+    "a dot": (".", "not a plain file path"),
+    "two slashes": ("a//model.onnx", "not a plain file path"),
+    "a slash behind": ("model.onnx/", "not a plain file path"),
+    "a null": ("model.onnx\0.bin", "not a plain file path"),
+    "a line": ("model.onnx\n", "not a plain file path"),
+    "a stream of NTFS": ("model.onnx:stream", "not a plain file path"),
+    "an address": ("*/_ORT_MEM_ADDR_/*", r"in '\*/_ORT_MEM_ADDR_/\*', which is not a plain file path"),
+    "an address of another version": ("*/_ORT_LE_MEM_ADDR_/*", "not a plain file path"),
+    "a URL": ("file:///etc/passwd", "not a plain file path"),
     "unlisted": ("unlisted.bin", "in 'onnx/unlisted.bin', which manifest.json does not list as external data"),
     "another case": ("MODEL.ONNX", "does not list as external data"),
     "the graph itself": ("model_serving.onnx", "does not list as external data"),
@@ -123,7 +123,7 @@ def test_an_address_that_is_the_name_of_a_listed_file(crafted):
     bundle = crafted(located(name.removeprefix("onnx/")), listed)
     (bundle / name).parent.mkdir(parents=True)
     shutil.copy(bundle / WEIGHTS, bundle / name)
-    refused(bundle, "no plain path of a file")
+    refused(bundle, "not a plain file path")
 
 
 def test_a_manifest_that_says_that_there_is_no_external_data(crafted):
@@ -163,11 +163,11 @@ def test_weights_in_a_folder_below(tiny_bundle, tmp_path):
 
 SIZES = {
     "beyond the end": ({"offset": 10**9}, "takes bytes 1,000,000,000 to .* of 'onnx/model.onnx', which has"),
-    "negative": ({"offset": -8}, "the offset '-8', which is no number of bytes"),
-    "beyond 64 bits": ({"offset": 2**64 - 8}, "which is no number of bytes"),
-    "hexadecimal": ({"offset": "0x10"}, "which is no number of bytes"),
-    "digits of another script": ({"offset": "٣"}, "which is no number of bytes"),
-    "nothing": ({"offset": ""}, "which is no number of bytes"),
+    "negative": ({"offset": -8}, "the offset '-8', which is not a number of bytes"),
+    "beyond 64 bits": ({"offset": 2**64 - 8}, "which is not a number of bytes"),
+    "hexadecimal": ({"offset": "0x10"}, "which is not a number of bytes"),
+    "digits of another script": ({"offset": "٣"}, "which is not a number of bytes"),
+    "nothing": ({"offset": ""}, "which is not a number of bytes"),
     "too short": ({"length": 4}, "gives the tensor .* 4 bytes, and its shape needs"),
     "too long": ({"length": 10**12}, "1,000,000,000,000 bytes, and its shape needs"),
     "packed weights": ({"prepacked_0": "a|0;10;b"}, "the unknown key 'prepacked_0'"),
@@ -318,7 +318,7 @@ FOREIGN = {
 @pytest.mark.parametrize("depth", [0, 2])
 def test_operators_that_bring_code_or_files(crafted, domain, operator, attributes, depth):
     node = helper.make_node(operator, [], ["x"], domain=domain, **attributes)
-    said = f"has the operator {operator}|the operator '{operator}' of '{domain}', which is no part of ONNX Runtime"
+    said = f"has the operator {operator}|the operator '{operator}' of '{domain}', which is not part of ONNX Runtime"
     refused(crafted(lambda model: model.graph.node.append(nested(node, depth))), said)
 
 

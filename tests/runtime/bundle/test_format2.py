@@ -219,8 +219,8 @@ ODD = {
         lambda content: content.replace(b'"name"', b'"name": "other", "name"', 1),
         "there twice",
     ),
-    "NaN": (lambda content: content.replace(b'"max_length": 24', b'"max_length": NaN'), "NaN is no number of JSON's"),
-    "infinity": (lambda content: content.replace(b'"atol": 0.0001', b'"atol": -Infinity'), "is no number of JSON's"),
+    "NaN": (lambda content: content.replace(b'"max_length": 24', b'"max_length": NaN'), "NaN is not a JSON number"),
+    "infinity": (lambda content: content.replace(b'"atol": 0.0001', b'"atol": -Infinity'), "is not a JSON number"),
     "a number beyond all": (
         lambda content: content.replace(b'"atol": 0.0001', b'"atol": 1e999'),
         "1e999 is larger than any float",

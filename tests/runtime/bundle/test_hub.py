@@ -143,7 +143,7 @@ def test_a_batch_takes_the_same_bundle_by_its_address(asking):
         (
             "acme/checkpoint",
             {},
-            "acme/checkpoint on the Hub is no bundle: it has no manifest.json; make one",
+            "acme/checkpoint on the Hub is not a bundle: it has no manifest.json; make one",
         ),
         ("acme/lacking", {}, "on the Hub lacks tokenizer"),
         ("acme/other", {}, "BundleError: "),
@@ -223,7 +223,7 @@ def test_a_cache_that_cannot_be_read_is_one_sentence(cache, monkeypatch):
 def test_a_directory_comes_first(tiny_bundle):
     shutil.copytree(tiny_bundle, "acme/tiny")
     assert load("acme/tiny").bundle.path == Path("acme/tiny")
-    with pytest.raises(UsageError, match="a revision was given, and acme/tiny is no repository of the Hub"):
+    with pytest.raises(UsageError, match="a revision was given, and acme/tiny is not a repository of the Hub"):
         load("acme/tiny", revision="v1")
 
 
@@ -264,7 +264,7 @@ def test_the_command_line_passes_a_revision_and_a_token_on(hub, tiny_bundle, mon
     for options, said in (
         (["--revision", "v1"], "Repository not found: check the name, or give a token that may read it, by --token"),
         (["--revision", "v1", "--token", "hf_wrong"], "check the name, or give a token that may read it"),
-        (["--token", TOKEN], "acme/private on the Hub is no bundle: it has no manifest.json"),
+        (["--token", TOKEN], "acme/private on the Hub is not a bundle: it has no manifest.json"),
         (["--token", TOKEN, "--revision", "v9"], "Invalid rev id: v9: give a branch, tag or commit that it has"),
     ):
         refused = ask(*options)

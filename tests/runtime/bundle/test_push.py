@@ -158,7 +158,7 @@ def test_a_repository_of_other_files_takes_one_when_told(hub, tiny_bundle):
 
 @pytest.mark.parametrize("text", ["tiny", "a/b/c", "../x", "acme/", "https://huggingface.co/acme/tiny"])
 def test_what_is_no_repository(text, tiny_bundle):
-    with pytest.raises(UsageError, match="is no repository of the Hub: write it as owner/name"):
+    with pytest.raises(UsageError, match="is not a repository of the Hub: write it as owner/name"):
         push(tiny_bundle, text)
 
 

@@ -25,7 +25,7 @@ def check_output(path: Path) -> None:
     """
     with _errors(path):
         if path.exists() and not path.is_file():
-            raise PathError(f"cannot write {path} (it is there, and is no file): {ADVICE}")
+            raise PathError(f"cannot write {path} (it exists and is not a file): {ADVICE}")
         with _beside(path, ""):
             pass
 

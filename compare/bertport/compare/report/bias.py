@@ -27,7 +27,7 @@ PAIRS_SHOWN = 20
 SCORES = {
     "softmax": "A score is a probability; those of all labels add up to 1.",
     "sigmoid": "A score is the probability of one label, whatever the others are.",
-    "none": "A score is the value that the model gives, which is no probability.",
+    "none": "A score is the value that the model gives, which is not a probability.",
 }
 """Explanations of scores, by the function that makes them from logits."""
 

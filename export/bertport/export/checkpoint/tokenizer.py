@@ -209,8 +209,8 @@ def read_tokenizer(directory: Path, *, vocab_size: int, max_positions: int) -> T
         )
     if reference.split_special_tokens:
         raise CheckpointError(
-            f"{directory / 'tokenizer_config.json'}: split_special_tokens is set, so that a mask in a text is no mask: "
-            "remove it"
+            f"{directory / 'tokenizer_config.json'}: split_special_tokens is set, so a mask in a text is not read "
+            "as one: remove it"
         )
     tokenizer = reference.backend_tokenizer
     tokenizer.no_truncation()

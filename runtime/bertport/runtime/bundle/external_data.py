@@ -120,7 +120,7 @@ class _Walk:
         yield from self._message("ModelProto", 0, self._reader.size, 1)
         for domain, operator in self._used.items():
             if domain not in self._defined:
-                raise HostileError(f"uses the operator {operator!r} of {domain!r}, which is no part of ONNX Runtime")
+                raise HostileError(f"uses the operator {operator!r} of {domain!r}, which is not part of ONNX Runtime")
 
     def _message(self, kind: str, start: int, end: int, depth: int) -> Iterator[Span]:
         if depth > DEEPEST:
@@ -231,7 +231,7 @@ def _span(tensor: str, entries: dict[str, str], kind: int, sizes: list[int]) -> 
     for key, default in (("offset", "0"), ("length", str(length))):
         text = entries.get(key, default)
         if re.fullmatch(r"[0-9]{1,18}", text) is None:
-            raise HostileError(f"gives the tensor {named} the {key} {text[:100]!a}, which is no number of bytes")
+            raise HostileError(f"gives the tensor {named} the {key} {text[:100]!a}, which is not a number of bytes")
         numbers[key] = int(text)
     if numbers["length"] != length:
         raise HostileError(f"gives the tensor {named} {numbers['length']:,} bytes, and its shape needs {length:,}")
@@ -248,7 +248,7 @@ def _refuse_elsewhere(named: str, location: str) -> None:
     elif ".." in re.split(r"[/\\]", location):
         message = f"keeps the tensor {named} in {shown}, which leaves its directory"
     elif SPECIAL.search(location) or not location.isprintable() or str(path) != location or location == ".":
-        message = f"keeps the tensor {named} in {shown}, which is no plain path of a file"
+        message = f"keeps the tensor {named} in {shown}, which is not a plain file path"
     else:
         return
     raise HostileError(message)

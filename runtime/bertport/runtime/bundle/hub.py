@@ -94,7 +94,7 @@ class OnHub:
         except EntryNotFoundError as error:
             if name == MANIFEST:
                 raise PathError(
-                    f"{self.title} on the Hub is no bundle: it has no {MANIFEST}; make one of a checkpoint with "
+                    f"{self.title} on the Hub is not a bundle: it has no {MANIFEST}; make one of a checkpoint with "
                     f"bertport export {self.name} OUT"
                 ) from error
             raise BundleError(
@@ -127,7 +127,7 @@ class OnHub:
         try:
             kept = try_to_load_from_cache(self.name, name, revision=self.revision)
         except HFValidationError as error:
-            raise PathError(f"{self._nowhere} it is no name of the Hub: {_said(error)}") from error
+            raise PathError(f"{self._nowhere} it is not a Hub name: {_said(error)}") from error
         except OSError as error:
             raise PathError(
                 f"{self._nowhere} the Hub's cache cannot be read ({error}): give a bundle's directory"
@@ -293,7 +293,8 @@ def place_of(
             if value is not None:
                 what = "the embedded bundle" if path is None else os.fspath(path)
                 raise UsageError(
-                    f"a {name} was given, and {what} is no repository of the Hub, written as owner/name: leave it out"
+                    f"a {name} was given, and {what} is not a repository of the Hub, written as owner/name: leave it "
+                    "out"
                 )
         return Place(directory=default_bundle() if path is None else Path(path))
     return OnHub(name=os.fspath(path), revision=revision, token=token, download=download).place()

@@ -103,7 +103,7 @@ def push(  # noqa: PLR0913 — one parameter per option
         MissingDependencyError: without huggingface_hub.
     """
     if not HUB_ID.fullmatch(repository):
-        raise UsageError(f"{repository!r} is no repository of the Hub: write it as owner/name")
+        raise UsageError(f"{repository!r} is not a repository of the Hub: write it as owner/name")
     tell = progress or (lambda _: None)
     bundle = Bundle.open(path, digest=digest)
     target = _Target(repository=repository, revision=revision, token=token)  # what it lacks is said at once

@@ -40,20 +40,20 @@ __all__ = [
 F = TypeVar("F", bound="Callable[..., Any]")
 
 PROVIDER = f"{', '.join(PROVIDERS)}, or {AUTO} for the best that works here."
-LIBRARY = "A plugin of ONNX Runtime that holds the provider, where no package of the table's does."
+LIBRARY = "Path of an ONNX Runtime plugin with the provider, if none of the packages bertport knows has it."
 THREADS = "Threads of the CPU.  [default: one per physical core]"
 STREAMS = (
     "Batches that run at once under `cpu`; more than 1 holds the weights twice.  "
     "[default: one per thread, or 1 where there are more than 4]"
 )
 MEMORY = (
-    "What the process may hold in memory, as 512M or 1.5G: streams and batches of `cpu` are chosen to stay under it.  "
+    "Limit of the process's memory, as 512M or 1.5G: streams and batches of `cpu` are chosen to stay under it.  "
     "[default: no bound]"
 )
 REVISION = "Branch, tag or commit of a Hub repository.  [default: its main branch]"
-TOKEN_HELP = "Token of the Hub for a private repository; better as HF_TOKEN.  [default: the one of its login]"  # noqa: S105 — a sentence, no password
+TOKEN_HELP = "Token of the Hub for a private repository; prefer HF_TOKEN.  [default: that of `hf auth login`]"  # noqa: S105 — a sentence, no password
 """Help texts of options, from `PROVIDER` on; the server shares them."""
-LOW_MEMORY = "Take less memory from the start, and longer for the first answer; answers are the same."
+LOW_MEMORY = "Take less memory from the start, and more time for the first answer; answers are the same."
 
 
 class Once(click.Option):
@@ -188,7 +188,7 @@ def model_options(command: F) -> F:
             click.option(
                 "--allow-fallback",
                 is_flag=True,
-                help="Where the provider does not work, warn and run on the CPU instead of failing.",
+                help="If the provider does not work, warn and run on the CPU instead of failing.",
             ),
             click.option("--threads", type=int, metavar="N", help=THREADS),
             click.option("--memory", metavar="SIZE", help=MEMORY),

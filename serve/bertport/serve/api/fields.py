@@ -56,7 +56,7 @@ def texts_of(name: str, value: object, *, one: bool = True) -> list[str]:
                 "(LangChain: check_embedding_ctx_length=False), or input_ids to /v2/models/{name}/infer"
             )
         if not isinstance(text, str):
-            raise Unprocessable(f"{name} holds {excerpt(text, 40)}, which is no text: send a list of texts")
+            raise Unprocessable(f"{name} holds {excerpt(text, 40)}, which is not a text: send a list of texts")
     return texts
 
 

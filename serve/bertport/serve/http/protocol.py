@@ -359,7 +359,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         absolute = ABSOLUTE.fullmatch(self.url) if self.parser.get_method() != b"CONNECT" else None
         if absolute is None:
-            self._fail(BadRequest("the request's target is no path: send one that begins with /"))
+            self._fail(BadRequest("the request's target is not a path: send one that begins with /"))
         else:
             host, path = absolute.groups()
             self.headers[:] = [(b"host", host), *(header for header in self.headers if header[0] != b"host")]

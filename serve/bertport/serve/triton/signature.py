@@ -133,4 +133,4 @@ def _text(reader: Reader, start: int, end: int) -> str:
     try:
         return reader.content(start, end).decode()
     except UnicodeDecodeError as error:
-        raise MalformedError("the name of a tensor is no text") from error
+        raise MalformedError("the name of a tensor is not text") from error
