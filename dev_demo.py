@@ -55,7 +55,7 @@ def answers(bertport: Path) -> None:
     for arguments in ANSWERS:
         print(f"\n$ bertport {typed(arguments)}", flush=True)
         subprocess.run([bertport, *arguments], cwd=ROOT, check=True)
-    print(f"\nMore of the same: {bertport.relative_to(ROOT)} --help", flush=True)
+    print(f"\nMore commands: {bertport.relative_to(ROOT)} --help", flush=True)
 
 
 def main_job(programs: Path, *, bundle: Path = DEFAULT, parent: Path = ROOT / "out") -> None:
