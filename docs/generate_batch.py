@@ -63,7 +63,7 @@ def _read(form: Form) -> str:
         return f"`{name}` (a list of texts)" if name in form.lists else f"`{name}`"
 
     needs = " and ".join(map(named, form.needs))
-    return needs + (f", and {' and '.join(map(named, form.may))} where it is there" if form.may else "")
+    return needs + (f", and {' and '.join(map(named, form.may))} if it is there" if form.may else "")
 
 
 def _condition(parameters: Mapping[str, Any], form: Form | None) -> str:

@@ -14,13 +14,13 @@ def section(data: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in data["versions"].items())
     machine = f"{data['machine']['cpu']} ({data['machine']['instruction_set']})"
     lines = [
-        f"Commit {data['commit'][:10]}, {data['date'][:10]}, {machine}; {versions}. What is compared with is Python.",
+        f"Commit {data['commit'][:10]}, {data['date'][:10]}, {machine}; {versions}. The reference is Python.",
         "",
         "**Ids** are equal for "
         + " and ".join(f"{row['equal']:,} of {row['texts']:,} {NAMES[kind]}" for kind, row in data["ids"].items())
         + ".",
         "",
-        "| by | variant | best word | furthest probability | next-sentence | furthest probability | golden logits |",
+        "| by | variant | best word | largest difference | next-sentence | largest difference | golden logits |",
         "|---|---|---|---|---|---|---|",
     ]
     for variant, tasks in data["variants"].items():
@@ -73,4 +73,4 @@ def _theirs(said: dict[str, Any] | str | None) -> str:
 
 
 def _equal(difference: float | None) -> str:
-    return "answers otherwise" if difference is None else f"equal within {difference:.0e}"
+    return "answers differently" if difference is None else f"equal within {difference:.0e}"

@@ -255,11 +255,11 @@ LONGEST_WORDS = 240
 OURS = re.compile(r"variant ['\"]")
 """The beginning of sentences of bertport's, in Python and JavaScript; no runtime's begin so."""
 REFUSED_BY_US = (
-    "Where bertport refuses a variant, the runtime did not see it: the manifest states what a variant is computed in, "
-    "and the table of providers which of these are right where. So `int8-static` is for GPUs. ONNX Runtime's CPU does "
-    "compute it if it is asked directly, as in the first rows of its table. But it makes the signed products unsigned, "
-    "and on CPUs with AVX2 alone these may overflow. The golden values of the variant were computed on such a CPU in "
-    "the same way, so that they cannot show it. `int8-static-cpu` is safe there."
+    "Where bertport refuses a variant, the runtime did not see it: the manifest states the precision that a variant is "
+    "computed in, and the table of providers which precisions are right where. So `int8-static` is for GPUs. ONNX "
+    "Runtime's CPU provider does compute it if it is asked directly, as in the first rows of its table. But it makes "
+    "the signed products unsigned, and on CPUs with AVX2 alone these may overflow. The golden values of the variant "
+    "were computed on such a CPU in the same way, so they cannot show the overflow. `int8-static-cpu` is safe there."
 )
 
 
@@ -272,7 +272,7 @@ def _words(listed: Sequence[Result]) -> list[str]:
     lines = [
         "### Who refuses what",
         "",
-        "| runtime | variant | bundles | who | in what words |",
+        "| runtime | variant | bundles | refused by | message |",
         "|---|---|---|---|---|",
     ]
     rows = sorted(said.items(), key=lambda item: (item[0][0], VARIANTS.index(item[0][1]), item[0][2]))
@@ -309,7 +309,7 @@ def _short(words: str) -> str:
 
 def _rules(data: Mapping[str, Any]) -> list[str]:
     """Return what TensorRT's rules for 8-bit graphs say of each variant."""
-    lines = ["### TensorRT's rules, without TensorRT", "", "| variant | keeps them | breaks them |", "|---|---:|---|"]
+    lines = ["### TensorRT's rules, without TensorRT", "", "| variant | follows them | breaks them |", "|---|---:|---|"]
     found = data.get("tensorrt_rules", {})
     for variant in VARIANTS:
         told = {bundle: variants[variant] for bundle, variants in found.items() if variant in variants}

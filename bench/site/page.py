@@ -12,11 +12,11 @@ INTRODUCTION = """## What was compared
 
 `python -m bench.site` writes this section and its figures, `docs/data/site.json`. It compares answers in headless
 Chromium with Python's from the same variant, on 200 held-out texts with a masked word, from sites that `bertport site`
-wrote. Words whose probabilities differ by less than 0.0001 count as equally probable. The column
-“logits” says for how many texts all 30,522 logits at the mask are within the variant's [golden
-tolerance](../reference/golden.md#tolerances), and how far off the worst is. “One text” is the time per text over 50
-texts, asked one after another. The server sends the headers for threads. SwiftShader is a GPU in software, used to
-compare answers, not times."""
+wrote. Words whose probabilities differ by less than 0.0001 count as equally probable; “largest difference” is that of
+a probability. The column “logits” says for how many texts all 30,522 logits at the mask are within the variant's
+[golden tolerance](../reference/golden.md#tolerances), and how far off the worst is. “One text” is the time per text
+over 50 texts, asked one after another. The server sends the headers for threads. SwiftShader is a GPU in software,
+used to compare answers, not times."""
 VISITS = """A visit is timed from opening the address until the page has answered its first example, which is asked as
 soon as the page allows. That includes loading the page and the model, installing the service worker, hashing every
 file, and comparing the golden vectors if a short text takes no more than 250 ms. The server is on the
@@ -38,7 +38,7 @@ def section(data: dict[str, Any]) -> str:
         "",
         *wrapped(f"Commit {data['commit'][:10]}, {data['date'][:10]}, {machine}; {versions}."),
         "",
-        "| variant | by | best word | furthest probability | logits | golden logits | one text | texts/s |",
+        "| variant | by | best word | largest difference | logits | golden logits | one text | texts/s |",
         "|---|---|---|---|---|---|---|---|",
         *map(_compared, data["rows"]),
         "",

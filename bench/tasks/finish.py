@@ -1,4 +1,4 @@
-"""Certain losses of static INT8 on tasks with labels: what a finish by distillation could win back at most."""
+"""Certain losses of static INT8 on tasks with labels: what distillation as a last step could win back at most."""
 
 from __future__ import annotations
 
