@@ -127,7 +127,7 @@ class PairedDifference:
     agreement: Estimate | None
     """Share of predictions that are the same: labels, words' tags, answers, the first document; None of numbers."""
     spearman: Estimate | None
-    """Rank correlation of the two variants' numbers; None where predictions are no numbers."""
+    """Rank correlation of the two variants' numbers; None where predictions are not numbers."""
     undefined: str | None = field(default=None, metadata={"left out": True})  # of its JSON, where it is None
     """Why the metric is not defined for the candidate's predictions while it is for the reference's, which is a loss
     without a size; left out elsewhere."""
