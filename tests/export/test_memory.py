@@ -223,6 +223,6 @@ def test_a_tokenizer_that_saving_changes_is_refused(model, tiny_checkpoint, tmp_
     """transformers makes the normalizer anew of do_lower_case, whatever tokenizer.json says."""
     changed = AutoTokenizer.from_pretrained(tiny_checkpoint)
     changed.backend_tokenizer.normalizer = BertNormalizer(lowercase=False)
-    with pytest.raises(ValidationError, match=r"^the tokenizer reads .* otherwise once it is saved and loaded"):
+    with pytest.raises(ValidationError, match=r"^the tokenizer reads .* differently once it is saved and loaded"):
         export(model, changed, tmp_path / "out")
     assert not list(tmp_path.iterdir())

@@ -375,7 +375,7 @@ def test_the_commands(bundle, monkeypatch):
     for option in (["--variant", "fp32"], ["--provider", "cpu"]):
         done = run(app, ["verify", "bundle", *option])
         assert done.exit_code == 2
-        assert "apply to --golden alone: add --golden" in done.output
+        assert "apply only with --golden: add --golden" in done.output
     rewritten(bundle, wrong_value)
     done = run(app, ["verify", "bundle", "--golden"])
     assert done.exit_code == 1

@@ -387,7 +387,7 @@ def _computing(recipe: Recipe) -> Provider:
     if recipe.precision == BF16 and not here.bf16:  # no package would help
         raise ProviderError(
             f"{recipe.name} needs a CPU that multiplies bfloat16 (AVX512-BF16 or AMX-BF16), and {here.model} does not, "
-            "on which it would be slower than fp32: choose another recipe"
+            "so it would be slower than fp32: choose another recipe"
         )
     reason = obstacle(row, recipe.precision)
     if reason is not None:

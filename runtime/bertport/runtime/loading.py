@@ -211,7 +211,7 @@ def _memory_bound(memory: str | int, provider: str, library: str | os.PathLike[s
     if provider not in {AUTO, CPU} or library is not None:
         other = repr(provider) if library is None else f"one of {os.fspath(library)}"
         raise UsageError(
-            f"memory bounds the provider {CPU!r} alone, not {other}: leave memory or the other provider out"
+            f"memory bounds only the provider {CPU!r}, not {other}: leave memory or the other provider out"
         )
     if resident_memory() is None:
         raise UsageError("this operating system does not report the memory of a process: leave the bound of memory out")

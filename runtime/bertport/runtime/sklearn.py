@@ -98,7 +98,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if self.model is not None and not isinstance(self.model, str | os.PathLike):
             raise UsageError(
                 f"model is a bundle's directory or a Hub id, not {excerpt(self.model)}: an Encoder opens it by "
-                "itself, so that it can be cloned and pickled"
+                "itself, so it can be cloned and pickled"
             )
         opened = _opened(self.model, self.variant, self.provider, self.threads, self.revision, None)
         task, parameters = self._asked(opened)

@@ -300,7 +300,7 @@ def _settings(bundles: Bundles, options: Mapping[str, Any], gpus: float) -> Sett
     row = PROVIDERS.get(settings.provider)
     if row is not None and not row.on_cpu and not gpus:
         raise UsageError(
-            f"the provider {settings.provider!r} needs a GPU and gpus is 0, so that none is kept for a replica: give "
+            f"the provider {settings.provider!r} needs a GPU and gpus is 0, so none is reserved for a replica: give "
             "gpus=1"
         )
     return dataclasses.replace(
@@ -333,7 +333,7 @@ def _pinned(asked: Asked) -> Asked:
     if asked.path is not None and not path.exists():
         if asked.digest is None:
             raise PathError(
-                f"{path} is not on this machine, so that its digest is not known: give it behind the path, as "
+                f"{path} is not on this machine, so its digest is not known: give it after the path, as "
                 f"{path}@sha256:…, or a path that every node and this machine have"
             )
         return asked._replace(path=str(Path(os.path.abspath(path))))  # noqa: PTH100 — links are the node's own

@@ -50,7 +50,7 @@ def test_a_cpu_that_does_not_multiply_bf16_is_told_so_before_anything_runs(tiny_
     answer = CliRunner().invoke(quantize, [str(tiny_bundle), "--recipe", "bf16", *force])
     assert isinstance(answer.exception, ProviderError)
     assert answer.exception.message == (
-        "bf16 needs a CPU that multiplies bfloat16 (AVX512-BF16 or AMX-BF16), and a test's CPU does not, on which it "
+        "bf16 needs a CPU that multiplies bfloat16 (AVX512-BF16 or AMX-BF16), and a test's CPU does not, so it "
         "would be slower than fp32: choose another recipe"
     )
     assert not answer.output

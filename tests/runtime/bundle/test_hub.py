@@ -229,7 +229,7 @@ def test_a_directory_comes_first(tiny_bundle):
 
 @pytest.mark.parametrize("option", ["revision", "token"])
 def test_the_embedded_bundle_has_no_revision(option):
-    with pytest.raises(UsageError, match=f"a {option} was given, and the embedded bundle is no repository"):
+    with pytest.raises(UsageError, match=f"a {option} was given, and the embedded bundle is not a repository"):
         load(**{option: "main"})
 
 

@@ -210,7 +210,7 @@ def test_a_ranking_shows_the_beginning_of_each_document():
         ),
         (
             ["rank", "why", "--documents", "BINARY"],
-            "is no UTF-8): name a file of text in UTF-8, or - for",
+            "is not UTF-8): name a file of text in UTF-8, or - for",
         ),
         (["answer", "Who?", "-c", "/nowhere"], "cannot read /nowhere (No such file or directory): name"),
         (["embed"], "embed takes texts, and none was given: give some, or --texts FILE"),

@@ -88,7 +88,7 @@ def test_what_cannot_be_is_one_sentence(told):
         "property": "ProviderError: provider 'openvino' cannot multiply two small matrices with the options ",
         "device": "UsageError: the provider option 'load_config' is for 'GPU', and has no effect where ",
         "another's option": "UnknownNameError: unknown option of the provider 'openvino' 'use_tf32'",
-        "memory": "UsageError: memory bounds the provider 'cpu' alone, not 'openvino'",
+        "memory": "UsageError: memory bounds only the provider 'cpu', not 'openvino'",
         "two": "UnknownNameError: unknown provider 'openvino,cpu' (available: auto, ",
         "not in it": "ProviderError: libonnxruntime_providers_openvino_plugin.so has no provider 'webgpu' for this ",
         "left over": "ProviderError: provider 'openvino' left computing to the CPU (1 FastGelu): choose a variant ",

@@ -172,10 +172,10 @@ def test_a_precision_is_written_out_over_the_row_and_below_nobody():
     }
     assert settle("openvino", "fp32", row={}, given={"load_config": hint["load_config"].upper()}, computes=hint)
     other = {"load_config": '{"CPU": {"INFERENCE_PRECISION_HINT": "bf16"}}'}
-    said = r"load_config.CPU.INFERENCE_PRECISION_HINT=bf16 makes 'openvino' compute otherwise than in fp32, which"
+    said = r"load_config.CPU.INFERENCE_PRECISION_HINT=bf16 keeps 'openvino' from computing in fp32, which"
     with pytest.raises(UsageError, match=said):
         settle("openvino", "fp32", row={}, given=other, computes=hint)
-    with pytest.raises(UsageError, match=r"use_tf32=1 makes 'cuda' compute otherwise than in fp32"):
+    with pytest.raises(UsageError, match=r"use_tf32=1 keeps 'cuda' from computing in fp32"):
         settle("cuda", "fp32", row=CUDA.options, given={"use_tf32": "1"}, computes=CUDA.computes["fp32"])
     assert settle("cuda", "fp16", row={}, given={"use_tf32": "1"}, computes={}) == {"use_tf32": "1"}
 

@@ -100,7 +100,7 @@ def test_a_precision_that_the_variant_is_not_for_is_refused_before_an_engine_is_
     tiny_bundle, monkeypatch, tmp_path
 ):
     assert engine(tiny_bundle, monkeypatch, tmp_path, given={"trt_fp16_enable": False})
-    with pytest.raises(UsageError, match="trt_fp16_enable=1 makes 'tensorrt' compute otherwise than in fp32"):
+    with pytest.raises(UsageError, match="trt_fp16_enable=1 keeps 'tensorrt' from computing in fp32"):
         engine(tiny_bundle, monkeypatch, tmp_path, given={"trt_fp16_enable": True})
 
 

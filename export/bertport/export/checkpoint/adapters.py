@@ -253,7 +253,7 @@ def _with_adapter(model: PreTrainedModel, adapter: Adapter) -> Any:  # noqa: ANN
     lost = sorted({*loaded.unexpected_keys, *(own - set(adapter.names))})
     if lost:
         raise CheckpointError(
-            f"{adapter.summary} and a {type(model).__name__} do not belong together: {lost[0]} is in one of them alone"
+            f"{adapter.summary} and a {type(model).__name__} do not belong together: {lost[0]} is in only one of them"
         )
     changed.eval()
     return changed

@@ -122,7 +122,7 @@ def refuse_adapter(located: Located) -> None:
     if adapter and any(path.is_file() for pattern in WEIGHTS for path in directory.glob(pattern)):
         raise CheckpointError(
             f"{located.name} holds a PEFT adapter ({adapter}) beside a whole model: give --adapter {directory} to "
-            "merge it, or remove its files where it is not wanted or merged already"
+            "merge it, or remove its files if it is not wanted or is merged already"
         )
 
 

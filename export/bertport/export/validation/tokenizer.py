@@ -94,8 +94,8 @@ def check_saved(given: Any, files: TokenizerFiles) -> None:  # noqa: ANN401 — 
     if told := _first_difference(given, files):
         text, difference = told
         raise ValidationError(
-            f"the tokenizer reads {excerpt(text)} otherwise once it is saved and loaded again ({difference}): give one "
-            "that save_pretrained keeps as it is"
+            f"the tokenizer reads {excerpt(text)} differently once it is saved and loaded again ({difference}): give "
+            "one that save_pretrained keeps as it is"
         )
 
 
@@ -113,8 +113,8 @@ def check_same(other: TokenizerFiles, files: TokenizerFiles, names: tuple[str, s
     if told := _first_difference(other.reference, files):
         text, difference = told
         raise CheckpointError(
-            f"{names[1]} has another tokenizer than {names[0]}: it reads {excerpt(text)} otherwise ({difference}), and "
-            "a bundle has one: export them apart"
+            f"{names[1]} has another tokenizer than {names[0]}: it reads {excerpt(text)} differently ({difference}), "
+            "and a bundle has one: export them separately"
         )
 
 
@@ -214,7 +214,7 @@ def _compare(
     for text, wanted, given in zip(texts, expected, readings, strict=True):
         if wanted != given:
             raise ValidationError(
-                f"{reader} reads {excerpt(text)} from the bundle otherwise than transformers does from the checkpoint "
+                f"{reader} reads {excerpt(text)} from the bundle differently from transformers on the checkpoint "
                 f"({_difference(reference, wanted, given)}): {REMEDY}"
             )
 

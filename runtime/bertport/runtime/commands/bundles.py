@@ -101,7 +101,7 @@ def verify(  # noqa: PLR0913 — the command's options
 
     if (variants or provider or provider_library) and not golden:
         raise UsageError(
-            "--variant, --provider and --provider-library apply to --golden alone: add --golden, or leave them out"
+            "--variant, --provider and --provider-library apply only with --golden: add --golden, or leave them out"
         )
     bundle = Bundle.open(default_bundle() if path is None else path, digest=digest)
     unlisted = bundle.verify()

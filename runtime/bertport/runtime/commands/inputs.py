@@ -32,7 +32,7 @@ def read_text(file: str) -> str:
     """Return the text of a file in UTF-8, or of standard input where it is `-`.
 
     Raises:
-        PathError: where it cannot be read, is no UTF-8, or too long.
+        PathError: where it cannot be read, is not UTF-8, or too long.
     """
     advice = "name a file of text in UTF-8, or - for standard input"
     with open_file(file, advice) as stream:
@@ -45,4 +45,4 @@ def read_text(file: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise PathError(f"cannot read {file} (byte {error.start:,} is no UTF-8): {advice}") from error
+        raise PathError(f"cannot read {file} (byte {error.start:,} is not UTF-8): {advice}") from error

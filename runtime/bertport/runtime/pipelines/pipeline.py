@@ -237,7 +237,7 @@ def pipeline(  # noqa: PLR0913, PLR0917 — transformers' signature, in its orde
     refuse_parts(parts, model)
     if use_fast is False:
         raise UsageError(
-            "use_fast=False is not offered, since a bundle has the fast tokenizer alone: leave use_fast out"
+            "use_fast=False is not offered, since a bundle has only the fast tokenizer: leave use_fast out"
         )
     dtype = parameters.pop("torch_dtype", None) or dtype
     chosen = {"variant": variant_of(dtype, variant), "threads": threads}

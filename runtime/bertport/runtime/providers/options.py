@@ -178,7 +178,7 @@ def settle(
     for place, value in wanted.items():
         if place in asked and str(asked[place]).lower() != str(value).lower():
             raise UsageError(
-                f"the provider option {'.'.join(place)}={asked[place]} makes {name!r} compute otherwise than in "
+                f"the provider option {'.'.join(place)}={asked[place]} keeps {name!r} from computing in "
                 f"{precision}, which the variant needs: leave it out, or choose another variant"
             )
     return merged(merged(row, given), computes)

@@ -111,7 +111,7 @@ def _of_vectors(parameters: Mapping[str, Any]) -> dict[str, Any]:
     given = dict(parameters)
     direction = given.pop("truncation_direction", "right")
     if not isinstance(direction, str) or direction.lower() != "right":
-        raise Unprocessable("truncation_direction is supported as 'right' alone: shorten the text yourself")
+        raise Unprocessable("truncation_direction is supported only as 'right': shorten the text yourself")
     if (written := given.pop("encoding_format", "float")) != "float":
         raise Unprocessable(f"encoding_format is 'float' here, not {excerpt(written, 40)}: /v1/embeddings has base64")
     for theirs, ours in (("truncate", "truncation"), ("dimensions", "truncate_dim")):

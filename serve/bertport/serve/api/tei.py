@@ -163,5 +163,5 @@ def _truncation(given: dict[str, Any]) -> dict[str, Any]:
 def _cut(given: dict[str, Any]) -> dict[str, Any]:
     """Return the parameter of truncation by the name that other tasks have for it."""
     if given.get("truncation_direction", "right") not in ("right", "Right"):
-        raise Unprocessable("truncation_direction is supported as 'Right' alone: shorten the text yourself")
+        raise Unprocessable("truncation_direction is supported only as 'Right': shorten the text yourself")
     return {"truncation": flag(given, "truncate", default=False)}

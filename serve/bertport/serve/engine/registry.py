@@ -138,7 +138,7 @@ def find_bundles(settings: Settings, failed: dict[str, BertportError] | None = N
             other = bundles[chosen]
             raise UsageError(
                 f"two bundles are called {chosen!r} ({other.path if other else 'one that failed'} and {bundle.path}): "
-                "name one of them otherwise, with NAME=BUNDLE"
+                "give one of them another name, with NAME=BUNDLE"
             )
         bundles[chosen] = bundle
         for variant in settings.variants:

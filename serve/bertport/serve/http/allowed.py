@@ -66,7 +66,7 @@ class AllowedHosts:
             raise BadRequest(f"the request has {len(hosts)} Host headers: send one")
         host = _host(hosts[0].decode("latin-1"))
         if host is None:
-            raise BadRequest("the Host header is not a host: send a name or an address, and a port where it is not 80")
+            raise BadRequest("the Host header is not a host: send a name or an address, and a port if it is not 80")
         if self._allowed is not None and host not in self._allowed:
             raise Forbidden(f"the host {host[:100]!r} is not one of this server's: name it with --allowed-hosts")
 

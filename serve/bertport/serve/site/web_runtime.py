@@ -125,7 +125,7 @@ def _checked(files: dict[str, bytes], where: str) -> WebRuntime:
         )
     for name, content in files.items():
         if name.endswith(".wasm") and not content.startswith(b"\0asm"):
-            raise ProviderError(f"{where} has a {name} that is no WebAssembly: get the package again")
+            raise ProviderError(f"{where} has a {name} that is not WebAssembly: get the package again")
     return WebRuntime(version=version, files=files)
 
 

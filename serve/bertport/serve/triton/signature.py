@@ -77,7 +77,7 @@ def signature_of(path: Path) -> Signature:
             size = path.stat().st_size
             return _model(Reader(file, size), size)
     except MalformedError as error:
-        raise BundleError(f"{path} is no ONNX graph that can be served ({error}): export again") from error
+        raise BundleError(f"{path} is not an ONNX graph that can be served ({error}): export again") from error
 
 
 def _model(reader: Reader, size: int) -> Signature:
