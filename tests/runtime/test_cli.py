@@ -12,11 +12,13 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from bertport.runtime import cli
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.commands.options import FiniteRange
 from bertport.runtime.commands.predict import described, predict
 from bertport.runtime.installation import install_command
 from bertport.runtime.tasks.poolings import CLS_CHANGED
@@ -361,3 +363,10 @@ def test_main_is_what_the_program_runs(capsys):
         cli.main(["--version"])
     assert end.value.code == 0
     assert capsys.readouterr().out.startswith("bertport, version ")
+
+
+def test_what_is_no_finite_number_is_in_no_range():
+    for text in ("nan", "inf"):
+        with pytest.raises(click.BadParameter, match=f"{text} is not a finite number"):
+            FiniteRange(0).convert(text, None, None)
+    assert FiniteRange(0).convert("1.5", None, None) == 1.5
