@@ -177,6 +177,9 @@ def test_a_metric_that_is_not_defined_any_more_is_a_loss(timed):
     [table] = [table for section in sections(report) for table in section.tables if "Differences from" in table.title]
     assert dict(zip(table.head, table.rows[0], strict=True))["accuracy"] == "worse: not defined"
     validate(encode(report))
+    assert said.replace("'", "&#39;") in html(report)
+    assert said in markdown(report)
+    assert "noisy" not in plots(report)[0].description
     against = differences(typed(lose(timed, value=0.0)), report, parse_tolerance("0.05"))
     [change] = [change for change in against.changes if "accuracy" in change.figure]
     assert change.regression
