@@ -326,7 +326,7 @@ def test_a_part_of_another_run_is_not_taken_for_one_s_own(tiny_bundle, tmp_path,
         return ENGINES["local"].make(job, parts, carriers, model)
 
     monkeypatch.setitem(ENGINES, "late", Engine(name="late", make=late))
-    with pytest.raises(PathError, match=r"out holds a part of another run \(number 0\)"):
+    with pytest.raises(PathError, match=r"out/part-0000000.parquet is a part of another run"):
         ask(tiny_bundle, data, out, engine="late")
 
 

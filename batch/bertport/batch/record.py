@@ -189,7 +189,7 @@ def _done(record: Record) -> dict[int, dict[str, Any]]:
     unknown = [part for number, part in numbers.items() if number not in known]
     with ThreadPoolExecutor(READERS) as pool:
         read = pool.map(lambda part: part_stats(record.output.child(part.name)), unknown)
-        known.update((stats["part"], stats) for stats in read)
-    for stats in known.values():
-        check_own(stats, record.id, record.output)
+        for part, stats in zip(unknown, read, strict=True):
+            check_own(stats, record.id, record.output.child(part.name))
+            known[part.number] = stats
     return known

@@ -181,7 +181,7 @@ class Worker:
     def _stats_of(self, target: Place) -> dict[str, Any]:
         """Return what was counted of a part that is there; PathError where another run made it."""
         stats = part_stats(target)
-        check_own(stats, self.job.id, self._output)
+        check_own(stats, self.job.id, target)
         return stats
 
     def _check_output(self) -> None:
@@ -345,12 +345,10 @@ def part_stats(place: Place) -> dict[str, Any]:
     return {**json.loads(content), "size": size}
 
 
-def check_own(stats: Mapping[str, Any], run: str, output: Place) -> None:
+def check_own(stats: Mapping[str, Any], run: str, place: Place) -> None:
     """Raise PathError for what was counted of a part that another run made."""
     if stats.get("run") != run:
-        raise PathError(
-            f"{output.title} holds a part of another run (number {stats.get('part', 'unknown')}): give another folder"
-        )
+        raise PathError(f"{place.title} is a part of another run: give another output folder")
 
 
 def scratch(output: Place) -> Place:
