@@ -51,8 +51,8 @@ BASE = "bert-base-random"
 AGREEMENT = "agreement.json"
 INDEX = """# Reports
 
-What `bertport compare` measured, by `python -m bench.reports default --twice` and `python -m bench.reports base`. Of
-each report its figures are kept, and of the default model's a picture of the top of its page. These commands render the
+What `bertport compare` measured, by `python -m bench.reports default --twice` and `python -m bench.reports base`. The
+figures of each report are kept, and for the default model a picture of the top of its page. These commands render the
 whole page, as HTML, Markdown and CSV, and measure nothing; they need the extra `compare`:
 
 ```sh
@@ -60,9 +60,9 @@ whole page, as HTML, Markdown and CSV, and measure nothing; they need the extra 
 ```
 
 [The reference](../reference/report.md) explains each figure, [read a report](../how-to/read-a-report.md) how to
-use them. `--twice` compares twice: of the pairs of rows that both runs tell apart, `agreement.json` says how many have
-the same order in both, and how many speed ratios of the second run are within the first run's interval. `--again` takes
-the pictures again.
+use them. `--twice` compares twice. `agreement.json` then says how many of the pairs of rows that both runs tell apart
+have the same order in both, and how many speed ratios of the second run are within the first run's interval. `--again`
+takes the pictures again.
 
 | model | figures | measured on |
 |---|---|---|

@@ -78,7 +78,7 @@ A task without a head is refused: "next-sentence needs the head 'nsp', which the
 (heads: mlm): use a bundle that has it; this one answers fill-mask, features". A bundle has the heads that its
 checkpoint holds; a RoBERTa has a pooler only if it was trained with one. Heads that are trained for a task
 were added to the family's first checkpoint (`--add-head`), each from another checkpoint with the same encoder. A family
-lacks those for which transformers has no class.
+lacks the heads for which transformers has no class.
 
 """
 

@@ -45,7 +45,8 @@ def _farthest(data: dict[str, Any]) -> list[str]:
     for variant in variants:
         cells = [_cell([row for row in data["rows"] if (row["cpu"], row["variant"]) == (cpu, variant)]) for cpu in cpus]
         lines.append(f"| {variant} | " + " | ".join(cells) + " |")
-    return [*lines, "", "The largest difference as a share of its tolerance, and how many bundles were run."]
+    said = "The largest difference as a share of its tolerance; in brackets the number of bundles that were run."
+    return [*lines, "", said]
 
 
 def _cell(rows: list[dict[str, Any]]) -> str:

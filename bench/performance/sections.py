@@ -167,7 +167,7 @@ def _operators(variant: str, profile: dict[str, Any], peak: float) -> str:
         )
         rows.append(cells)
     rows.append(("all others", "", f"{rest:.2f}", f"{rest / total:.0%}", "", ""))
-    head = ("", "times", "ms", "share", "GFLOP/s (of peak)", "alone, at best")
+    head = ("", "calls", "ms", "share", "GFLOP/s (of peak)", "kernel alone, best")
     flops = sum(operator["flops"] for operator in operators)
     said = ""
     if alone and variant == "fp32":  # 8-bit products are not counted
@@ -179,8 +179,8 @@ def _operators(variant: str, profile: dict[str, Any], peak: float) -> str:
             "limits.\n"
         )
     return (
-        f"### Where a run of 1x128 goes: {variant}\n\nBy ONNX Runtime's profiler, whose own work is in it; one "
-        f"position decoded. `x` joins the rows, the inner size and the columns of a product.\n\n"
+        f"### Where a run of 1x128 goes: {variant}\n\nBy ONNX Runtime's profiler, whose own work is included; one "
+        f"position decoded. A product is shown as rows x inner size x columns.\n\n"
         f"{table(head, rows)}\n{said}"
     )
 

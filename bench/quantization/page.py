@@ -119,7 +119,7 @@ def _operators_of(forms: list[dict[str, Any]]) -> str:
             "and the share of a run."
         ),
         "",
-        f"| operator | times, {names} | {' | '.join(runs)} |",
+        f"| operator | calls, {names} | {' | '.join(runs)} |",
         f"|---|{'---:|' * (1 + len(runs))}",
     ]
     for name in sorted(largest, key=lambda name: -largest[name]):

@@ -105,7 +105,7 @@ def test_operators_of_two_forms_stand_beside_each_other():
         }
 
     lines = operators_table([row("before", Mul=6.0, Div=1.99, Max=0.01), row("now", Mul=4.0)]).splitlines()
-    assert lines[2] == "| operator | times, before / now | 1x16, before | 1x16, now |"
+    assert lines[2] == "| operator | calls, before / now | 1x16, before | 1x16, now |"
     assert lines[4:] == [
         "| Mul | 3 / 3 | 6.00 (75%) | 4.00 (100%) |",
         "| Div | 3 / 0 | 1.99 (25%) | 0.00 (0%) |",
