@@ -66,11 +66,11 @@ def main() -> None:
         **_run(),
     }
     OUTPUT.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    print(f"{layers[0] / 1e6:.1f} MB base, {over / 1e6:.1f} MB over it (bar: {BAR_MB}); {OUTPUT.relative_to(ROOT)}")
+    print(f"{layers[0] / 1e6:.1f} MB base, {over / 1e6:.1f} MB over it (limit: {BAR_MB}); {OUTPUT.relative_to(ROOT)}")
     if not keep:
         shutil.rmtree(PLACE)
     if over > BAR_MB * 10**6:
-        sys.exit("the image is larger than its bar")
+        sys.exit("the image is larger than its limit")
 
 
 def _base() -> Path:
