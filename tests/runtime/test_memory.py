@@ -220,7 +220,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(tiny_bundle):
     for memory, more, what in (
         ("1M", {}, r"bounded to 1 MB and variant 'fp32' needs about \d+ MB"),
         (2**60, {}, "this process may use"),
-        ("512M", {"provider": "cuda"}, "'cpu' alone, not 'cuda'"),
+        ("512M", {"provider": "cuda"}, "only the provider 'cpu', not 'cuda'"),
         ("many", {}, "is a size such as"),
     ):
         with pytest.raises(UsageError, match=what):

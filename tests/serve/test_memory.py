@@ -58,7 +58,7 @@ def test_without_names_only_the_default_variant_is_served(tiny_bundle):
         (["--memory", "lots"], "is a size such as 512M"),
         (["--memory", "512M", "--max-body-bytes-held", 200 * MIB], "--max-body-bytes-held is 209,715,200"),
         (["--memory", "512M", "--max-batch-tokens", 100_000], "--max-batch-tokens is 100000"),
-        (["--memory", "512M", "--provider", "cuda"], "'cpu' alone, not 'cuda'"),
+        (["--memory", "512M", "--provider", "cuda"], "only the provider 'cpu', not 'cuda'"),
     ],
 )
 def test_what_does_not_fit_is_refused(tiny_bundle, arguments, what):

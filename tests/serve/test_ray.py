@@ -208,7 +208,7 @@ def test_a_damaged_bundle_is_refused_before_anything_is_deployed(bundles, tmp_pa
 @pytest.mark.parametrize(
     ("settings", "error", "said"),
     [
-        ({"bundles": "/nowhere"}, PathError, "give it behind the path"),
+        ({"bundles": "/nowhere"}, PathError, "give it after the path"),
         ({"max_replicas": "many"}, UsageError, "max_replicas is 'many'"),
         ({"min_replicas": 3, "max_replicas": 2}, UsageError, "min_replicas is 3 and max_replicas 2"),
         ({"target_requests": 0}, UsageError, "target_requests is 0"),

@@ -159,7 +159,7 @@ def test_a_library_that_is_named(libraries, tiny_bundle, tmp_path):
     for name, said in (("auto", "no provider"), ("MyExecutionProvider", "no provider 'MyExecutionProvider'")):
         with pytest.raises(ProviderError, match=rf"has {said} for this machine \(it lists no device here\)"):
             of_library(libraries["lists nothing"], name)
-    for more, said in (({"memory": "1G"}, "'cpu' alone, not one of .*nothing.so: leave"), ({}, "no provider for")):
+    for more, said in (({"memory": "1G"}, "'cpu', not one of .*nothing.so: leave"), ({}, "no provider for")):
         with pytest.raises((UsageError, ProviderError), match=said):
             load(tiny_bundle, provider_library=libraries["lists nothing"], **more)
     with pytest.warns(UserWarning, match="no provider for this machine .* running variant 'fp32' on the CPU instead"):

@@ -182,7 +182,7 @@ def test_a_changed_byte_leaves_no_site(tiny_bundle, runtime, tmp_path):
     [
         ("ort.wasm.min.mjs", b"no banner", "is not onnxruntime-web's"),
         ("ort.wasm.min.mjs", BANNER.replace(b"1.30", b"1.9"), "1.24.3 is the oldest"),
-        ("ort-wasm-simd-threaded.wasm", b"<html>", "is no WebAssembly"),
+        ("ort-wasm-simd-threaded.wasm", b"<html>", "is not WebAssembly"),
         ("ort-wasm-simd-threaded.mjs", None, "has no ort-wasm-simd-threaded.mjs"),
     ],
 )

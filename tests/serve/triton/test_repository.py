@@ -240,7 +240,7 @@ def test_what_states_no_shape_is_refused(tmp_path):
     with pytest.raises(BundleError, match=r"'x' has no type and shape.*export again"):
         signature_of(path)
     (tmp_path / "text.onnx").write_text("no graph")
-    with pytest.raises(BundleError, match="no ONNX graph"):
+    with pytest.raises(BundleError, match="not an ONNX graph"):
         signature_of(tmp_path / "text.onnx")
 
 
