@@ -272,12 +272,11 @@ def ray(*arguments: str) -> None:
     """Run what needs Ray, several nodes on this machine, or an object store, in an environment of its own."""
     python = executable(environment("ray"), "python")
     call(python, "-c", "import ray.data, ray.serve")  # without it, what is marked `ray` would only be skipped
-    if arguments:
-        pytest(python, *WITHOUT_CACHE, *arguments)
-        return
-    # Not the whole of tests/: some modules import what this environment lacks.
-    files = (path for path in sorted((ROOT / "tests").rglob("test_*.py")) if RAY_MARK in path.read_bytes())
-    pytest(python, *WITHOUT_CACHE, *files, "-m", "ray")
+    files: list[Path] = []
+    if not any(argument.startswith("tests") for argument in arguments):
+        # Not the whole of tests/: some modules import what this environment lacks.
+        files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if RAY_MARK in path.read_bytes()]
+    pytest(python, *WITHOUT_CACHE, *files, *(arguments or ("-m", "ray")))
 
 
 RAY_MARK = b"pytest.mark.ray"
