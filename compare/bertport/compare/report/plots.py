@@ -380,6 +380,6 @@ def _svg(figure: Figure, name: str, title: str) -> str:
     text = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}-", text)
     text = text.replace(INK, "currentColor")
     label = title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    text = re.sub(r'<svg ([^>]*?)width="[^"]*"', r'<svg role="img" \1', text, count=1)
-    text = text.replace('height="', 'data-height="', 1)
-    return text.replace("<svg ", f'<svg aria-label="{label}" ', 1)  # last, so that nothing in it is taken for a pattern
+    text = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", text, count=1).replace('height="', 'data-height="', 1)
+    # Last, so that nothing in the label is taken for a pattern.
+    return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
