@@ -62,7 +62,7 @@ def test_openai_embeddings_of_one_and_of_several(server, model, vectors):
         ({"input": 3}, 400, "unprocessable", "a text or a list"),
         ({"input": [1, 2, 3]}, 400, "unprocessable", "token ids"),
         ({"input": [[1, 2], [3]]}, 400, "unprocessable", "token ids"),
-        ({"input": ["a", {}]}, 400, "unprocessable", "no text"),
+        ({"input": ["a", {}]}, 400, "unprocessable", "not a text"),
         ({"input": "a", "model": "text-embedding-3-small"}, 404, "model_not_found", "available: tiny"),
         ({"input": "a", "model": 3}, 400, "unprocessable", "model"),
         ({"input": "a", "encoding_format": "int8"}, 400, "unprocessable", "encoding_format"),

@@ -270,7 +270,7 @@ def test_tei_rerank(heads, models):
         ({"query": query, "texts": []}, 400, "Empty", "at least one"),
         ({"query": query, "texts": "a"}, 422, "Validation", "a list of texts"),
         ({"query": [query], "texts": ["a"]}, 422, "Validation", "query is a text"),
-        ({"query": query, "texts": ["a", None]}, 422, "Validation", "no text"),
+        ({"query": query, "texts": ["a", None]}, 422, "Validation", "not a text"),
         ({"query": query, "texts": ["a"] * 257}, 413, "Validation", "257 texts"),
         ({"query": query, "texts": ["word " * 300]}, 422, "Validation", "the model takes"),
         ({"query": query, "texts": ["a"], "return_text": "yes"}, 422, "Validation", "return_text"),

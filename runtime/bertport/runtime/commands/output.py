@@ -76,7 +76,7 @@ def _inside(output: str | os.PathLike[str], directory: str) -> bool:
     """Return whether a path leads into a directory; what is no path has a sentence of its own."""
     try:
         return Path(output).resolve().is_relative_to(Path(directory).resolve(strict=True))
-    except (OSError, ValueError):
+    except (OSError, RuntimeError, ValueError):  # of a loop of links Python before 3.13 raises RuntimeError
         return False
 
 
