@@ -83,7 +83,7 @@ def test_answers_are_those_of_the_cpu_wherever_the_bundle_lies(told):
 def test_what_cannot_be_is_one_sentence(told):
     assert " does not multiply in bf16: choose a variant in fp32, or another provider" in told["refused"]["bf16"]
     for name, start in {
-        "precision": "UsageError: the provider option load_config.CPU.INFERENCE_PRECISION_HINT=bf16 makes 'openvino' ",
+        "precision": "UsageError: the provider option load_config.CPU.INFERENCE_PRECISION_HINT=bf16 keeps 'openvino' ",
         "old option": "UnknownNameError: unknown option of the provider 'openvino' 'precision' (available: load",
         "property": "ProviderError: provider 'openvino' cannot multiply two small matrices with the options ",
         "device": "UsageError: the provider option 'load_config' is for 'GPU', and has no effect where ",
