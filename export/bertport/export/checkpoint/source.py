@@ -235,12 +235,7 @@ def _from_hub(name: str, revision: str | None, below: str = "") -> Located:
         raise PathError(
             f"no checkpoint {asked}: there is no directory of that name, and the Hub answered: {reason}"
         ) from error
-    except OSError as error:
-        raise PathError(
-            f"no checkpoint {asked}: there is no directory of that name, and the Hub cannot be read ({error}): "
-            "give a local directory"
-        ) from error
-    except Exception as error:  # the HTTP library's and Xet's errors, such as that of a connection that is reset
+    except Exception as error:  # the disk's, the HTTP library's and Xet's, such as that of a connection that is reset
         raise PathError(
             f"no checkpoint {asked}: there is no directory of that name, and the Hub cannot be read "
             f"({reason_of(error)}): try again, or give a local directory"
