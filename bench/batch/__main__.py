@@ -6,6 +6,7 @@
     python -m bench.batch kills [--rows 200000]     # a tiny model: ten workers and two drivers killed
     python -m bench.batch page [--check]            # docs/research/batch.md, from what these have written
 
+`rate --text FILE` takes its rows from that text, of at least so many sentences where none is to occur twice.
 All but the last run in the environment of `dev.py ray`, and write docs/data/batch-rate.json and so on, or where
 `--output` says. Each fails where an answer is not predict's, or a row is missing or doubled (`driver` counts them).
 With `--scratch` the files of `many` stay in that folder, and the same command goes on where it was interrupted.
@@ -21,11 +22,12 @@ import sys
 import tempfile
 import time
 from contextlib import nullcontext
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from bench.batch import page
-from bench.batch.cluster import killed_again_and_again, nodes, sentences
+from bench.batch.cluster import SAMPLE, killed_again_and_again, nodes, sentences
 from bench.checkout import ROOT, number, provenance
 from bertport.batch import run
 from bertport.measure.speed.worker import peak_bytes
@@ -58,6 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("what", choices=(*PROGRAMS, "page"))
     parser.add_argument("--rows", type=number)
     parser.add_argument("--variant", default="fp32", help="of rate: variant of the default model")
+    parser.add_argument("--text", type=Path, default=SAMPLE, help="of rate: a plain text, or a corpus")
     parser.add_argument("--scratch", type=Path, help="of many: folder of the rows and the answers, which stays")
     parser.add_argument("--output", type=Path, help="file of the figures")
     parser.add_argument("--check", action="store_true", help="of page: only compare")
@@ -69,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
         if given.what != "many":
             parser.error("--scratch goes with many: what the others measure does not go on after an interruption")
         given.scratch.mkdir(parents=True, exist_ok=True)
-    more = {"variant": given.variant} if given.what == "rate" else {}
+    more = {"variant": given.variant, "text": given.text} if given.what == "rate" else {}
     load = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() if given.scratch is None else nullcontext(given.scratch) as scratch:
         figures = PROGRAMS[given.what](Path(scratch), given.rows, **more)
@@ -93,10 +96,10 @@ def measured(**settings: object) -> dict[str, Any]:
     return figures
 
 
-def rate(scratch: Path, rows: int | None, variant: str = "fp32") -> dict[str, Any]:
+def rate(scratch: Path, rows: int | None, variant: str = "fp32", text: Path = SAMPLE) -> dict[str, Any]:
     """Return the rates of one process on all cores, and of Ray with one and two one-core workers."""
     count = rows or 200_000
-    data = sentences(scratch / "in.jsonl", count)
+    data = sentences(scratch / "in.jsonl", count, text=text)
     asked: dict[str, Any] = {
         "bundle": str(default_bundle()),
         "task": TASK,
@@ -116,12 +119,15 @@ def rate(scratch: Path, rows: int | None, variant: str = "fp32") -> dict[str, An
         with nodes(*([1] * workers)) as cluster:
             place = {"engine": "ray", "address": cluster.address, "workers": workers}
             runs[f"ray {workers}"] = measured(**asked, output=str(scratch / f"ray{workers}"), **place)
+    rates = {name: count / summary["seconds"] for name, summary in runs.items()}
+    # An answer that differs ends the program below.
+    print(json.dumps({"predict": predict, "rows_per_second": rates}), flush=True)
     equal = {
         name: compared(scratch / name.replace(" ", ""), expected, range(count)) for name in ("local", "ray 1", "ray 2")
     }
-    rates = {name: count / summary["seconds"] for name, summary in runs.items()}
     return {
         "rows": count,
+        "text": {"file": text.name, "sha256": sha256(text.read_bytes()).hexdigest(), "sentences": len(set(texts))},
         "variant": variant,
         "predict": predict,
         "rows_per_second": rates,

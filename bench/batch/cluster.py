@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import random
 import signal
@@ -18,7 +19,7 @@ from bench.checkout import ROOT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["LONGEST_PAUSE", "QUIET", "STORE", "killed_again_and_again", "nodes", "sentences", "started_here"]
+__all__ = ["LONGEST_PAUSE", "QUIET", "SAMPLE", "STORE", "killed_again_and_again", "nodes", "sentences", "started_here"]
 
 STORE = 200 << 20
 """Bytes of a node's object store."""
@@ -26,6 +27,10 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
 """Environment variables of Ray and its processes."""
 WORDS = range(5, 60)
 """Words of a sentence."""
+SAMPLE = ROOT / "data" / "evaluation.txt"
+"""Text of the rows where no other is given."""
+SEED = 0
+"""Of the choice of sentences from a text with more of them than rows."""
 LONGEST_PAUSE = 0.8
 """Seconds between a worker's start and its death, at most."""
 TRIES = 4
@@ -61,21 +66,40 @@ def _started(start: Callable[[], Any]) -> Any:  # noqa: ANN401 — Ray's own
     raise AssertionError
 
 
-def sentences(path: Path, count: int, words: int | None = None) -> Path:
-    """Write so many rows of JSON lines: the sample text's sentences with a mask behind them, again and again.
+def sentences(path: Path, count: int, words: int | None = None, text: Path = SAMPLE) -> Path:
+    """Write so many rows of JSON lines: sentences of a text with a mask behind them.
+
+    They are a sample of the text's, or all of them again and again where it has fewer.
 
     Args:
         path: the file.
         count: rows.
         words: of each sentence so many words, from its first; None for all.
+        text: plain text, or sections of a corpus as JSON lines {"id", "paragraphs"}, plain or .xz.
     """
-    text = (ROOT / "data" / "evaluation.txt").read_text(encoding="utf-8")
-    pieces = [piece.strip() for line in text.splitlines() for piece in line.split(". ") if len(piece.split()) in WORDS]
+    pieces = [
+        piece.strip()
+        for paragraph in _paragraphs(text)
+        for piece in paragraph.split(". ")
+        if len(piece.split()) in WORDS
+    ]
+    if len(pieces) > count:
+        pieces = random.Random(SEED).sample(pieces, count)  # noqa: S311 — which sentences: nothing to keep secret
     pieces = [" ".join(piece.split(" ")[:words]) for piece in pieces]
     with path.open("w", encoding="utf-8") as file:
         for number in range(count):
             file.write(json.dumps({"id": number, "text": f"{pieces[number % len(pieces)]} [MASK]."}) + "\n")
     return path
+
+
+def _paragraphs(text: Path) -> Iterator[str]:
+    """Yield the paragraphs of a text, plain or a corpus."""
+    with lzma.open(text, "rt", encoding="utf-8") if text.suffix == ".xz" else text.open(encoding="utf-8") as lines:
+        for line in lines:
+            if ".jsonl" in text.suffixes:
+                yield from json.loads(line)["paragraphs"]
+            else:
+                yield line
 
 
 def actors() -> list[int]:

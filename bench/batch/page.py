@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.batch.cluster import LONGEST_PAUSE
+from bench.batch.cluster import LONGEST_PAUSE, SAMPLE
 from bench.checkout import ROOT, check_files, read_data, wrapped, write_files
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def text(found: dict[str, dict[str, Any]]) -> str:
         "`bertport batch` on one machine, and on nodes of Ray: raylets of that same machine, each with one CPU. "
         "`python -m bench.batch rate`, `many`, `driver` and `kills` measure in the environment of "
         "`python3 dev.py ray`, and `python -m bench.batch page` writes this page. Rows are sentences of the evaluation "
-        "sample, repeated."
+        "sample, repeated, unless another text is named."
     )
     for name, (title, section) in SECTIONS.items():
         missing = [f"Not measured yet: `python -m bench.batch {name}` does it."]
@@ -122,13 +122,19 @@ def _rate(found: dict[str, Any]) -> list[str]:
     )
     verdict = "met" if share >= found["bar"] else "missed"
     said = (
-        f"{found['rows']:,} sentences, fill-mask by the default model's {found['variant']}; `Model.predict` on both "
-        f"cores: {found['predict']['rows_per_second']:,.0f} a second. Ray's two workers reach {share:.0%} of `local` "
-        f"(target {found['bar']:.0%}: {verdict}), their start and that of Ray included. Reading and writing are "
-        "part of the workers' CPU seconds; the peak is the driver's resident set. All answers are `Model.predict`'s, "
-        f"row by row: scores within {furthest:.1e}. {_made(found)}"
+        f"{found['rows']:,} sentences{_origin(found)}, fill-mask by the default model's {found['variant']}; "
+        f"`Model.predict` on both cores: {found['predict']['rows_per_second']:,.0f} a second. Ray's two workers reach "
+        f"{share:.0%} of `local` (target {found['bar']:.0%}: {verdict}), their start and that of Ray included. Reading "
+        "and writing are part of the workers' CPU seconds; the peak is the driver's resident set. All answers are "
+        f"`Model.predict`'s, row by row: scores within {furthest:.1e}. {_made(found)}"
     )
     return [*lines, "", *wrapped(said)]
+
+
+def _origin(found: dict[str, Any]) -> str:
+    """Return where the sentences are from, where they are not the evaluation sample's."""
+    text = found.get("text", {"file": SAMPLE.name})
+    return "" if text["file"] == SAMPLE.name else f" of {text['file']} ({text['sentences']:,} different ones)"
 
 
 def _made(found: dict[str, Any]) -> str:
