@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bertport.export.checkpoint.source import locate, read_json
+from bertport.export.checkpoint.source import _bar, locate, read_json
 from bertport.runtime.errors import CheckpointError, PathError, UsageError
 from tests.hub_cache import COMMIT, serving
 
@@ -136,7 +137,26 @@ def test_a_connection_that_is_reset_is_one_sentence(hub):
         r"PathError: no checkpoint acme/reset: there is no directory of that name, and the Hub cannot be read "
         r"\(.*Connection reset by peer.*\): try again, or give a local directory"  # each HTTP library has its own words
     )
-    assert re.fullmatch(said, result.stderr.splitlines()[-1])
+    assert re.fullmatch(said, result.stderr.rstrip("\n")), "one line, also of a thread that draws its bar meanwhile"
+
+
+class Terminal(io.StringIO):
+    """What a terminal would show."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("stream", "drawn"), [(io.StringIO(), False), (Terminal(), True)])
+def test_a_bar_is_drawn_on_a_terminal_alone_and_never_after_its_end(stream, drawn):
+    bar = _bar()(total=3, desc="Fetching", file=stream, mininterval=0)
+    bar.update()
+    assert ("Fetching" in stream.getvalue()) == drawn
+    bar.close()
+    shown = stream.getvalue()
+    assert shown == "" or shown.endswith("\n")
+    bar.refresh()  # as a thread does that was about to when another one closed the bar
+    assert stream.getvalue() == shown
 
 
 @pytest.mark.parametrize("source", ["/no/such/place", "./bert", "a/b/c", "~/bert", ""])

@@ -220,7 +220,7 @@ def _from_hub(name: str, revision: str | None, below: str = "") -> Located:
     try:
         for patterns in WEIGHT_PATTERNS:
             wanted = [str(PurePosixPath(below, pattern)) for pattern in (*SMALL_FILES, *patterns)]
-            directory = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+            directory = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, tqdm_class=_bar()))
             if any(match for pattern in patterns for match in (directory / below).glob(pattern)):
                 break
     except LocalEntryNotFoundError as error:
@@ -242,3 +242,29 @@ def _from_hub(name: str, revision: str | None, below: str = "") -> Located:
         ) from error
     # A snapshot's directory is named after its commit.
     return Located(directory=directory, name=name, revision=directory.name)
+
+
+def _bar() -> type[Any]:
+    """Return the class of a download's progress bar, which leaves the line after it to whatever is said next.
+
+    huggingface_hub before 1.0 draws its own on pipes and files too; and where a file fails, the threads of the others
+    draw theirs again once it is closed, so that a message would follow on its line.
+    """
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bar(tqdm):
+        ended = False
+
+        def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 — whatever tqdm takes
+            options.setdefault("disable", None)  # None: only on a terminal
+            super().__init__(*args, **options)  # type: ignore[no-untyped-call]  # it says no types
+
+        def close(self) -> None:
+            with self.get_lock():
+                super().close()
+                self.ended = True
+
+        def display(self, *args: Any, **options: Any) -> bool:  # noqa: ANN401 — whatever tqdm takes
+            return not self.ended and bool(super().display(*args, **options))
+
+    return Bar
