@@ -166,7 +166,7 @@ def slow() -> None:
 
 def long() -> None:
     """Run the tests of which one takes minutes by itself: programs of bench to their end, every family exported."""
-    test("-m", "long")
+    test("-m", "long and not ray")
 
 
 def check() -> None:
@@ -315,7 +315,7 @@ def everything() -> None:
 
 def prepare() -> None:
     """Make the environments of everything that .ci/run does after the demonstration, beside which it runs."""
-    for name in ("dev", "lowest", "optimum", "audit"):
+    for name in ("dev", "lowest", "optimum", "ray", "audit"):
         environment(name)
 
 

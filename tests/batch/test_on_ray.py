@@ -121,6 +121,7 @@ def pids(out):
     }
 
 
+@pytest.mark.long
 def test_the_bundle_is_passed_on_through_ray(two_nodes, bundle, data, one_machine, tmp_path):
     """Of the Hub's cache, where each file is a link."""
     on_ray(two_nodes, in_hub_cache(bundle, tmp_path / "hub"), data, tmp_path / "out", ship=True)
@@ -142,6 +143,7 @@ def test_workers_and_the_driver_are_killed(bundle, data, one_machine, tmp_path):
     check(out, one_machine)
 
 
+@pytest.mark.long
 def test_a_run_goes_on_with_another_number_of_workers(two_nodes, bundle, data, one_machine, tmp_path):
     out = tmp_path / "out"
     arguments = [bundle, "fill-mask", data, "--output", out, "-p", "top_k=2", "--part-rows", "250"]
@@ -165,6 +167,7 @@ def test_a_run_goes_on_with_another_number_of_workers(two_nodes, bundle, data, o
     assert len(pids(out)) == 1 + 2
 
 
+@pytest.mark.long
 def test_a_node_that_goes_takes_no_row_along(bundle, data, one_machine, tmp_path):
     out = tmp_path / "out"
     arguments = [bundle, "fill-mask", data, "--output", out, "-p", "top_k=2", "--part-rows", "250"]
@@ -196,6 +199,7 @@ def check_refused(done, code, sentence):
     assert not done.stdout
 
 
+@pytest.mark.long
 def test_what_a_node_meets_is_one_sentence(two_nodes, bundle, tmp_path):
     places = ["--engine", "ray", "--address", two_nodes]
     for number, (more, code, sentence) in enumerate(
@@ -250,6 +254,7 @@ def apart(tmp_path):
         yield cluster.address, place, own
 
 
+@pytest.mark.long
 def test_a_node_without_bertport_is_one_sentence(bundle, data, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -260,6 +265,7 @@ def test_a_node_without_bertport_is_one_sentence(bundle, data, tmp_path):
     check_refused(done, 2, "a machine of the cluster lacks bertport: install the same version there, with the extras")
 
 
+@pytest.mark.long
 def test_what_one_node_sees_otherwise_is_one_sentence(apart, bundle, data, tmp_path):
     address, place, own = apart
     places = ["--engine", "ray", "--address", address, "-p", "top_k=2"]

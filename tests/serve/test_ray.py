@@ -162,6 +162,7 @@ def test_a_bundle_is_exchanged_under_load_and_no_request_is_lost(port, bundles, 
     assert min(differ) > 2 * CLOSE, "the answers do not tell the bundles apart"
 
 
+@pytest.mark.long
 def test_a_bundle_that_no_replica_can_load_leaves_the_old_one(port, bundles):
     deploy(f"model={bundles['fp32']}")
     digest = "sha256:" + "0" * 64
@@ -176,6 +177,7 @@ def test_a_bundle_that_no_replica_can_load_leaves_the_old_one(port, bundles):
     assert {(status, variant) for _, status, variant, _ in answers} == {(200, "fp32")}
 
 
+@pytest.mark.long
 def test_replicas_are_added_while_requests_wait_and_taken_away_again(port, bundles):
     deploy(f"model={bundles['fp32']}", max_replicas=2, target_requests=1, upscale_seconds=1, downscale_seconds=2)
     until(lambda: running() == 1)
@@ -185,6 +187,7 @@ def test_replicas_are_added_while_requests_wait_and_taken_away_again(port, bundl
     assert {status for _, status, _, _ in answers} == {200}
 
 
+@pytest.mark.long
 def test_a_server_of_several_bundles_with_a_key(port, bundles):
     deploy([f"{name}={path}" for name, path in bundles.items()], api_key="secret", variant="all")
     assert get(port, "/ready")[0] == 200

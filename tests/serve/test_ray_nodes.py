@@ -15,6 +15,7 @@ from bertport.runtime.bundle.default import default_bundle
 pytest.importorskip("ray", reason="needs the extra ray")
 pytestmark = [
     pytest.mark.ray,
+    pytest.mark.long,
     pytest.mark.timeout(900),
     pytest.mark.filterwarnings("ignore"),  # of Ray's own parts
 ]
