@@ -37,6 +37,11 @@ HIDDEN = (".", "_")
 """Beginnings of names that are passed over, as readers of Parquet folders do."""
 WEB = ("http://", "https://")
 """Beginnings of URLs whose query may be a signature."""
+STAMPS = (
+    *("ETag", "etag", "checksum", "Content-MD5", "Digest", "CRC"),
+    *("mtime", "LastModified", "last_modified", "Last-Modified", "modify", "modificationTime", "updated", "created"),
+)
+"""Names that file systems have for a file's ETag or checksum, and for the time of its last change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -379,7 +384,7 @@ def _renamed(made: Path, target: Path) -> None:
 
 
 def _stamp(entry: dict[str, Any]) -> str:
-    for name in ("ETag", "etag", "checksum", "mtime", "LastModified", "last_modified", "updated", "created"):
+    for name in STAMPS:
         if entry.get(name) is not None:
             return str(entry[name]).strip('"')
     return ""
