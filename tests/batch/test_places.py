@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
 import uuid
 import zipfile
@@ -222,11 +223,14 @@ def test_which_paths_a_place_covers(place, path, inside):
 class Rows(BaseHTTPRequestHandler):
     """Answers who knows the password, and the signature."""
 
+    changed = "Mon, 30 Nov 2026 07:00:00 GMT"
+
     def do_GET(self):
         known = self.headers["Authorization"] is not None and self.path.endswith("?sig=0123")
         content = b'{"text": "no mask"}\n' if known else b""
         self.send_response(200 if known else 403)
         self.send_header("Content-Length", str(len(content)))
+        self.send_header("Last-Modified", self.changed)
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(content)
@@ -256,7 +260,26 @@ def test_rows_of_a_signed_url_are_read_and_its_secrets_kept(web, tiny_bundle, tm
     assert run(tiny_bundle, "fill-mask", url, tmp_path / "kept")["rows"] == 1
     stored = (tmp_path / "kept" / "_bertport" / "run.json").read_text()
     assert stored.count("word") == stored.count("0123") == 1  # in the part's own URL
-    with pytest.raises(PathError) as raised:
+    with pytest.raises(PathError, match="Forbidden") as raised:
         run(tiny_bundle, "fill-mask", f"{url}4", tmp_path / "none")
     assert "word" not in raised.value.message
     assert "0123" not in raised.value.message
+
+
+def test_files_on_the_web_are_told_apart_by_the_time_of_their_last_change(web, monkeypatch):
+    """Of a server that says no ETag."""
+    url = f"http://me:word@{web}/in.jsonl?sig=0123"
+    [before] = open_place(url).files()
+    assert open_place(url).files() == [before]
+    monkeypatch.setattr(Rows, "changed", "Mon, 30 Nov 2026 08:00:00 GMT")
+    [after] = open_place(url).files()
+    assert (after.path, after.size) == (before.path, before.size)
+    assert after.stamp != before.stamp
+
+
+@pytest.mark.parametrize("query", ["", "?sig=0123"])
+def test_a_server_that_is_not_reached_is_not_taken_for_an_empty_folder(query):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(PathError, match=rf"cannot use http://127.0.0.1:{port}/in.jsonl.* and that it is reached from"):
+        open_place(f"http://127.0.0.1:{port}/in.jsonl{query}").files()

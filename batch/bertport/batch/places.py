@@ -178,8 +178,8 @@ class Place:
         """Yield the files behind a URL."""
         self.fs.invalidate_cache()
         names: tuple[str, ...] = (ALL,)
-        if self.fs.isfile(self.path):
-            found, start = {self.path: self.fs.info(self.path)}, len(self.path)
+        if self._one_on_the_web or self.fs.isfile(self.path):
+            found, start = {self.path: self._info()}, len(self.path)
         elif self.pattern and not self.fs.exists(self.path):
             folder, names = _split(self.path)
             found, start = dict(self.fs.glob(self.path, detail=True)), len(folder)
@@ -196,6 +196,19 @@ class Place:
                     f"the size of {redacted(path)} is not known, which its server does not say: copy it here"
                 )
             yield File(path=path, size=int(entry["size"]), stamp=_stamp(entry))
+
+    @property
+    def _one_on_the_web(self) -> bool:
+        """Whether it is one file on the web, of which its server says whether it is there."""
+        # A question mark begins its query.
+        return self.path.startswith(WEB) and not any(sign in self.path for sign in "*[")
+
+    def _info(self) -> dict[str, Any]:
+        """Return what its file system says of a file."""
+        try:
+            return dict(self.fs.info(self.path))
+        except FileNotFoundError as error:  # on the web, of whatever went wrong
+            raise error.__cause__ or error from None
 
     def make(self) -> None:
         """Make a folder, and those above it."""
