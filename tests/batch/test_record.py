@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import stat
@@ -9,6 +10,7 @@ import stat
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from bertport.batch import places, run
 from bertport.batch.engines import ENGINES, Engine
@@ -134,3 +136,13 @@ def test_each_worker_reads_the_run_s_name_and_not_its_parts(done, tmp_path, monk
     done()
     assert read.count("run.json") == 1
     assert read.count("id.json") == 1 + 3
+
+
+def test_an_output_that_cannot_be_listed_is_one_sentence(tiny_bundle, tmp_path, monkeypatch):
+    def refused(_, path, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(LocalFileSystem, "ls", refused)
+    with pytest.raises(PathError, match=r"cannot use .*/out \(Permission denied\): check the path"):
+        run(tiny_bundle, "fill-mask", lines(tmp_path / "in.jsonl", 1), tmp_path / "out")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bertport.batch.job import Part
-from bertport.batch.places import RECORDS, redacted
+from bertport.batch.places import RECORDS, redacted, unreachable
 from bertport.batch.worker import ID, check_own, part_stats, scratch
 from bertport.runtime.errors import PathError, UsageError
 from bertport.runtime.excerpts import excerpt
@@ -155,11 +155,13 @@ def _shown(value: object) -> str:
 
 
 def _refuse_others(output: Place) -> None:
-    """Raise PathError where a folder is not empty and holds no run."""
+    """Raise PathError where a folder is not empty and holds no run, and where it cannot be listed."""
     try:
         found = output.fs.ls(output.path, detail=False) if output.exists() else []
     except NotADirectoryError:
         found = [output.path]
+    except Exception as error:  # every file system has errors of its own
+        raise unreachable(output.title, error) from error
     names = [str(path).rstrip("/").rpartition("/")[2] for path in found]
     others = [name for name in names if name not in {"", RECORDS}]
     if others:
