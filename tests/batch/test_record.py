@@ -146,3 +146,18 @@ def test_an_output_that_cannot_be_listed_is_one_sentence(tiny_bundle, tmp_path, 
     monkeypatch.setattr(LocalFileSystem, "ls", refused)
     with pytest.raises(PathError, match=r"cannot use .*/out \(Permission denied\): check the path"):
         run(tiny_bundle, "fill-mask", lines(tmp_path / "in.jsonl", 1), tmp_path / "out")
+
+
+def test_a_part_that_cannot_be_read_is_not_called_another_file(done, tmp_path, monkeypatch):
+    """Who is told to remove it loses a part that is whole."""
+    opened = LocalFileSystem.open
+
+    def refused(self, path, *how, **more):
+        if path.endswith(".parquet"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return opened(self, path, *how, **more)
+
+    (tmp_path / "out" / "_bertport" / "done.json").unlink()
+    monkeypatch.setattr(LocalFileSystem, "open", refused)
+    with pytest.raises(PathError, match=r"^cannot use .*out/part-\d+.parquet \(Permission denied\): check the path"):
+        done()

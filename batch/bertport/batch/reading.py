@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bertport.batch.places import File, Place
     from bertport.batch.tasks import Form
 
-__all__ = ["Chunk", "chunks", "cut", "read_source"]
+__all__ = ["Chunk", "chunks", "cut", "damaged", "read_source"]
 
 FORMATS = {".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
 COMPRESSIONS = (".gz", ".xz", ".bz2")
@@ -655,6 +655,10 @@ def _reading(place: Place) -> Iterator[None]:
     except BertportError:
         raise
     except Exception as error:
-        # pyarrow and bz2 raise OSError without a number for what they cannot decode.
-        damaged = isinstance(error, DAMAGED) or (place.local and isinstance(error, OSError) and error.errno is None)
-        raise unreachable(place.title, error, MEND if damaged else "") from error
+        raise unreachable(place.title, error, MEND if damaged(place, error) else "") from error
+
+
+def damaged(place: Place, error: Exception) -> bool:
+    """Return whether an error is of a file that is not, or not wholly, what its name says."""
+    # pyarrow and bz2 raise OSError without a number for what they cannot decode.
+    return isinstance(error, DAMAGED) or (place.local and isinstance(error, OSError) and error.errno is None)

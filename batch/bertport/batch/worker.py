@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.batch.job import ERROR, FAIL, HUB
 from bertport.batch.places import RECORDS, open_place, redacted, unreachable
-from bertport.batch.reading import chunks
+from bertport.batch.reading import chunks, damaged
 from bertport.runtime.errors import BertportError, BundleError, PathError, UsageError
 from bertport.runtime.excerpts import excerpt
 
@@ -329,20 +329,23 @@ def part_stats(place: Place) -> dict[str, Any]:
     """Return what was counted while a part was made, which its file holds, and the file's size.
 
     Raises:
-        PathError: for a file that is no part.
+        PathError: for a file that is no part, and for one that cannot be read.
     """
-    import pyarrow as pa
     from pyarrow import parquet
 
     try:
         with place.open() as stream, parquet.ParquetFile(stream) as table:
             content = (table.metadata.metadata or {})[STATS]
             size = stream.seek(0, os.SEEK_END)
-    except (pa.ArrowException, OSError, KeyError) as error:
+        return {**json.loads(content), "size": size}
+    except BertportError:
+        raise
+    except Exception as error:
+        if not (isinstance(error, KeyError) or damaged(place, error)):
+            raise unreachable(place.title, error) from error
         raise PathError(
             f"{place.title} is no part of a run ({excerpt(str(error), 100)}): remove it, and it is made again"
         ) from error
-    return {**json.loads(content), "size": size}
 
 
 def check_own(stats: Mapping[str, Any], run: str, place: Place) -> None:
