@@ -341,6 +341,7 @@ def test_another_request_or_input_is_refused(tiny_bundle, bundle, tmp_path):
         ({"variant": "fp32"}, "variant"),
         ({"on_error": "drop"}, "on_error"),
         ({"carry": ["text"]}, "schema"),
+        ({"carry": ["id", "text"]}, "carry"),
         ({"part_rows": 3}, "part_rows"),
     ):
         wanted = {"bundle": tiny_bundle, "task": "fill-mask", "parameters": {"top_k": 1}, **asked}

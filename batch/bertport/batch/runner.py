@@ -280,6 +280,7 @@ def _prepared(  # noqa: PLR0913 — what is asked
         "prefix": prefix,
         "columns": dict(source.columns),
         "schema": {item.name: str(item.type) for item in schema},
+        "carry": carry if source.other else None,  # the schema does not tell whether fields without a column are kept
         "part_rows": part_rows,
         "input": place.path if place.local else place.title,
         FINGERPRINT: fingerprint(files),
