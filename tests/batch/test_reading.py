@@ -24,8 +24,8 @@ def lines(path, rows):
 def read(path, task="features", *, carry=None, rows=9999):
     """Return the inputs of all parts, and the rows that are carried."""
     place = open_place(str(path))
-    source = read_source(place, place.files(), task, columns={}, carry=carry)
-    found = [chunk for part in cut(place, place.files(), source, rows) for chunk in chunks(part, source)]
+    source, counts = read_source(place, place.files(), task, columns={}, carry=carry)
+    found = [chunk for part in cut(place, place.files(), source, rows, counts) for chunk in chunks(part, source)]
     return [value for chunk in found for value in chunk.inputs], [
         row for chunk in found for row in chunk.carried.to_pylist()
     ]
@@ -59,6 +59,25 @@ def test_columns_of_parquet_are_those_of_all_files(tmp_path):
         {**nothing, "id": 2, "text": "d", "kind": "k"},
     ]
     assert read(tmp_path, carry=["kind"])[1] == [{"kind": None}, {"kind": None}, {"kind": "k"}]
+
+
+def test_each_footer_is_read_once_before_a_run_begins(tmp_path, monkeypatch):
+    opened = []
+
+    class Opened(pq.ParquetFile):
+        def __init__(self, *given, **named):
+            opened.append(given)
+            super().__init__(*given, **named)
+
+    for number in range(3):
+        pq.write_table(pa.table({"text": [str(number)] * (number + 1)}), tmp_path / f"{number}.parquet")
+    monkeypatch.setattr(pq, "ParquetFile", Opened)
+    place = open_place(str(tmp_path))
+    source, counts = read_source(place, place.files(), "features", columns={}, carry=None)
+    parts = cut(place, place.files(), source, 2, counts)
+    assert counts == [1, 2, 3]
+    assert [part.weight for part in parts] == [1, 2, 2, 1]
+    assert len(opened) == 3
 
 
 def test_columns_of_parquet_that_no_table_could_hold_are_one_sentence(tmp_path):
@@ -139,8 +158,8 @@ def test_a_file_that_holds_less_than_when_the_run_began_ends_it(ending, tmp_path
 
     write(9)
     place = open_place(str(path))
-    source = read_source(place, place.files(), "features", columns={}, carry=None)
-    parts = cut(place, place.files(), source, 4)
+    source, counts = read_source(place, place.files(), "features", columns={}, carry=None)
+    parts = cut(place, place.files(), source, 4, counts)
     assert len(parts) == 3
     write(5)
     assert len([value for chunk in chunks(parts[0], source) for value in chunk.inputs]) == 4
@@ -152,8 +171,8 @@ def test_a_file_that_holds_less_than_when_the_run_began_ends_it(ending, tmp_path
 def test_a_part_of_parquet_reads_no_further_than_its_end(tmp_path, monkeypatch):
     pq.write_table(pa.table({"text": [str(row) for row in range(64)]}), tmp_path / "in.parquet")
     place = open_place(f"{tmp_path}/in.parquet")
-    source = read_source(place, place.files(), "features", columns={}, carry=[])
-    parts = cut(place, place.files(), source, 4)
+    source, counts = read_source(place, place.files(), "features", columns={}, carry=[])
+    parts = cut(place, place.files(), source, 4, counts)
     monkeypatch.setattr(reading, "CHUNK_ROWS", 4)
     given, batches = [], pq.ParquetFile.iter_batches
 

@@ -114,7 +114,7 @@ def test_every_line_is_in_exactly_one_part(rows, step, tmp_path_factory):
     path = tmp_path_factory.mktemp("cut") / "in.jsonl"
     path.write_text("\n\n".join(json.dumps({"text": row}, ensure_ascii=False) for row in rows), encoding="utf-8")
     place, size = open_place(str(path)), path.stat().st_size
-    source = read_source(place, place.files(), "fill-mask", columns={}, carry=None)
+    source, _ = read_source(place, place.files(), "fill-mask", columns={}, carry=None)
     parts = [
         Part(number=first, spans=(Span(str(path), first, min(size, first + step)),), weight=1)
         for first in range(0, size, step)
@@ -163,8 +163,8 @@ def test_large_rows_of_parquet_are_read_few_at_once(tmp_path):
     texts = [f"{number} " * (1 << 17) for number in range(12)]
     pq.write_table(pa.table({"text": texts}), path, use_dictionary=False)
     place = open_place(str(path))
-    source = read_source(place, place.files(), "fill-mask", columns={}, carry=[])
-    [part] = cut(place, place.files(), source, 100)
+    source, counts = read_source(place, place.files(), "fill-mask", columns={}, carry=[])
+    [part] = cut(place, place.files(), source, 100, counts)
     read = list(chunks(part, source))
     assert [text for chunk in read for text in chunk.inputs] == texts
     assert max(sum(map(len, chunk.inputs)) for chunk in read) <= 1 << 20
@@ -175,8 +175,8 @@ def test_parts_of_parquet_are_rows_wherever_groups_end(groups, rows, tmp_path):
     path = tmp_path / "in.parquet"
     pq.write_table(pa.Table.from_pylist(GOOD), path, row_group_size=groups)
     place = open_place(str(path))
-    source = read_source(place, place.files(), "fill-mask", columns={}, carry=["id"])
-    parts = cut(place, place.files(), source, rows)
+    source, counts = read_source(place, place.files(), "fill-mask", columns={}, carry=["id"])
+    parts = cut(place, place.files(), source, rows, counts)
     read = [chunk for part in parts for chunk in chunks(part, source)]
     assert [number for chunk in read for number in chunk.carried.column("id").to_pylist()] == list(range(len(GOOD)))
     assert [number for chunk in read for _, number in chunk.places] == list(range(1, len(GOOD) + 1))

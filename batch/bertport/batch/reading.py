@@ -84,7 +84,7 @@ def read_source(
     *,
     columns: Mapping[str, str],
     carry: Sequence[str] | None,
-) -> Source:
+) -> tuple[Source, list[int]]:
     """Return how the rows of the input are read: of JSON lines by the first of them, of Parquet by every file.
 
     Args:
@@ -93,6 +93,9 @@ def read_source(
         task: the task.
         columns: the input's column for names of the task that are called otherwise there.
         carry: columns that are written beside the answers; None for all.
+
+    Returns:
+        How the rows are read, and how many each file of Parquet has, of which the footer says both.
 
     Raises:
         PathError: for files of formats that are not known, or that differ, and for one that cannot be read.
@@ -127,7 +130,7 @@ def read_source(
         named = {name: columns.get(name, name) for name in (*form.needs, *form.may)}
     if other:
         kept = kept.append(pa.field(OTHER, pa.string()))
-    return Source(
+    source = Source(
         format=form_name,
         form=form,
         columns=named,
@@ -136,6 +139,7 @@ def read_source(
         rest=other and carry is None,
         schema=kept.serialize().to_pybytes(),
     )
+    return source, there.counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,8 @@ class Columns:
     """Sentence about each column that has one type in one file and another in another."""
     sets: dict[frozenset[str], str] = field(default_factory=dict)
     """The first file of Parquet with each set of columns."""
+    counts: list[int] = field(default_factory=list)
+    """The rows of each file of Parquet."""
 
     def check(self, needed: Sequence[str]) -> None:
         """Raise InputTextError where a file lacks a column that every row needs."""
@@ -246,8 +252,10 @@ def _tables_columns(place: Place, files: Sequence[File]) -> Columns:
     kinds: dict[str, tuple[pa.DataType, str]] = {}
     differing: dict[str, str] = {}
     sets: dict[frozenset[str], str] = {}
+    counts: list[int] = []
     with ThreadPoolExecutor(READERS) as pool:  # each waits for a file's footer
-        for file, schema in zip(files, pool.map(lambda file: _table_schema(place, file), files), strict=True):
+        for file, (schema, count) in zip(files, pool.map(lambda file: _footer(place, file), files), strict=True):
+            counts.append(count)
             sets.setdefault(frozenset(schema.names), redacted(file.path))
             for item in schema:
                 kind, path = kinds.get(item.name, (None, ""))
@@ -259,16 +267,16 @@ def _tables_columns(place: Place, files: Sequence[File]) -> Columns:
                         f"column {item.name} of {redacted(file.path)} is {item.type}, and of {path} {kind}: give files "
                         "in which it has one type, or carry other columns (--carry)",
                     )
-    return Columns(pa.schema([pa.field(name, kind) for name, (kind, _) in kinds.items()]), differing, sets)
+    return Columns(pa.schema([pa.field(name, kind) for name, (kind, _) in kinds.items()]), differing, sets, counts)
 
 
-def _table_schema(place: Place, file: File) -> pa.Schema:
-    """Return the columns of a Parquet file."""
+def _footer(place: Place, file: File) -> tuple[pa.Schema, int]:
+    """Return the columns and the number of rows of a Parquet file."""
     with _parquet(place.at(file.path)) as table:
-        schema = table.schema_arrow.remove_metadata()
+        schema, count = table.schema_arrow.remove_metadata(), int(table.metadata.num_rows)
     if len(set(schema.names)) < len(schema.names):
         raise InputTextError(f"{redacted(file.path)} has two columns of one name: give each a name of its own")
-    return schema
+    return schema, count
 
 
 def _sampled(place: Place, files: Sequence[File]) -> pa.Schema:
@@ -327,20 +335,24 @@ def _type_of(kinds: set[str]) -> pa.DataType:
     return pa.string()
 
 
-def cut(place: Place, files: Sequence[File], source: Source, rows: int) -> list[Part]:
+def cut(place: Place, files: Sequence[File], source: Source, rows: int, counts: Sequence[int]) -> list[Part]:
     """Return the parts of the input, in order: of about `rows` rows, of several files where they are smaller.
+
+    Args:
+        place: the input.
+        files: its files, one at least.
+        source: how its rows are read.
+        rows: about how many rows a part has.
+        counts: rows of each file of Parquet, as `read_source` returns them.
 
     Raises:
         PathError: for a file that cannot be read.
+        UsageError: for a URL that no worker could open.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     place.at(files[0].path).stored()  # a URL that no worker could open is refused before the run begins
     spans: list[list[tuple[int, int, int]]] = []
     limit = rows
     if source.format == "parquet":
-        with ThreadPoolExecutor(READERS) as pool:  # each waits for a file's footer
-            counts = list(pool.map(lambda file: _counted(place, file), files))
         spans = [
             [(first, min(count, first + rows), min(rows, count - first)) for first in range(0, count, rows)]
             for count in counts
@@ -374,12 +386,6 @@ def cut(place: Place, files: Sequence[File], source: Source, rows: int) -> list[
         Part(number=number, spans=tuple(group), weight=max(1, weight))
         for number, (group, weight) in enumerate(zip(groups, weights, strict=True))
     ]
-
-
-def _counted(place: Place, file: File) -> int:
-    """Return the rows of a Parquet file."""
-    with _parquet(place.at(file.path)) as table:
-        return int(table.metadata.num_rows)
 
 
 def _bytes_a_row(place: Place, files: Sequence[File]) -> int:

@@ -259,7 +259,7 @@ def _prepared(  # noqa: PLR0913 — what is asked
     bind(task, parameters, Tokens.read(opened), opened.manifest)  # what cannot be asked of it, before rows are read
     if runs.variant is not None and runs.variant not in opened.manifest.variants:
         raise UnknownNameError("variant", runs.variant, opened.manifest.variants)
-    source = read_source(place, files, task, columns=columns, carry=carry)
+    source, counts = read_source(place, files, task, columns=columns, carry=carry)
     job = Job(
         id="",
         task=task,
@@ -286,6 +286,6 @@ def _prepared(  # noqa: PLR0913 — what is asked
         FINGERPRINT: fingerprint(files),
     }
     asked = json.loads(json.dumps(asked, default=str))
-    record = open_record(output, asked, lambda: cut(place, files, source, part_rows))
+    record = open_record(output, asked, lambda: cut(place, files, source, part_rows, counts))
     job = dataclasses.replace(job, id=record.id)
     return record, job, open_model(runs) if engine == LOCAL and record.missing else None
