@@ -15,7 +15,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from bertport.batch import run
+from bertport.batch.job import Part, Span
 from bertport.batch.places import Place, covers, open_place, redacted, unreachable
+from bertport.batch.reading import chunks, read_source
 from bertport.runtime.errors import PathError, UsageError
 
 
@@ -283,3 +285,13 @@ def test_a_server_that_is_not_reached_is_not_taken_for_an_empty_folder(query):
         port = server.getsockname()[1]
     with pytest.raises(PathError, match=rf"cannot use http://127.0.0.1:{port}/in.jsonl.* and that it is reached from"):
         open_place(f"http://127.0.0.1:{port}/in.jsonl{query}").files()
+
+
+def test_a_server_of_whole_files_alone_is_not_said_to_have_a_damaged_one(web):
+    """Another part than the first begins in the middle of a file."""
+    url = f"http://me:word@{web}/in.jsonl?sig=0123"
+    place = open_place(url)
+    source, _ = read_source(place, place.files(), "features", columns={}, carry=[])
+    part = Part(number=1, spans=(Span(url, 10, 20),), weight=1)
+    with pytest.raises(PathError, match=r"range requests.*\): its server sends whole files alone: copy it here"):
+        list(chunks(part, source))

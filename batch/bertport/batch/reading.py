@@ -661,7 +661,14 @@ def _reading(place: Place) -> Iterator[None]:
     except BertportError:
         raise
     except Exception as error:
-        raise unreachable(place.title, error, MEND if damaged(place, error) else "") from error
+        raise unreachable(place.title, error, _advice(place, error)) from error
+
+
+def _advice(place: Place, error: Exception) -> str:
+    """Return what to do about a file that cannot be read; empty where the error does not tell."""
+    if place.path.startswith(WEB) and type(error) is ValueError:  # fsspec's own; those of decoders are its subclasses
+        return "its server sends whole files alone: copy it here"
+    return MEND if damaged(place, error) else ""
 
 
 def damaged(place: Place, error: Exception) -> bool:
