@@ -269,6 +269,21 @@ def test_a_run_goes_on_where_it_was_interrupted(tiny_bundle, expected, tmp_path,
     assert (again["parts_done_before"], again["rows"]) == (again["parts"], len(GOOD))
 
 
+def test_a_worker_finds_a_library_wherever_it_was_started(tiny_bundle, tmp_path, monkeypatch):
+    """Ray's are where it was, and a path from the command's own folder leads nowhere there."""
+    given = []
+
+    def kept(job, *_):
+        given.append(job.runs)
+        raise Killed
+
+    monkeypatch.setitem(ENGINES, "kept", Engine(name="kept", make=kept))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Killed):
+        ask(tiny_bundle, lines(tmp_path / "in.jsonl", GOOD), "out", engine="kept", provider_library="ep.so")
+    assert given[0].provider_library == str(tmp_path / "ep.so")
+
+
 def test_runs_that_begin_in_one_folder_at_one_moment_go_on_together(tiny_bundle, expected, tmp_path, monkeypatch):
     """Each finds an empty folder and makes parts for it before the other's record is there."""
     data, out = lines(tmp_path / "in.jsonl", GOOD), tmp_path / "out"

@@ -25,6 +25,11 @@ def test_a_library_keeps_its_provider(tiny_bundle, tmp_path):
     assert _settings(tiny_bundle, {"provider_library": str(tmp_path / "ep.so")}, 0.0).provider == AUTO
 
 
+def test_a_replica_finds_a_library_wherever_ray_started_it(tiny_bundle, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert _settings(tiny_bundle, {"provider_library": "ep.so"}, 0.0).provider_library == str(tmp_path / "ep.so")
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -104,7 +104,7 @@ def run(  # noqa: PLR0913 — each is one choice, by keyword
         digest=digest or "",
         variant=variant,
         provider=provider,
-        provider_library=provider_library,
+        provider_library=None if provider_library is None else _absolute(str(provider_library)),
         provider_options=dict(provider_options or {}),
         threads=threads,
         streams=streams,
@@ -195,11 +195,11 @@ def _check_output(place: Place, output: Place) -> None:
         )
 
 
-def _absolute(bundle: str) -> str:
-    """Return a bundle's directory as every process calls it."""
+def _absolute(path: str) -> str:
+    """Return the path of a bundle or a library as every process calls it."""
     from pathlib import Path
 
-    return bundle if bundle.startswith(HUB) else str(Path(bundle).absolute())
+    return path if path.startswith(HUB) else str(Path(path).absolute())
 
 
 def _files(place: Place) -> list[File]:

@@ -303,10 +303,12 @@ def _settings(bundles: Bundles, options: Mapping[str, Any], gpus: float) -> Sett
             f"the provider {settings.provider!r} needs a GPU and gpus is 0, so none is reserved for a replica: give "
             "gpus=1"
         )
+    library = settings.provider_library
     return dataclasses.replace(
         settings,
-        provider=settings.provider if gpus else without_gpu(settings.provider, settings.provider_library),
+        provider=settings.provider if gpus else without_gpu(settings.provider, library),
         bundles=tuple(map(_pinned, settings.bundles)),
+        provider_library=None if library is None else str(Path(library).absolute()),
         threads=settings.threads or 1,
         host=EVERYWHERE,
     )
