@@ -295,3 +295,24 @@ def test_a_server_of_whole_files_alone_is_not_said_to_have_a_damaged_one(web):
     part = Part(number=1, spans=(Span(url, 10, 20),), weight=1)
     with pytest.raises(PathError, match=r"range requests.*\): its server sends whole files alone: copy it here"):
         list(chunks(part, source))
+
+
+def test_a_folder_behind_a_url_that_cannot_be_read_is_not_taken_for_an_empty_one(monkeypatch):
+    root = f"/{uuid.uuid4().hex}"
+    fs = fsspec.filesystem("memory")
+    for name in ("a.jsonl", "b/c.jsonl"):
+        fs.pipe_file(f"{root}/{name}", b"{}\n")
+    fs.mkdir(f"{root}/empty")
+    fs.mkdir(f"{root}/_closed")
+    ls = MemoryFileSystem.ls
+
+    def refused(self, path, *how, **more):
+        if path.endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return ls(self, path, *how, **more)
+
+    monkeypatch.setattr(MemoryFileSystem, "ls", refused)
+    assert listed(f"memory:/{root}", root) == ["a.jsonl", "b/c.jsonl"]
+    fs.mkdir(f"{root}/b/closed")
+    with pytest.raises(PathError, match=r"cannot use /.*/b/closed \(Permission denied\)"):
+        open_place(f"memory:/{root}").files()

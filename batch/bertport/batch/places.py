@@ -184,7 +184,9 @@ class Place:
             folder, names = _split(self.path)
             found, start = dict(self.fs.glob(self.path, detail=True)), len(folder)
         else:
-            found, start = dict(self.fs.find(self.path, detail=True)), len(self.path.rstrip("/"))
+            found = dict(self.fs.find(self.path, detail=True, withdirs=not self._in_store))
+            start = len(self.path.rstrip("/"))
+            self._check_folders(found, start)
         for path, listed in found.items():
             if listed["type"] == "directory" or any(_passed_over(name, names) for name in path[start:].split("/")):
                 continue
@@ -196,6 +198,20 @@ class Place:
                     f"the size of {redacted(path)} is not known, which its server does not say: copy it here"
                 )
             yield File(path=path, size=int(entry["size"]), stamp=_stamp(entry))
+
+    def _check_folders(self, found: dict[str, Any], start: int) -> None:
+        """Raise PathError for a folder below that cannot be read, which fsspec's listing shows as an empty one."""
+        inside = {path.rpartition("/")[0] for path in found}
+        for path, entry in found.items():
+            if entry["type"] != "directory" or path in inside:
+                continue
+            if any(_passed_over(name, (ALL,)) for name in path[start:].split("/")):
+                continue
+            try:
+                with suppress(FileNotFoundError):
+                    self.fs.ls(path, detail=False)
+            except Exception as error:  # every file system has errors of its own
+                raise unreachable(redacted(path), error) from error
 
     @property
     def _one_on_the_web(self) -> bool:
