@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import re
+import tempfile
+import uuid
 
 import pytest
 
@@ -36,11 +39,16 @@ def test_a_machine_of_many_is_told_how_the_bundle_gets_there(tmp_path):
             Worker(job(tmp_path, **runs))._ready()  # noqa: SLF001 — on Ray, for the first part
 
 
-def test_a_full_disk_is_one_sentence(tiny_bundle, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["disk", "store"])
+def test_a_full_disk_is_one_sentence(kind, tiny_bundle, tmp_path, monkeypatch):
+    """What goes to a store is written on this machine first, whose disk it then is."""
+
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    out = tmp_path / "out" if kind == "disk" else f"memory://{uuid.uuid4().hex}"
+    place = re.escape(str(out) if kind == "disk" else tempfile.gettempdir())
     monkeypatch.setattr(worker, "_writer", full)
     (tmp_path / "in.jsonl").write_text(json.dumps({"text": "the [MASK]"}))
-    with pytest.raises(PathError, match=r"cannot use .*out \(No space left on device\): make room there"):
-        run(tiny_bundle, "fill-mask", tmp_path / "in.jsonl", tmp_path / "out")
+    with pytest.raises(PathError, match=rf"cannot use {place} \(No space left on device\): make room there"):
+        run(tiny_bundle, "fill-mask", tmp_path / "in.jsonl", out)

@@ -139,7 +139,9 @@ class Worker:
         except OSError as error:
             if target.exists():  # another run of the same command made it, ended, and tidied up
                 return self._stats_of(target)
-            raise unreachable(self._output.title, error) from error
+            # What goes to a store is written here first.
+            here = tempfile.tempdir or "the folder for temporary files"
+            raise unreachable(self._output.title if self._output.local else here, error) from error
 
     def _made(self, part: Part, call: Call, target: Place) -> dict[str, Any]:
         """Write a part, and return what was counted."""
