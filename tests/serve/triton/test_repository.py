@@ -161,6 +161,7 @@ def test_without_a_variant_the_first_that_can_be_batched_is_taken_and_that_is_sa
         ({"optimization": "most"}, UnknownNameError, "unknown optimization 'most'"),
         ({"name": "a/b"}, UsageError, "--name is 'a/b'"),
         ({"instances": 0}, UsageError, "instances is 0"),
+        ({"instances": 2**31}, UsageError, "instances is 2147483648 and has to be between 1 and 2,147,483,647"),
         ({"digest": "sha256:" + "0" * 64}, BundleError, "was asked for"),
     ],
 )

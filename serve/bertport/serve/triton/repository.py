@@ -92,15 +92,14 @@ def write_repository(  # noqa: PLR0913 — what can be said of a model, each wit
     for kind, given, known in (("device", device, DEVICES), ("optimization", optimization, OPTIMIZATIONS)):
         if given not in known:
             raise UnknownNameError(kind, given, known)
-    for what, number in (
-        ("max_batch_size", max_batch_size),
-        ("max_queue_delay", max_queue_delay),
-        ("threads", threads),
+    for what, number, least in (
+        ("max_batch_size", max_batch_size, 0),
+        ("max_queue_delay", max_queue_delay, 0),
+        ("threads", threads, 0),
+        ("instances", instances, 1),
     ):
-        if not 0 <= number <= MOST:
-            raise UsageError(f"{what} is {number} and has to be between 0 and {MOST:,}")
-    if not 1 <= instances <= MOST:
-        raise UsageError(f"instances is {instances} and has to be 1 or more")
+        if not least <= number <= MOST:
+            raise UsageError(f"{what} is {number} and has to be between {least} and {MOST:,}")
     bundle, target = Bundle.open(default_bundle() if path is None else path, digest=digest), Path(output)
     if target.exists() or target.is_symlink():
         raise PathError(f"{target} exists: choose another output; Triton takes several repositories")
