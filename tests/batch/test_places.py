@@ -56,6 +56,10 @@ def test_links_that_lead_nowhere_or_round_are_one_sentence(tmp_path):
     (folder / "gone.jsonl").symlink_to(tmp_path / "gone")
     with pytest.raises(PathError, match=r"cannot use .*/in/gone.jsonl \(No such file"):
         open_place(str(folder)).files()
+    (folder / "gone.jsonl").unlink()
+    (folder / "round.jsonl").symlink_to(folder / "round.jsonl")
+    with pytest.raises(PathError, match=r"cannot use .*/in/round.jsonl \(Too many levels of symbolic links\)"):
+        open_place(str(folder)).files()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without named pipes")

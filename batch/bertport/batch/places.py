@@ -479,7 +479,11 @@ def _found(folder: str, names: Sequence[str], above: frozenset[tuple[int, int]] 
         if _passed_over(entry.name, names) or (name != ALL and not fnmatchcase(entry.name, name)):
             continue
         path, deeper = f"{folder}/{entry.name}", names if name == ALL else below
-        if entry.is_dir():
+        try:
+            is_folder = entry.is_dir()
+        except OSError as error:  # links that lead round, or where nobody may look
+            raise unreachable(path, error) from error
+        if is_folder:
             if deeper:
                 yield from _found(path, deeper, above | {here})
         elif not below:
