@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 
 import pyarrow as pa
@@ -20,14 +21,14 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertport.batch import reading, run
+from bertport.batch import reading, run, worker
 from bertport.batch.cli import FirstLines, batch
 from bertport.batch.engines import ENGINES, Engine
 from bertport.batch.job import Part, Span
 from bertport.batch.places import open_place
 from bertport.batch.reading import chunks, cut, read_source
 from bertport.batch.tasks import TASKS
-from bertport.batch.worker import Counts
+from bertport.batch.worker import Counts, open_model
 from bertport.runtime import load
 from bertport.runtime.errors import BundleError, InputTextError, MissingDependencyError, PathError, UsageError
 from tests.conftest import contents
@@ -267,6 +268,39 @@ def test_a_run_goes_on_where_it_was_interrupted(tiny_bundle, expected, tmp_path,
     assert not [name for name in after if "tmp" in name]
     again = ask(tiny_bundle, data, out, part_rows=2)  # all of it is done: nothing is loaded
     assert (again["parts_done_before"], again["rows"]) == (again["parts"], len(GOOD))
+
+
+def test_all_parts_are_of_the_variant_that_the_first_worker_chose(bundle, tmp_path, monkeypatch):
+    """Machines of several kinds would choose several: also where a run goes on."""
+    data, out = lines(tmp_path / "in.jsonl", GOOD), tmp_path / "out"
+    here = load(bundle).variant
+    there = next(name for name in ("fp32", "int8-dynamic") if name != here)
+
+    def interrupted(job, parts, carriers, model):
+        yield next(iter(ENGINES["local"].make(job, parts, carriers, model)))
+        raise Killed
+
+    def elsewhere(runs, *bundles):
+        return open_model(replace(runs, variant=runs.variant or there), *bundles)
+
+    monkeypatch.setitem(ENGINES, "dying", Engine(name="dying", make=interrupted))
+    monkeypatch.setattr(worker, "open_model", elsewhere)
+    with pytest.raises(Killed):
+        ask(bundle, data, out, engine="dying", part_rows=4)
+    monkeypatch.setattr(worker, "open_model", open_model)
+    summary = ask(bundle, data, out, part_rows=4)
+    assert summary["variants"] == {there: len(GOOD)}
+    made = [json.loads(pq.read_metadata(path).metadata[b"bertport"]) for path in out.glob("part-*")]
+    assert {stats["variant"] for stats in made} == {there}
+    # On a machine that has no such variant:
+    (out / "part-0000001.parquet").unlink()
+    (out / "_bertport" / "done.json").unlink()
+    (out / "_bertport" / "variant.json").write_text('{"variant": "fp17"}')
+    with pytest.raises(UsageError, match=r"answered by the variant .fp17., which another worker chose.*--variant that"):
+        ask(bundle, data, out, part_rows=4)
+    # One that was asked for needs no choice.
+    assert ask(bundle, data, tmp_path / "named", variant=here)["variants"] == {here: len(GOOD)}
+    assert not (tmp_path / "named" / "_bertport" / "variant.json").exists()
 
 
 def test_a_worker_finds_a_library_wherever_it_was_started(tiny_bundle, tmp_path, monkeypatch):

@@ -247,7 +247,7 @@ def _prepared(  # noqa: PLR0913 — what is asked
     """Return the run's record, the job, and the model where this process answers itself."""
     from bertport.batch.reading import cut, read_source
     from bertport.batch.record import FINGERPRINT, fingerprint, open_record
-    from bertport.batch.worker import answer_schema, bundle_directory, open_model
+    from bertport.batch.worker import answer_schema, bundle_directory, chosen_model
     from bertport.runtime.bundle.default import default_bundle
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.tasks.table import bind
@@ -288,4 +288,4 @@ def _prepared(  # noqa: PLR0913 — what is asked
     asked = json.loads(json.dumps(asked, default=str))
     record = open_record(output, asked, lambda: cut(place, files, source, part_rows, counts))
     job = dataclasses.replace(job, id=record.id)
-    return record, job, open_model(runs) if engine == LOCAL and record.missing else None
+    return record, job, chosen_model(runs, output) if engine == LOCAL and record.missing else None

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pace", "summarized"]
 
+UNKNOWN = "unknown"
+"""The variant of parts that were made before parts said so."""
 MOST_NODES = 4
 """Nodes whose pace the line shows."""
 
@@ -32,12 +34,14 @@ def summarized(record: Record, *, seconds: float, driver_cpu: float, engine: str
     errors: Counter[str] = Counter()
     parts: Counter[str] = Counter()
     rows: Counter[str] = Counter()
+    variants: Counter[str] = Counter()
     workers: defaultdict[str, set[str]] = defaultdict(set)
     for stats in done:
         node = stats["node"]
         errors.update(stats["errors"])
         parts[node] += 1
         rows[node] += stats["rows"]
+        variants[stats.get("variant", UNKNOWN)] += stats["rows"]
         workers[node].add(stats["worker"])
     tokens, padded = (sum(stats[name] for stats in done) for name in ("tokens", "padded"))
     cpu = {name: round(sum(stats["cpu"][name] for stats in done), 3) for name in ("all", "read", "write")}
@@ -50,6 +54,7 @@ def summarized(record: Record, *, seconds: float, driver_cpu: float, engine: str
         "rows_written": sum(stats["written"] for stats in done),
         "errors": errors.total(),
         "errors_by_reason": dict(errors.most_common()),
+        "variants": dict(variants.most_common()),
         "tokens": tokens,
         "padding": round(1 - tokens / padded, 4) if padded else 0.0,
         "seconds": round(seconds, 3),

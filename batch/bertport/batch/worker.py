@@ -10,7 +10,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 from bertport.batch.job import ERROR, FAIL, HUB
 from bertport.batch.places import RECORDS, open_place, redacted, unreachable
 from bertport.batch.reading import chunks, damaged
-from bertport.runtime.errors import BertportError, BundleError, PathError, UsageError
+from bertport.runtime.errors import (
+    BertportError,
+    BundleError,
+    PathError,
+    ProviderError,
+    UnknownNameError,
+    UsageError,
+)
 from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
@@ -40,6 +47,7 @@ __all__ = [
     "answer_schema",
     "bundle_directory",
     "check_own",
+    "chosen_model",
     "open_model",
     "part_stats",
     "scratch",
@@ -49,6 +57,8 @@ STATS = b"bertport"
 """The key of a part's metadata that holds what was counted while it was made, as JSON."""
 ID = "id.json"
 """The file among a run's records that holds its name alone: each worker reads it before each part."""
+VARIANT = "variant.json"
+"""The file among a run's records that holds the variant that all parts are answered by, where none was asked for."""
 ANSWERS = 1024
 """Most answers that are held as Python values."""
 ANSWER_BYTES = 8 << 20
@@ -174,6 +184,7 @@ class Worker:
                     "node": self._node,
                     "worker": f"{self._node}:{os.getpid()}",
                     "run": self.job.id,
+                    "variant": self._model.variant,
                 }
                 writer.add_key_value_metadata({STATS.decode(): json.dumps(stats)})
             stats["size"] = made.stat().st_size
@@ -209,7 +220,7 @@ class Worker:
     def _loaded(self) -> Model:
         """Return the job's model; an error's sentence names this machine, which is one of many."""
         try:
-            return open_model(self.job.runs, self._bundle)
+            return chosen_model(self.job.runs, self._output, self._bundle)
         except (PathError, BundleError) as error:
             bundle = self.job.runs.bundle
             advice = "install the same bertport" if bundle is None else f"put the same bundle at {bundle}"
@@ -291,6 +302,47 @@ def open_model(runs: Runs, bundle: str | None = None) -> Model:
         memory=runs.memory,
         digest=runs.digest,
     )
+
+
+def chosen_model(runs: Runs, output: Place, bundle: str | None = None) -> Model:
+    """Return the model that a job runs, of one variant in all its parts.
+
+    Where none was asked for, the first worker that loads the bundle chooses by its own CPU and provider, and the
+    others, whose choice might be another, take its. So does a run that goes on elsewhere.
+
+    Args:
+        runs: what is run.
+        output: the run's folder.
+        bundle: where the bundle is on this machine, if not where the job says.
+
+    Raises:
+        UsageError: where the variant that was chosen does not load here.
+        BertportError: for a bundle that is another one or does not load here.
+    """
+    if runs.variant is not None:
+        return open_model(runs, bundle)
+    record = output.child(RECORDS).child(VARIANT)
+    model = None
+    if (chosen := record.read()) is None:
+        model = open_model(runs, bundle)
+        record.create(json.dumps({"variant": model.variant}).encode(), scratch(output))
+        chosen = record.read()  # another worker may have chosen at the same moment
+    try:
+        variant = json.loads(chosen or b"")["variant"]
+    except (ValueError, KeyError, TypeError):
+        raise PathError(
+            f"{record.title} does not hold the variant that the first worker chose: give another folder"
+        ) from None
+    try:
+        if model is not None and model.variant == variant:
+            return model
+        model = None  # before another one takes memory
+        return open_model(replace(runs, variant=variant), bundle)
+    except (ProviderError, UnknownNameError) as error:
+        raise UsageError(
+            f"this run's parts are answered by the variant {excerpt(variant)}, which another worker chose, and that "
+            f"does not load here ({error.message}): give another folder, and a --variant that every machine has"
+        ) from error
 
 
 def bundle_directory(bundle: str | None) -> str | None:
