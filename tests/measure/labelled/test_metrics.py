@@ -63,6 +63,16 @@ def test_f1_of_several_labels_is_scikit_learns(average):
     assert METRICS["accuracy"].value(side) == sklearn_metrics.accuracy_score(matrix, values)
 
 
+@pytest.mark.parametrize("average", ["micro", "macro"])
+def test_f1_of_one_label_that_may_be_true_is_that_of_the_label(average):
+    truth, values = np.random.default_rng(4).random((2, 50, 1)) > 0.6
+    side = judged("multi-label", [tuple(np.flatnonzero(row)) for row in truth], values, labels=NAMES[:1])
+    metric = METRICS[f"f1_{average}"]
+    expected = sklearn_metrics.f1_score(truth[:, 0], values[:, 0])
+    assert metric.value(side) == pytest.approx(expected)
+    assert metric.sums(side).value == pytest.approx(expected)
+
+
 def test_matthews_of_a_constant_prediction_is_0_and_f1_without_positives_is_not_defined():
     side = judged("classification", np.array([0, 1] * 5), np.zeros(10, dtype=int), labels=NAMES[:2], positive=1)
     assert METRICS["matthews"].value(side) == METRICS["matthews"].sums(side).value == 0

@@ -241,12 +241,15 @@ def _f1_sums(judged: Judged) -> Sums:
 def _sklearn_f1(judged: Judged, average: str) -> float:
     from sklearn.metrics import f1_score
 
+    predicted = judged.predictions.values
     if judged.data.kind == MULTI_LABEL:
-        truth, predicted = _truth_matrix(judged), judged.predictions.values
+        truth = _truth_matrix(judged)
+        if truth.shape[1] == 1:  # scikit-learn takes one column for the numbers of two labels, and counts both
+            truth, predicted, average = truth[:, 0], predicted[:, 0], "binary"
     else:
-        truth, predicted = judged.truth, judged.predictions.values
-    if average == "binary":
-        truth, predicted = truth == judged.positive, predicted == judged.positive
+        truth = judged.truth
+        if average == "binary":
+            truth, predicted = truth == judged.positive, predicted == judged.positive
     return float(f1_score(truth, predicted, average=average, zero_division=np.nan))
 
 
