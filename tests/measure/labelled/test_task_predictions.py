@@ -121,6 +121,17 @@ def test_words_beyond_the_model_are_read_in_windows(model_of, write):
     assert tags[step:middle] == first_token_labels(model, words[:room])[step:middle]
 
 
+def test_in_windows_too_a_word_has_the_label_of_the_first_of_its_characters_tokens(tmp_path_factory, write):
+    model = load(head_bundle(tmp_path_factory, "roberta", TOKEN_CLASSIFICATION)[1], threads=1)
+    room = (model.bundle.manifest.max_length - 2) // 2  # words of one character, which is two bytes and so two tokens
+    words = np.random.default_rng(3).choice(list("éöüñåçîâêô"), size=4 * room).tolist()
+    rows = [{"tokens": words[:4], "tags": ["O"] * 4}] * 8 + [{"tokens": words, "tags": ["O"] * len(words)}]
+    _, predictions, _ = measured(model, "token-classification", write(rows))
+    # Of the first window the first half is in no other.
+    assert predictions.values[-1][: room // 2] == first_token_labels(model, words[:room])[: room // 2]
+    assert predictions.values[0] == first_token_labels(model, words[:4])
+
+
 def test_answers(model_of, write):
     model = model_of(QUESTION_ANSWERING)
     asked = [

@@ -218,7 +218,8 @@ class _TokenLabels:
     words: tuple[int, ...]
     """Index in the text of the first character of each word."""
     starts: NDArray[np.int64]
-    """Index in the text of the first character of each token, `[tokens]`, special ones left out."""
+    """Index in the text of the first character of each token, `[tokens]`: special ones are left out, and of several
+    that begin at one character all but the first."""
     columns: NDArray[np.int64]
     """The likeliest label of each, `[tokens]`."""
 
@@ -234,9 +235,11 @@ def _tag(model: Model, _: LabelledData, truncation: bool) -> Call:  # noqa: ARG0
 
     def finish(logits: NDArray[np.float32], encoded: Encoded) -> _TokenLabels:
         places = np.flatnonzero(encoded.spans[:, 0] >= 0)
+        # Windows are merged by characters, and a character may be several tokens: its bytes, or a space before it.
+        starts, first = np.unique(encoded.spans[places, 0], return_index=True)
         best = probabilities(columns(logits, labels, manifest)).argmax(axis=-1)
         text: Words = encoded.text  # type: ignore[assignment]  # `Cells` reads no other input of this task
-        return _TokenLabels(text.starts, encoded.spans[places, 0], best[places])
+        return _TokenLabels(text.starts, starts, best[places[first]])
 
     return replace(call, finish=finish)
 
