@@ -134,7 +134,7 @@ def _choose(job: Job, start: Start, rows: list[Row]) -> Settings | None:
         try:
             trained = _train(job, start, taught, candidate, directory, seed=0)
         except DivergedError as error:  # the others may learn
-            return error.progress, dict.fromkeys(job.task.metrics, 0.0)
+            return error.progress, {}
         if trained is None:
             return None
         model, progress = trained

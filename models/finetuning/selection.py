@@ -1,5 +1,6 @@
 """The choice of settings: each candidate is trained on nine tenths of the rows and scored on the last tenth."""
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -44,7 +45,8 @@ def split(rows: list[Row], *, most: int | None) -> Split:
 
 
 Trial = Callable[[Settings, Path], tuple[Progress, dict[str, float]] | None]
-"""Trains with some settings in a directory; returns where it ended and its scores, or None when it was stopped."""
+"""Trains with some settings in a directory; returns where it ended and its scores, none where it diverged, or None
+when it was stopped."""
 
 
 def choose(  # noqa: PLR0913, PLR0917 — a search is made of these
@@ -66,7 +68,8 @@ def choose(  # noqa: PLR0913, PLR0917 — a search is made of these
         keep: told of each new trial's entry, once it has ended.
 
     Returns:
-        The best candidate, or none when a trial was stopped.
+        The best candidate, or none when a trial was stopped. One without scores is worse than any other: a correlation
+        may be below 0.
     """
     entries = list(made)
     for number, candidate in enumerate(candidates):
@@ -82,4 +85,4 @@ def choose(  # noqa: PLR0913, PLR0917 — a search is made of these
         entries.append({"settings": asdict(candidate), "scores": scores} | cost)
         keep(entries[-1])
         shutil.rmtree(directory)
-    return Settings(**max(entries, key=lambda entry: entry["scores"][metric])["settings"])
+    return Settings(**max(entries, key=lambda entry: entry["scores"].get(metric, -math.inf))["settings"])

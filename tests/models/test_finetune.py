@@ -22,9 +22,9 @@ from finetuning.data import Encoded, absent_labels, encode, epoch, read_rows
 from finetuning.job import Job, perform
 from finetuning.model import open_start
 from finetuning.scoring import answer_text, entity_f1, score
-from finetuning.selection import split
+from finetuning.selection import choose, split
 from finetuning.tasks import TASKS, Settings
-from pretraining.checkpoint import read_log
+from pretraining.checkpoint import Progress, read_log
 from pretraining.errors import RecipeError
 from pretraining.machine import Hardware
 from tests.families import tiny
@@ -240,8 +240,22 @@ def test_a_rate_that_nothing_is_learned_with_ends_in_a_sentence(plain: Job, tmp_
     assert not (tmp_path / "run" / "model").exists()
     perform(replace(plain, output=tmp_path / "chosen", candidates=(useless, QUICK), select=True))
     record = json.loads((tmp_path / "chosen" / "run.json").read_text(encoding="utf-8"))
-    assert [trial["scores"]["accuracy"] for trial in record["trials"]] == [0.0, 1.0]
+    assert [trial["scores"] for trial in record["trials"]] == [{}, {"accuracy": 1.0}]
     assert record["chosen"]["rate"] == QUICK.rate
+
+
+def test_settings_that_diverge_are_not_chosen_over_those_that_learn_nothing(tmp_path: Path) -> None:
+    scores: dict[float, dict[str, float]] = {1.0: {}, QUICK.rate: {"matthews": -0.1}, 1e-4: {"matthews": -0.2}}
+    candidates = [replace(QUICK, rate=rate) for rate in scores]
+    chosen = choose(
+        candidates,
+        "matthews",
+        lambda candidate, _: (Progress(), scores[candidate.rate]),
+        tmp_path,
+        [],
+        lambda _: None,
+    )
+    assert chosen == candidates[1]
 
 
 def test_the_seed_decides_the_result(finished: Path, plain: Job, tmp_path: Path) -> None:
