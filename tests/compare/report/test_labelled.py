@@ -186,6 +186,19 @@ def test_a_metric_that_is_not_defined_any_more_is_a_loss(timed):
     assert change.sentence.startswith("noisy: accuracy on labelled data was 75 points and is not defined now: all pred")
 
 
+def test_what_cannot_be_measured_on_the_data_any_more_is_a_regression(timed):
+    now = copy.deepcopy(timed)
+    del row(now, "noisy")["labelled"]
+    interrupted = differences(typed(timed), typed(now | {"complete": False}), parse_tolerance("0.05"))
+    assert interrupted.changes == ()
+    against = differences(typed(timed), typed(now | {"complete": True}), parse_tolerance("0.05"))
+    [change] = against.changes
+    assert change.regression
+    assert change.sentence.startswith("noisy was measured on the labelled data before and is not now: the new report")
+    back = differences(typed(now), typed(timed | {"complete": True}), parse_tolerance("0.05"))
+    assert back.changes == ()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -185,6 +185,8 @@ def differences(old: Report, new: Report, tolerance: Mapping[Kind, float]) -> Ag
                 changes += _compare(figure, before[name], row, tolerance[figure.kind])
         if LABELLED not in skipped:
             changes += _undefined(before[name], row)
+            if new.complete and before[name].labelled and not row.labelled:
+                changes.append(_unlabelled(name))
     if "quality" not in skipped:
         changes += _verdicts(old, new)
     changes += [_failure(name, "it is not in the new report") for name in before if name not in after]
@@ -255,6 +257,21 @@ def _failure(name: str, why: str) -> Change:
         worse=True,
         regression=True,
         sentence=f"{name} was measured before and is not now: {why}",
+    )
+
+
+def _unlabelled(name: str) -> Change:
+    """Return that a row was measured on the labelled data, and is not any more."""
+    return Change(
+        row=name,
+        figure="measured on labelled data",
+        old=None,
+        new=None,
+        change=None,
+        worse=True,
+        regression=True,
+        sentence=f"{name} was measured on the labelled data before and is not now: the new report says why under what "
+        "was not measured",
     )
 
 
