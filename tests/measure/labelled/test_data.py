@@ -330,6 +330,7 @@ REFUSED = {
     "huge number": (b'{"text": "a", "label": ' + b"9" * 5000 + b"}\n", {}, "line 1: not JSON"),
     "list": (b"[1]\n", {}, r"line 1: \[1\] is no object"),
     "encoding": ("{}\n".encode("utf-16"), {}, r"line 1: not UTF-8 \(byte 0xff\)"),
+    "encoding behind a mark": (b'\xef\xbb\xbf{"a": "\xe9"}\n', {}, r"line 1: not UTF-8 \(byte 0xe9\)"),
     "nul": (b'{"text": "a\0"}\n', {}, "line 1: a NUL character"),
     "long line": (b" " * (records.LONGEST_LINE + 1), {}, "line 1: longer than"),
     "map from nothing": (json_lines(RECORDS), {"label_map": {"Good": "neutral"}}, "the label map names 'Good', which"),

@@ -171,9 +171,8 @@ def _lines(file: RecordFile, stream: IO[bytes]) -> Iterator[tuple[int, str]]:
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise InputTextError(
-                f"{where}: not UTF-8 (byte 0x{raw[error.start]:02x}): save the file as UTF-8"
-            ) from None
+            wrong = error.object[error.start]  # of `raw` without a byte order mark
+            raise InputTextError(f"{where}: not UTF-8 (byte 0x{wrong:02x}): save the file as UTF-8") from None
         if "\0" in line:
             raise InputTextError(f"{where}: a NUL character, so this is not a text file in UTF-8: save it as UTF-8")
         yield number, line
