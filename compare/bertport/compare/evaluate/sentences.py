@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bertport.compare.entries import REFERENCE
 from bertport.compare.evaluate.document import RecordedSpeed
 from bertport.compare.report.metrics import POINTS, is_worse, judging, loses, more_is_better, shows_difference
+from bertport.measure.drops import drop_of
 from bertport.measure.statistics import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -167,13 +168,16 @@ def _recorded(variant: EvaluatedVariant) -> str:
 
 
 def _not_excluded(comparison: Comparison) -> str:
-    """Return the end of a sentence that says how large a loss may be; nothing where none may be."""
-    lows = {name: paired.difference.low for name, paired in judging(comparison.differences).items()}
-    known = {name: low for name, low in lows.items() if math.isfinite(low) and low < 0}
+    """Return the end of a sentence that says how large a loss may be; nothing where none may be.
+
+    That no answer differs, by which a bootstrap has no width, excludes no loss on further examples.
+    """
+    drops = {name: drop_of(paired).high for name, paired in judging(comparison.differences).items()}
+    known = {name: drop for name, drop in drops.items() if math.isfinite(drop) and drop > 0}
     if not known:
         return ""
-    worst = min(known, key=lambda name: known[name])
-    return f"; a loss of up to {points(-known[worst])} points of {worst} is not excluded"
+    worst = max(known, key=lambda name: known[name])
+    return f"; a loss of up to {points(known[worst])} points of {worst} is not excluded"
 
 
 def _loses(comparison: Comparison) -> bool:
