@@ -89,6 +89,7 @@ def test_a_type_that_one_variant_alone_predicts_is_shown_of_that_one():
     assert f"PER 4 {figures} {figures}".split() in lines
     assert f"MISC 0 {never} {dash}".split() in lines
     assert f"TIME 0 {dash} {never}".split() in lines
+    assert "label entities fp32 P / R / F1 int8 P / R / F1".split() in lines
 
 
 @pytest.mark.parametrize(("name", "place"), [("data.jsonl", "line 12"), ("data.parquet", "row 12")])

@@ -98,6 +98,16 @@ def test_a_note_that_begins_with_a_name_keeps_it(timed):
     assert f"\n- {note}.\n" in markdown(typed(timed))
 
 
+@pytest.mark.parametrize(("kind", "counted"), [("classification", "examples"), ("tags", "entities")])
+def test_labels_are_counted_by_what_has_them(timed, kind, counted):
+    for name in ("fp32", "noisy"):
+        row(timed, name)["labelled"]["figures"]["kind"] = kind
+    tables = [table for section in sections(typed(timed)) for table in section.tables]
+    [table] = [table for table in tables if table.title == "Label by label"]
+    assert table.head[:2] == ("label", counted)
+    assert f"those of most {counted} first." in table.caption
+
+
 def test_the_table_of_figures_has_them(timed):
     lines = {(line["row"], line["figure"]): line for line in csv.DictReader(io.StringIO(as_csv(typed(timed))))}
     for name in ("fp32", "noisy"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bertport.compare.report.formatting import NONE, interval, percent
 from bertport.compare.report.metrics import POINTS
+from bertport.measure.labelled.kinds import TAGS
 from bertport.measure.labelled.records import unit_of
 from bertport.runtime.commands.render import printable, table
 
@@ -92,13 +93,14 @@ def _sentences(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _labels(evaluation: Evaluation) -> str:
-    """Return the table of labels: how many examples have each, and each variant's precision, recall and F1."""
+    """Return the table of labels: how many examples have each, or how many entities, and what each variant finds."""
     by_variant = [variant.figures.labels for variant in evaluation.variants]
     support = {name: label.support for labels in by_variant for name, label in labels.items()}
     if not support:
         return ""
     names = sorted(support, key=lambda name: -support[name])
-    rows = [("label", "examples", *(f"{variant.name} P / R / F1" for variant in evaluation.variants))]
+    counted = "entities" if evaluation.data.kind == TAGS else "examples"
+    rows = [("label", counted, *(f"{variant.name} P / R / F1" for variant in evaluation.variants))]
     rows += [
         (name, f"{support[name]:,}", *(_label(labels.get(name)) for labels in by_variant))
         for name in names[:MOST_LABELS]

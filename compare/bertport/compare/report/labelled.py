@@ -16,6 +16,7 @@ from bertport.compare.report.metrics import (
     shows_difference,
 )
 from bertport.compare.report.tables import Table
+from bertport.measure.labelled.kinds import TAGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 MOST_LABELS = 40
-"""Labels that the table of labels shows, at most: those of most examples."""
+"""Labels that the table of labels shows, at most: the most frequent."""
 
 
 def standing(report: Report, row: Row) -> str:
@@ -164,11 +165,12 @@ def _labels(rows: Sequence[Row]) -> Table:
     support = {label: figures.support for labels in by_row.values() for label, figures in labels.items()}
     names = sorted(support, key=lambda label: -support[label])
     left = len(names) - MOST_LABELS
+    counted = "entities" if any(row.labelled and row.labelled.figures.kind == TAGS for row in rows) else "examples"
     return Table(
         title="Label by label",
-        caption="Precision / recall / F1 in points of each label, those of most examples first."
+        caption=f"Precision / recall / F1 in points of each label, those of most {counted} first."
         + (f" {left:,} rarer labels are in report.json." if left > 0 else ""),
-        head=("label", "examples", *by_row),
+        head=("label", counted, *by_row),
         rows=tuple(
             (
                 label,
