@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -96,6 +98,27 @@ def test_an_interrupted_comparison_goes_on_and_gives_the_same(asked, labelled, t
     with pytest.raises(UsageError, match="begun with another labelled data"):
         Comparison(asked(resume=True, limit=20))
     assert (tmp_path / "out" / JOURNAL).exists()
+
+
+def test_a_reason_that_names_a_file_whose_name_is_no_unicode_can_be_recorded(labelled_bundle, tmp_path):
+    path, bundle = tmp_path / os.fsdecode(b"no\xff.jsonl"), labelled_bundle / "bundle"
+    shutil.copy(labelled_bundle / "texts.jsonl", path)
+    [compared] = open_bundles([bundle])
+    data = choice(path).read(compared.bundle.manifest)
+    fp32, noisy = (
+        Entry(
+            bundle=compared.label,
+            kind=VARIANT,
+            recipe=name,
+            size_bytes=1,
+            spec=WorkerSpec(name=name, bundle=str(bundle), variant=name, threads=1),
+        )
+        for name in ("fp32", "noisy")
+    )
+    bench = LabelledBench(compared, fp32, data, Options(output=tmp_path, labelled=choice(path)))
+    path.write_text("", encoding="utf-8")
+    step = bench.measure(noisy, lambda *_: None)
+    assert step.why.endswith("no\\udcff.jsonl has changed since it was checked: start again")
 
 
 TEXTS = [

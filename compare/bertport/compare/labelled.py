@@ -31,6 +31,7 @@ from bertport.measure.speed.workload import SINGLE_STREAM, Texts
 from bertport.measure.statistics import Settings
 from bertport.runtime import load
 from bertport.runtime.errors import BertportError, UsageError
+from bertport.runtime.excerpts import as_unicode
 from bertport.runtime.tasks.embeddings import facts
 from bertport.runtime.tasks.vectors import SIMILARITY_FUNCTIONS
 
@@ -139,7 +140,7 @@ class LabelledBench:
         try:
             predictions = self._predictions(entry, progress)
         except BertportError as error:
-            return LabelledStep(why=str(error))
+            return LabelledStep(why=as_unicode(str(error)))
         reference = self._of_reference(progress)
         return LabelledStep(
             figures=task_figures(predictions, self._data, self._settings, chosen=self._chosen),

@@ -174,6 +174,10 @@ def test_a_name_that_is_no_unicode_is_kept_with_escapes(manifest, tmp_path):
     data = read_labelled(path, TASK, manifest)
     assert data.name == "no\\udcff.jsonl"
     assert examples(data) == EXAMPLES
+    path.write_bytes(json_lines([row | {"label": 1} for row in RECORDS]))
+    form, absent = read_labelled(path, TASK, manifest).notes
+    assert form.startswith(f"{data.name} writes labels as ids, ")
+    assert absent.endswith(f" never occur in {data.name}: negative, positive")
 
 
 def test_a_second_text_may_come_later(manifest, write):

@@ -392,10 +392,10 @@ class _Pass:
     def _notes(self, form: str | None, truths: Sequence[Any]) -> list[str]:
         """Return sentences on what is odd; InputTextError for truths that nothing can be measured by."""
         notes = []
-        labels, kind = self.labels or (), self.kind.name if self.kind else ""
+        labels, kind, name = self.labels or (), self.kind.name if self.kind else "", as_unicode(self.file.path.name)
         if form is not None and form != NAMES:
             behind = ", ".join(f"{index} is {label}" for index, label in enumerate(labels[:8]))
-            notes.append(f"{self.file.path.name} writes labels as {form}, read by the bundle's order: {behind}")
+            notes.append(f"{name} writes labels as {form}, read by the bundle's order: {behind}")
         if kind == CLASSIFICATION:
             there = Counter(labels[truth] for truth in truths)
         elif kind == MULTI_LABEL:
@@ -410,7 +410,7 @@ class _Pass:
         if absent:
             notes.append(
                 f"{len(absent):,} of the bundle's {len(labels):,} labels never occur{'s'[len(absent) - 1 :]} in "
-                f"{self.file.path.name}: {shown(absent)}"
+                f"{name}: {shown(absent)}"
             )
         return notes
 
