@@ -183,7 +183,9 @@ def data_options(*, required: bool = False) -> Callable[[F], F]:
             metavar="A=B",
             help="The data's label A is the bundle's label B; may be repeated.",
         ),
-        click.option("--positive", metavar="LABEL", help="The label that f1 is for, where there are two."),
+        click.option(
+            "--positive", metavar="LABEL", help="The label that f1 is for.  [default: one of two, as a note says]"
+        ),
     )
 
     def adding(command: F) -> F:
