@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from bertport.measure.budget import BROKEN, DROPS, HELD, UNDECIDED, Budget, parse_budget
+from bertport.measure.budget import BROKEN, DROPS, HELD, UNDECIDED, Budget, parse_budget, still_needed
 from bertport.measure.drops import broken_drops, drop_of, judge_drop, judge_drops, share_left
 from bertport.measure.labelled.figures import PairedDifference
 from bertport.measure.labelled.metrics import METRICS
@@ -88,6 +88,14 @@ def test_an_interval_of_few_differences_reaches_as_far_as_that_of_none():
     # Tango 1998, table of b = c = 0: z²/(n + z²), 3.7% of 100
     drop = drop_of(difference(0.0, 0.0, 0.0, count=100))
     assert (drop.low, drop.high) == (pytest.approx(-0.0370, abs=1e-4), pytest.approx(0.0370, abs=1e-4))
+
+
+@pytest.mark.parametrize(("count", "more"), [(100, 670), (400, 370), (764, 1), (765, 0)])
+def test_of_examples_of_which_none_differs_so_many_more_decide(count, more):
+    # z²/(n + z²) is 0.5% where n is 764.4
+    assert judge_drop(0.005, difference(0.0, 0.0, 0.0, count=count)).more == more
+    assert judge_drop(0.00001, difference(0.0, 0.0, 0.0, count=count)).more == still_needed(384_142, count)
+    assert judge_drop(0.000001, difference(0.0, 0.0, 0.0, count=count)).more is None
 
 
 def test_the_sentence_tells_figure_interval_and_bound():

@@ -45,6 +45,7 @@ __all__ = [
     "overall",
     "parse_budget",
     "refuse_idle",
+    "still_needed",
 ]
 
 Outcome = Literal["held", "broken", "undecided"]
@@ -270,6 +271,16 @@ def _more(limit: Limit, bound: float, estimate: Mapping[str, Any], low: float, h
         if not _decides(value, float(MOST), bound):
             return None
         needed = _least(lambda size: _decides(value, size, bound), float(MOST)) * count / trials
+    return still_needed(needed, count)
+
+
+def still_needed(needed: float, count: int) -> int | None:
+    """Return how many samples are to be added, with two digits; None where so many are out of reach.
+
+    Args:
+        needed: Number of samples that decide.
+        count: Number of those that there are.
+    """
     if needed > MOST:
         return None
     more = max(1, math.ceil(needed) - count)

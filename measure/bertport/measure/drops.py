@@ -10,7 +10,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from bertport.measure.budget import DROP, NORMAL, judge_interval
+from bertport.measure.budget import DROP, NORMAL, UNDECIDED, judge_interval, still_needed
 from bertport.measure.quality.rows import Limit
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ __all__ = ["broken_drops", "drop_limit", "drop_of", "judge_drop", "judge_drops",
 
 LABELLED = "labelled"
 """First part of the path of a drop's figure, which is not among the figures of a head."""
+ALIKE = 1 + 1e-6
+"""Ratio of two numbers that are one but for rounding."""
 
 
 def drop_limit(metric: str) -> Limit:
@@ -72,7 +74,15 @@ def judge_drop(bound: float, difference: PairedDifference) -> Judgement | None:
     drop = drop_of(difference)
     if not all(map(math.isfinite, (drop.value, drop.low, drop.high))):
         return None
-    return judge_interval(drop_limit(difference.metric), bound, dataclasses.asdict(drop), drop.low, drop.high)
+    judged = judge_interval(drop_limit(difference.metric), bound, dataclasses.asdict(drop), drop.low, drop.high)
+    if judged.verdict == UNDECIDED and bound > 0 and difference.agreement is not None and _is_of_none(drop):
+        judged = dataclasses.replace(judged, more=still_needed(NORMAL**2 / bound - NORMAL**2, drop.count))
+    return judged
+
+
+def _is_of_none(drop: Estimate) -> bool:
+    """Return whether an interval is that of examples of which none differs: it shrinks with their number itself."""
+    return drop.value == 0 and drop.high <= ALIKE * reach_of_none(drop.count)
 
 
 def judge_drops(drops: Mapping[str, float], differences: Mapping[str, PairedDifference]) -> dict[str, Judgement]:
