@@ -173,6 +173,11 @@ def test_so_many_examples_do_show_a_difference():
     assert np.mean(means + 1.96 * deviations / math.sqrt(needed) < 0) == pytest.approx(0.8, abs=0.05)
 
 
+def test_queries_without_a_relevant_document_show_no_difference():
+    fifty = Estimate(value=0.0, low=0.0, high=0.0, count=50, clusters=1000)
+    assert examples_to_show(fifty) == 20 * examples_to_show(estimate(0.0, 0.0, 0.0, count=50)) == 380_000
+
+
 def test_without_an_interval_no_number_is_said():
     assert examples_to_show(estimate(0.0, math.nan, math.nan)) is None
     assert examples_to_show(estimate(0.0, 0.0, 0.0, count=0)) is None

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
+from bertport.measure.budget import UNDECIDED
+from bertport.measure.drops import judge_drop
 from bertport.measure.labelled.answers import answer_f1, exact_match
 from bertport.measure.labelled.figures import choose_metrics, paired_differences
 from bertport.measure.labelled.metrics import METRICS
@@ -131,6 +133,13 @@ def test_what_rightly_predicts_no_label_that_never_occurs_has_lost_nothing():
     never, once = np.zeros(10, dtype=int), np.eye(10, dtype=int)[0]
     f1 = differing("classification", never, once, never, NAMES[:2])["f1"]
     assert (math.isnan(f1.difference.value), f1.undefined) == (True, None)
+
+
+def test_a_drop_of_ranks_is_judged_by_the_queries_with_a_relevant_document():
+    truths, orders = [(1.0, 0.0)] * 50 + [(0.0, 0.0)] * 950, [np.array([0, 1])] * 1000
+    for paired in differing("ranking", truths, orders, orders).values():
+        assert (paired.difference.count, paired.difference.clusters) == (50, 1000)
+        assert judge_drop(0.005, paired).verdict == UNDECIDED  # of 50 that do not differ, 7% might
 
 
 @pytest.mark.parametrize(

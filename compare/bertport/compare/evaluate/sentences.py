@@ -87,7 +87,7 @@ def examples_to_show(size: Estimate, least: float = SHOWN_LOSS, *, answers: bool
         return None
     reach = NORMAL.inv_cdf((1 + CONFIDENCE) / 2)
     if answers:
-        half = max(half, reach * math.sqrt(RULE_OF_THREE / count) / math.sqrt(count))
+        half = max(half, reach * math.sqrt(RULE_OF_THREE) / size.count)
     needed = count * ((1 + NORMAL.inv_cdf(POWER) / reach) * half / least) ** 2
     digits: int = 10 ** max(0, len(str(math.ceil(needed))) - 2)
     return math.ceil(needed / digits) * digits

@@ -317,7 +317,7 @@ def paired_difference(
     value = metric.value(candidate) - metric.value(reference)
     one_sums, other_sums = metric.sums(candidate), metric.sums(reference)
     figures = difference_draws(one_sums, other_sums, settings)
-    estimate = interval(value, figures, settings, count=len(candidate.data))
+    estimate = interval(value, figures, settings, examples=len(candidate.data), count=one_sums.count)
     return estimate, permutation_p(one_sums, other_sums, settings), "permutation"
 
 
@@ -335,7 +335,8 @@ def _estimate(metric: Metric, judged: Judged, settings: Settings) -> Estimate:
     """Return a metric with its interval: exact of a share of right answers, else the percentile bootstrap's."""
     if metric.right is not None:
         return share(metric.right(judged), np.ones(len(judged.data)), settings)
-    return interval(metric.value(judged), draws(metric.sums(judged), settings), settings, count=len(judged.data))
+    sums = metric.sums(judged)
+    return interval(metric.value(judged), draws(sums, settings), settings, examples=len(judged.data), count=sums.count)
 
 
 def _positive(data: LabelledData, name: str | None) -> tuple[int, str | None]:
@@ -410,4 +411,4 @@ def _spearman(candidate: Predictions, reference: Predictions, settings: Settings
     if candidate.kind not in {REGRESSION, SIMILARITY}:
         return None
     sums = rank_correlation(candidate.values, reference.values)
-    return interval(sums.value, draws(sums, settings), settings, count=len(candidate))
+    return interval(sums.value, draws(sums, settings), settings, examples=len(candidate))

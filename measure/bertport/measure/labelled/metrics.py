@@ -108,7 +108,12 @@ def _mean_of(values: Floats) -> Sums:
     """Return the mean of values `[examples]`, of which NaN are left out."""
     there = np.isfinite(values)
     contributions = np.stack([np.where(there, values, 0), there], axis=1).astype(np.float64)
-    return Sums(contributions=contributions, figure=lambda sums: _ratio(sums[0], sums[1]), codes=_codes(values))
+    return Sums(
+        contributions=contributions,
+        figure=lambda sums: _ratio(sums[0], sums[1]),
+        count=int(there.sum()),
+        codes=_codes(values),
+    )
 
 
 def _codes(values: Floats) -> NDArray[np.int64]:

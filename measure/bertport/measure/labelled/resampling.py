@@ -48,6 +48,8 @@ class Sums:
     0."""
     figure: Callable[[Floats], Floats]
     """Returns figures `[resamples]` for sums `[sums, resamples]`; NaN where the metric is not defined."""
+    count: int | None = None
+    """Number of the examples that the metric is of, where it leaves others out; None for all."""
     codes: Integers | None = None
     """A number per example, `[examples]`: examples of one number add the same; None where each is its own."""
     weighted: Callable[[Floats], Floats] | None = None
@@ -65,12 +67,21 @@ class Sums:
         return float(self.figure(self.totals)[0])
 
 
-def interval(value: float, figures: Floats, settings: Settings, *, count: int) -> Estimate:
-    """Return a figure with the percentile interval of its resamples, which holds the figure itself."""
+def interval(value: float, figures: Floats, settings: Settings, *, examples: int, count: int | None = None) -> Estimate:
+    """Return a figure with the percentile interval of its resamples, which holds the figure itself.
+
+    Args:
+        value: The figure.
+        figures: Those of resamples, `[resamples]`.
+        settings: Confidence level of the interval.
+        examples: Number of examples that were resampled.
+        count: Number of those that the figure is of; None for all.
+    """
     low, high = percentiles(figures, settings.confidence)
+    count = examples if count is None else count
     if not (math.isfinite(low) and math.isfinite(value)):
-        return Estimate(value=value, low=math.nan, high=math.nan, count=count, clusters=count)
-    return Estimate(value=value, low=min(low, value), high=max(high, value), count=count, clusters=count)
+        return Estimate(value=value, low=math.nan, high=math.nan, count=count, clusters=examples)
+    return Estimate(value=value, low=min(low, value), high=max(high, value), count=count, clusters=examples)
 
 
 def draws(sums: Sums, settings: Settings) -> Floats:
