@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -100,6 +101,7 @@ def test_an_interrupted_comparison_goes_on_and_gives_the_same(asked, labelled, t
     assert (tmp_path / "out" / JOURNAL).exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes")
 def test_a_reason_that_names_a_file_whose_name_is_no_unicode_can_be_recorded(labelled_bundle, tmp_path):
     path, bundle = tmp_path / os.fsdecode(b"no\xff.jsonl"), labelled_bundle / "bundle"
     shutil.copy(labelled_bundle / "texts.jsonl", path)
