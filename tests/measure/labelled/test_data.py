@@ -586,6 +586,11 @@ REFUSALS = {
         [{"question": "q", "context": "c", "answers": []}] * 8,
         "line 1: answers must be a text, a list",
     ),
+    "a blank answer": (
+        "spans",
+        [{"question": "q", "context": "c", "answers": " "}] * 8,
+        "line 1: answers must be a text, a list .* of one answer at least, and is ' '",
+    ),
     "choice": (
         "choice",
         [{"prompt": "p", "choices": ["a"], "label": 1}] * 8,

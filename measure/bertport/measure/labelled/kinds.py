@@ -141,7 +141,7 @@ def _answers(cells: Cells) -> tuple[str, ...]:
             texts = [answer["text"] for answer in given]
         case _:
             texts = []
-    if not texts:
+    if not any(str(text).strip() for text in texts):  # a blank one nothing can answer
         cells.wrong("answers", 'a text, a list of texts, or {"text": [TEXT, …]}, of one answer at least')
     return tuple(str(text) for text in texts)
 
