@@ -69,6 +69,7 @@ def test_a_command_without_labelled_data_says_where_drops_are_judged():
         (difference(0.0, 0.0, 0.0, count=700), UNDECIDED, True),  # 0.55% might
         (difference(-0.0014, -0.004, 0.0, count=700), UNDECIDED, True),  # one does
         (difference(0.0, 0.0, 0.0, count=700, agreement=None), HELD, True),  # numbers, of which each is of a distance
+        (difference(0.0, 0.0, 0.0, count=29, agreement=None), UNDECIDED, True),  # and may all keep their ranks
     ],
 )
 def test_the_interval_of_the_difference_decides(given, verdict, inside):
@@ -96,6 +97,12 @@ def test_of_examples_of_which_none_differs_so_many_more_decide(count, more):
     assert judge_drop(0.005, difference(0.0, 0.0, 0.0, count=count)).more == more
     assert judge_drop(0.00001, difference(0.0, 0.0, 0.0, count=count)).more == still_needed(384_142, count)
     assert judge_drop(0.000001, difference(0.0, 0.0, 0.0, count=count)).more is None
+
+
+def test_of_few_numbers_that_keep_their_ranks_more_are_asked_for():
+    judged = judge_drop(0.005, difference(0.0, 0.0, 0.0, count=8, agreement=None, metric="spearman"))
+    assert judged.more == 22
+    assert (judged.to_json()["low"], judged.to_json()["high"]) == (None, None)
 
 
 def test_the_sentence_tells_figure_interval_and_bound():

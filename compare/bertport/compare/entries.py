@@ -12,6 +12,7 @@ from bertport.measure.speed.workload import WorkerSpec
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.select import suits
 from bertport.runtime.errors import UnknownNameError, UsageError
+from bertport.runtime.excerpts import as_unicode
 from bertport.runtime.providers import plugins
 from bertport.runtime.providers.table import AUTO, PROVIDERS, onnxruntime
 
@@ -91,7 +92,7 @@ def open_bundles(paths: Sequence[str | os.PathLike[str]]) -> list[ComparedBundle
     bundles = [Bundle.open(path) for path in paths]
     names = [bundle.manifest.name for bundle in bundles]
     if len(set(names)) < len(names):
-        names = [bundle.path.resolve().name for bundle in bundles]
+        names = [as_unicode(bundle.path.resolve().name) for bundle in bundles]
     seen: Counter[str] = Counter()
     labelled = []
     for name, bundle in zip(names, bundles, strict=True):

@@ -383,7 +383,7 @@ class Comparison:
         try:
             return bench.quality(entry, self.progress.update, decided=self._decided(entry))
         except BertportError as error:
-            return QualityStep(failed={entry.name: str(error)})
+            return QualityStep(failed={entry.name: as_unicode(str(error))})
 
     def _bounds_of(self, compared: ComparedBundle) -> dict[str, float]:
         """Return the bounds on which a bundle's variants are judged; none where their accuracy means nothing."""
@@ -414,7 +414,7 @@ class Comparison:
         try:
             pairs = probe(bench.open(entry), read_sample_tokenizer(compared.bundle), sentences)
         except BertportError as error:
-            return BiasStep(why=str(error))
+            return BiasStep(why=as_unicode(str(error)))
         return BiasStep(pairs=tuple(pairs))
 
     def _label_bias(
@@ -426,7 +426,7 @@ class Comparison:
         try:
             pairs = probe_labels(bench.open(entry), tokenizer, sentences, compared.bundle.manifest)
         except BertportError as error:
-            return LabelBiasStep(why=str(error))
+            return LabelBiasStep(why=as_unicode(str(error)))
         return LabelBiasStep(pairs=tuple(pairs))
 
     def _speed_steps(self) -> list[Step]:
@@ -491,7 +491,7 @@ class Comparison:
                 with Worker(entry.spec) as worker:
                     answers[entry.name] = tuple(best(worker.answers(scenario(SINGLE_STREAM, self.inputs))))
             except WorkerError as error:
-                failed[entry.name] = str(error)
+                failed[entry.name] = as_unicode(str(error))
             self.progress.update(number + 1, len(asked))
         return AnswersStep(answers=answers, failed=failed)
 
@@ -506,7 +506,7 @@ class Comparison:
             runs=runs,
             warmup=warmup,
             fresh=fresh,
-            failed=lambda spec, error: failed.update({spec.name: str(error)}),
+            failed=lambda spec, error: failed.update({spec.name: as_unicode(str(error))}),
             waiting=lambda: self.progress.say(f"{awaited()} …"),
             progress=self.progress.update,
         )

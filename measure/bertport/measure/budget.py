@@ -26,6 +26,7 @@ __all__ = [
     "BROKEN",
     "DROP",
     "DROPS",
+    "FEW",
     "HELD",
     "NORMAL",
     "NO_BUDGET",

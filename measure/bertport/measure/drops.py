@@ -10,7 +10,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from bertport.measure.budget import DROP, NORMAL, UNDECIDED, judge_interval, still_needed
+from bertport.measure.budget import DROP, FEW, NORMAL, UNDECIDED, judge_interval, still_needed
 from bertport.measure.quality.rows import Limit
 
 if TYPE_CHECKING:
@@ -77,6 +77,10 @@ def judge_drop(bound: float, difference: PairedDifference) -> Judgement | None:
     judged = judge_interval(drop_limit(difference.metric), bound, dataclasses.asdict(drop), drop.low, drop.high)
     if judged.verdict == UNDECIDED and bound > 0 and difference.agreement is not None and _is_of_none(drop):
         judged = dataclasses.replace(judged, more=still_needed(NORMAL**2 / bound - NORMAL**2, drop.count))
+    if difference.agreement is None and drop.low == drop.high and drop.clusters < FEW:
+        # The ranks of few examples often stay what they are, and resamples of them then tell nothing.
+        more = FEW - drop.clusters
+        judged = dataclasses.replace(judged, verdict=UNDECIDED, low=-math.inf, high=math.inf, more=more)
     return judged
 
 

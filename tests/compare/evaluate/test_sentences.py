@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -296,6 +297,12 @@ def test_points(value, text):
 )
 def test_what_to_deploy(variants, comparisons, said):
     assert conclusion(variants[0].name, variants, comparisons).startswith(said)
+
+
+def test_speeds_that_two_cpus_recorded_are_not_compared():
+    base = replace(variant("x", 0.8), recorded_on="another CPU")
+    said = conclusion("x", [base, variant("a", 1.5)], [compared("a", SAME)])
+    assert said.startswith("no loss is shown for a, and the manifest records no speed to set beside x's: measure it")
 
 
 def test_a_better_calibration_does_not_make_up_for_a_loss():

@@ -139,7 +139,7 @@ def _read(path: Path, *, masks: int, mixed: bool) -> Probe:
         )
     return Probe(
         name=as_unicode(str(value.get("name", path.name))),
-        description=str(value.get("description", "")),
+        description=as_unicode(str(value.get("description", ""))),
         templates=tuple(template for template in templates if template.count(MASK) == masks),
         groups=tuple((one, other) for one, other in groups),
     )
