@@ -72,9 +72,10 @@ export class Downloads {
   }
 }
 
+/** Ask the server: what the browser kept by itself may be of an older version of the site, and would be refused. */
 async function asked(address: string): Promise<Response> {
   try {
-    return await fetch(address);
+    return await fetch(address, { cache: "no-cache" });
   } catch {
     throw new Error("the server cannot be reached");
   }

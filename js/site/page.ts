@@ -256,7 +256,7 @@ function after(milliseconds: number): Promise<void> {
 async function listing(): Promise<Site> {
   let response: Response;
   try {
-    response = await fetch(new URL("site.json", BASE));
+    response = await fetch(new URL("site.json", BASE), { cache: "no-cache" });
   } catch {
     throw new Error("The server of this page cannot be reached: try again when there is a network.");
   }

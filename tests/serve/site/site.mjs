@@ -1,5 +1,5 @@
 // Drives sites in Chromium: node site.mjs MODULES CHROMIUM URL DIRECTORY; prints what it saw as JSON.
-// URL is of a server of DIRECTORY/served, where good/, heads' names, headers/, renewed/ and broken ones are sites.
+// URL is of a server of DIRECTORY/served, where good/, heads' names, headers/, renewed/, aged/ and broken ones are sites.
 
 import { createRequire } from "node:module";
 import { readdirSync } from "node:fs";
@@ -159,7 +159,7 @@ seen.nameless = await page.evaluate(() => [...document.querySelectorAll("input, 
 // What follows has contexts of its own, and goes in two lanes: much of a visit is on one core.
 await Promise.all([
   (async () => { await withHeaders(); await chosenWhileItLoads(); await withoutRoom(); await otherHeads(); })(),
-  (async () => { await newerVersions(); await whatGoesWrong(); })(),
+  (async () => { await newerVersions(); await agedFiles(); await whatGoesWrong(); })(),
 ]);
 await browser.close();
 seen.hosts = [...seen.hosts].filter((host) => !/^(null|http:\/\/insecure.test)/.test(host) && !host.startsWith("file:"));
@@ -222,7 +222,7 @@ async function newerVersions() {
   seen.renewed = [];
   for (let version = 1; version <= 6; version += 1) {
     // The page is read again at once: its model's worker keeps files while the new version removes the old one's.
-    await fetch(`${url}renew`, { method: "POST" });
+    await fetch(`${url}renewed`, { method: "POST" });
     await old.reload();
     await old.getByText("There is a newer version of this page.").waitFor({ timeout: 60_000 });
     await old.getByRole("button", { name: "Load it" }).click();
@@ -238,6 +238,21 @@ async function newerVersions() {
     seen.renewed.push(kept);
   }
   await old.context().close();
+}
+
+// A server that lets browsers keep its files for a day has another bundle by the next visit.
+async function agedFiles() {
+  const page = await watched(await browser.newContext(), true);
+  await page.goto(`${url}aged/`);
+  await ready(page);
+  await page.getByText("Kept here").waitFor();
+  await fetch(`${url}aged`, { method: "POST" });
+  await page.reload();
+  await page.getByText("There is a newer version of this page.").waitFor({ timeout: 60_000 });
+  await page.getByRole("button", { name: "Load it" }).click();
+  await page.getByRole("heading", { name: "another bundle" }).waitFor();
+  seen.aged = await ready(page);
+  await page.context().close();
 }
 
 async function whatGoesWrong() {

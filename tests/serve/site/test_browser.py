@@ -71,9 +71,10 @@ def headers_of(directory):
 
 @contextmanager
 def serving(directory, renew):
-    """A plain server of files; a POST calls `renew`.
+    """A plain server of files; a POST calls `renew` with its path.
 
-    headers/ is sent with the site's headers, and of slow/ the WebAssembly for a GPU after two seconds.
+    headers/ is sent with the site's headers, aged/ with leave to keep it for a day, and of slow/ the WebAssembly for a
+    GPU after two seconds.
     """
 
     class Handler(SimpleHTTPRequestHandler):
@@ -84,6 +85,8 @@ def serving(directory, renew):
             if self.path.startswith("/headers/"):
                 for name, value in headers_of(directory / "headers"):
                     self.send_header(name, value)
+            if self.path.startswith("/aged/"):
+                self.send_header("Cache-Control", "max-age=86400")
             super().end_headers()
 
         def do_GET(self):
@@ -92,7 +95,7 @@ def serving(directory, renew):
             super().do_GET()
 
         def do_POST(self):
-            renew()
+            renew(self.path)
             self.send_response(204)
             self.end_headers()
 
@@ -160,7 +163,7 @@ def test_sites(head_bundles, tmp_path):
     for name, bundle in head_bundles.items():
         write(bundle, served / f"head-{name}", "--variant", "portable")
     small = served / "head-classifier"
-    for name in ("changed", "missing", "operators", "nowasm", "changedwasm", "headers", "renewed", "slow"):
+    for name in ("changed", "missing", "operators", "nowasm", "changedwasm", "headers", "renewed", "aged", "slow"):
         shutil.copytree(small, served / name)
     flip(served / "changed/bundle/onnx/model.onnx")
     flip(served / "changedwasm/runtime/ort-wasm-simd-threaded.wasm")
@@ -170,12 +173,10 @@ def test_sites(head_bundles, tmp_path):
 
     titles = (f"version {number}" for number in itertools.count(1))
 
-    def renew():
-        write(
-            head_bundles["classifier"],
-            served / "renewed",
-            *("--variant", "portable", "--title", next(titles), "--overwrite"),
-        )
+    def renew(path):
+        bundle, title = ("tagger", "another bundle") if path == "/aged" else ("classifier", next(titles))
+        options = ("--variant", "portable", "--title", title, "--overwrite")
+        write(head_bundles[bundle], served / path.strip("/"), *options)
 
     with serving(served, renew) as url:
         seen = browser.drive(Path(__file__).with_name("site.mjs"), url, tmp_path)
@@ -198,6 +199,7 @@ def test_sites(head_bundles, tmp_path):
     assert seen["second"] == seen["headers"] == f"on the CPU, {threads} thread{'s' if threads > 1 else ''}"
     assert len(seen["offlineWords"]) == 5
     assert len(seen["caches"]) == 1
+    assert seen["aged"] == ready
     assert [len(kept) for kept in seen["renewed"]] == [1] * 6, seen["renewed"]
     assert seen["grounds"][0] != seen["grounds"][1]
     assert seen["phoneFits"]

@@ -73,9 +73,10 @@ export class Downloads {
         throw new Error("site.json does not list it");
     }
 }
+/** Ask the server: what the browser kept by itself may be of an older version of the site, and would be refused. */
 async function asked(address) {
     try {
-        return await fetch(address);
+        return await fetch(address, { cache: "no-cache" });
     }
     catch {
         throw new Error("the server cannot be reached");

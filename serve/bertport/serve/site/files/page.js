@@ -239,7 +239,7 @@ function after(milliseconds) {
 async function listing() {
     let response;
     try {
-        response = await fetch(new URL("site.json", BASE));
+        response = await fetch(new URL("site.json", BASE), { cache: "no-cache" });
     }
     catch {
         throw new Error("The server of this page cannot be reached: try again when there is a network.");
