@@ -13,6 +13,8 @@ export class Client {
   private readonly worker: Worker;
   private readonly waiting = new Map<number, Waiting>();
   private asked = 0;
+  /** Why it answers no more. */
+  private stopped: Error | undefined;
 
   /** @param progress - is told how many bytes have arrived. */
   constructor(progress: (bytes: number) => void = () => {}) {
@@ -26,7 +28,7 @@ export class Client {
     });
     this.worker.addEventListener("error", (event) => {
       const said = event.message ? ` (${event.message.slice(0, 200)})` : "";
-      this.fail(`the part of this page that runs the model has stopped${said}: load the page again`);
+      this.stop(`the part of this page that runs the model has stopped${said}: load the page again`);
     });
   }
 
@@ -47,11 +49,11 @@ export class Client {
 
   /** End the worker, and with it the model. */
   end(): void {
-    this.worker.terminate();
-    this.fail("another model was chosen meanwhile");
+    this.stop("another model was chosen meanwhile");
   }
 
   private send<K extends Request["kind"]>(request: Request & { kind: K }): Promise<Answers[K]> {
+    if (this.stopped) return Promise.reject(this.stopped);
     const id = ++this.asked;
     return new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve: (value) => resolve(value as Answers[K]), reject });
@@ -59,8 +61,10 @@ export class Client {
     });
   }
 
-  private fail(message: string): void {
-    for (const waiting of this.waiting.values()) waiting.reject(new Error(message));
+  private stop(message: string): void {
+    this.worker.terminate();
+    this.stopped = new Error(message);
+    for (const waiting of this.waiting.values()) waiting.reject(this.stopped);
     this.waiting.clear();
   }
 }

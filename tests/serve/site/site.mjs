@@ -119,6 +119,16 @@ seen.frames = await page.evaluate(async () => {
   return { longest, milliseconds };
 });
 
+// A worker that has stopped answers no more, and whoever asks it is told so.
+seen.stopped = await page.evaluate(async () => {
+  const { Client } = await import("./client.js");
+  const client = new Client();
+  const said = () => client.prove().then(() => "", (error) => error.message);
+  const asked = said();
+  client.worker.dispatchEvent(new ErrorEvent("error", { message: "out of memory" }));
+  return [await asked, await said()];
+});
+
 // Offline, from the second visit on.
 await page.getByText("Kept here").waitFor();
 await desk.setOffline(true);

@@ -191,6 +191,8 @@ def test_sites(head_bundles, tmp_path):
     assert seen["chosen"] == [ready, "on the CPU, 1 thread", True]
     assert seen["noRoom"] == [ready, "Not all of it is kept here: the next visit needs the network."]
     assert seen["queried"] == ready
+    stopped = "the part of this page that runs the model has stopped (out of memory): load the page again"
+    assert seen["stopped"] == [stopped, stopped]
     assert seen["frames"]["longest"] < max(100, seen["frames"]["milliseconds"] / 4)
     # Without headers there is one thread, until the service worker gives them; with the server's there are more.
     assert seen["first"] == "on the CPU, 1 thread"

@@ -4,6 +4,8 @@ export class Client {
     worker;
     waiting = new Map();
     asked = 0;
+    /** Why it answers no more. */
+    stopped;
     /** @param progress - is told how many bytes have arrived. */
     constructor(progress = () => { }) {
         this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
@@ -19,7 +21,7 @@ export class Client {
         });
         this.worker.addEventListener("error", (event) => {
             const said = event.message ? ` (${event.message.slice(0, 200)})` : "";
-            this.fail(`the part of this page that runs the model has stopped${said}: load the page again`);
+            this.stop(`the part of this page that runs the model has stopped${said}: load the page again`);
         });
     }
     /** Load a variant. */
@@ -36,19 +38,22 @@ export class Client {
     }
     /** End the worker, and with it the model. */
     end() {
-        this.worker.terminate();
-        this.fail("another model was chosen meanwhile");
+        this.stop("another model was chosen meanwhile");
     }
     send(request) {
+        if (this.stopped)
+            return Promise.reject(this.stopped);
         const id = ++this.asked;
         return new Promise((resolve, reject) => {
             this.waiting.set(id, { resolve: (value) => resolve(value), reject });
             this.worker.postMessage({ id, ...request });
         });
     }
-    fail(message) {
+    stop(message) {
+        this.worker.terminate();
+        this.stopped = new Error(message);
         for (const waiting of this.waiting.values())
-            waiting.reject(new Error(message));
+            waiting.reject(this.stopped);
         this.waiting.clear();
     }
 }
