@@ -78,6 +78,7 @@ function showTask(): void {
   });
   at("examples").replaceChildren(at("examples").querySelector("legend") as Node, ...buttons);
   at("top-k-label").hidden = task() !== "fill-mask";
+  at<HTMLInputElement>("top-k").disabled = task() !== "fill-mask"; // or a wrong number that is not seen stops the form
   fill(examples[0] ?? []);
   at("results").replaceChildren();
   at("repeat").hidden = true;

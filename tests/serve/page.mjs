@@ -80,6 +80,13 @@ seen.follows = await page.locator("#results h3").first().textContent();
 seen.labels = await words(page);
 seen.pythonPair = await page.locator("#python").textContent();
 
+// A wrong number of answers per mask is no reason to ask nothing of another task.
+await page.getByRole("radio", { name: "fill-mask" }).check();
+await page.getByRole("spinbutton", { name: /Answers per mask/ }).fill("99");
+await page.getByRole("radio", { name: "similarity" }).check();
+await page.getByRole("button", { name: "Ask", exact: true }).click();
+await answered(page);
+
 // Dark.
 const dark = await open({ viewport: { width: 1100, height: 900 }, colorScheme: "dark" });
 await dark.getByRole("radio", { name: "next sentence" }).check();

@@ -55,6 +55,7 @@ function showTask() {
     return button;
   }));
   $("top-k-label").hidden = task() !== "fill-mask";
+  $("top-k").disabled = task() !== "fill-mask"; // or a wrong number that is not seen stops the form
   setValues(examples[0]);
   $("results").replaceChildren();
   $("repeat").hidden = true;

@@ -62,6 +62,7 @@ function showTask() {
     });
     at("examples").replaceChildren(at("examples").querySelector("legend"), ...buttons);
     at("top-k-label").hidden = task() !== "fill-mask";
+    at("top-k").disabled = task() !== "fill-mask"; // or a wrong number that is not seen stops the form
     fill(examples[0] ?? []);
     at("results").replaceChildren();
     at("repeat").hidden = true;
