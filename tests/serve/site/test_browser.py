@@ -44,6 +44,7 @@ SENTENCES = {
     "make it again",
     "changedwasm": "runtime/ort-wasm-simd-threaded.wasm was changed after it was written (its SHA-256 is not that of "
     "site.json): copy the site again, or make it again with bertport site",
+    "noscript": "A script of this page cannot be loaded: load the page again, or copy the whole site there again.",
     "file": "This page was opened as a file, from which browsers load no modules: serve its directory, for instance "
     "with python -m http.server, and open http://localhost:8000.",
     "insecure": "This page came over http, and browsers do not let a page compute hashes there: serve it over HTTPS, "
@@ -163,13 +164,15 @@ def test_sites(head_bundles, tmp_path):
     for name, bundle in head_bundles.items():
         write(bundle, served / f"head-{name}", "--variant", "portable")
     small = served / "head-classifier"
-    for name in ("changed", "missing", "operators", "nowasm", "changedwasm", "headers", "renewed", "aged", "slow"):
+    wrong = ("changed", "missing", "operators", "nowasm", "changedwasm", "noscript")
+    for name in (*wrong, "headers", "renewed", "aged", "slow"):
         shutil.copytree(small, served / name)
     flip(served / "changed/bundle/onnx/model.onnx")
     flip(served / "changedwasm/runtime/ort-wasm-simd-threaded.wasm")
     (served / "missing/bundle/onnx/model.onnx").unlink()
     needing_other_operators(served / "operators")
     (served / "nowasm/runtime/ort-wasm-simd-threaded.wasm").unlink()
+    (served / "noscript/client.js").unlink()
 
     titles = (f"version {number}" for number in itertools.count(1))
 

@@ -20,4 +20,12 @@
         say(`This page came over ${location.protocol.slice(0, -1)}, and browsers do not let a page compute hashes there: ` +
             "serve it over HTTPS, or open it on localhost.");
     }
+    else {
+        // Caught on the way down: such an error does not rise from a script to the window.
+        addEventListener("error", ({ target }) => {
+            if (target instanceof HTMLScriptElement) {
+                say("A script of this page cannot be loaded: load the page again, or copy the whole site there again.");
+            }
+        }, true);
+    }
 }
