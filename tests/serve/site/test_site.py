@@ -56,7 +56,7 @@ def test_what_is_written(tiny_bundle, runtime, tmp_path):
     assert {"fill-mask", "next-sentence", "sentence-similarity"} <= set(listing["tasks"])
     assert listing["mask_token"] == "[MASK]"  # noqa: S105 — no password
     held = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
-    assert held - set(listing["files"]) == {"site.json", "service-worker.js", "_headers"}
+    assert held - set(listing["files"]) == {"site.json", "service-worker.js", "_headers", ".nojekyll"}
     for name, entry in listing["files"].items():
         content = (output / name).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (entry["size"], entry["sha256"]), name

@@ -33,7 +33,9 @@ WORKER = "service-worker.js"
 SHARED = ("page.css", "tasks.js", "views.js")
 """Files that the site shares with the server's page."""
 SITE = Kind(name="a site", marks=(LISTING, WORKER))
-UNLISTED = frozenset({LISTING, WORKER, "_headers"})
+NO_JEKYLL = ".nojekyll"
+"""An empty file, without which GitHub Pages turns README.md into a page of HTML, and has no model card to link to."""
+UNLISTED = frozenset({LISTING, WORKER, "_headers", NO_JEKYLL})
 DOMAINS = frozenset({"ai.onnx", "com.microsoft"})
 PRECISIONS = frozenset({"fp32", "int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"})
 """Precisions that onnxruntime-web computes on a CPU, as js/src/graph.ts says."""
@@ -169,6 +171,7 @@ def _fill(new: Path, bundle: Bundle, variants: list[str], runtime: WebRuntime, s
     """Put everything beside the packed bundle, and return the listing, which is written last."""
     manifest = bundle.manifest
     _copy(files("bertport.serve.site") / "files", new)
+    (new / NO_JEKYLL).touch()
     for name in SHARED:
         (new / name).write_bytes((files("bertport.serve.api") / "page" / name).read_bytes())
     for name, content in runtime.files.items():
