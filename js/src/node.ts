@@ -28,7 +28,8 @@ export function directoryReader(directory: string): ReadFile {
   return async (name, most) => {
     const root = await realpath(directory);
     const file = await realpath(path.join(root, ...name.split("/")));
-    if (path.relative(root, file).startsWith("..")) {
+    const place = path.relative(root, file); // absolute where it is on another drive of Windows
+    if (place === ".." || place.startsWith(`..${path.sep}`) || path.isAbsolute(place)) {
       throw new BundleError(`${name} is a link that leaves the bundle: do not use a bundle from this source`);
     }
     const handle = await open(file, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));

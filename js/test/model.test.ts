@@ -206,9 +206,13 @@ test("a directory's links may not leave it, and what is no file is refused", asy
     await assert.rejects(load(directory), { name: "BundleError", message: /manifest.json cannot be read/ });
     symlinkSync(path.join(DEFAULT, "manifest.json"), path.join(directory, "manifest.json"));
     await assert.rejects(load(directory), /is a link that leaves the bundle/);
+    symlinkSync("..", path.join(directory, "up"));
+    await assert.rejects(directoryReader(directory)("up", 10), /is a link that leaves the bundle/);
     writeFileSync(path.join(directory, "a"), "abc");
+    writeFileSync(path.join(directory, "..a"), "abc");
     const read = directoryReader(directory);
     assert.deepEqual(Buffer.from(await read("a", 10)).toString(), "abc");
+    assert.equal((await read("..a", 10)).length, 3);
     assert.equal((await read("a", 1)).length, 2); // no more than a byte above what is allowed
     await assert.rejects(directoryReader(DEFAULT)("onnx", 10), /is not a regular file/);
   } finally {
