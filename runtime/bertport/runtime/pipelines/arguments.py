@@ -15,7 +15,7 @@ __all__ = ["access", "placement", "refuse_parts", "variant_of"]
 
 ORDINAL = "cuda"
 """The provider that a number from 0 up names a device of."""
-VARIANTS = {"float32": "fp32", "float16": "fp16"}
+VARIANTS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 """The variants that compute in a data type of PyTorch, by its name."""
 
 
@@ -67,7 +67,7 @@ def variant_of(dtype: object, variant: str | None) -> str | None:
     """Return the variant that computes in a data type; None for the best.
 
     Args:
-        dtype: `auto` or None for what the bundle has, `float32`, `float16`, or a data type of PyTorch.
+        dtype: `auto` or None for what the bundle has, `float32`, `float16`, `bfloat16`, or a data type of PyTorch.
         variant: one that was named, which goes before.
 
     Raises:

@@ -205,7 +205,8 @@ def pipeline(  # noqa: PLR0913, PLR0917 — transformers' signature, in its orde
         device: None for the best provider that works here, -1 or `cpu`, a number from 0 up or `cuda:1`, a device of
             PyTorch, or a provider's name. One that does not work is an error, and never the CPU in its place.
         device_map: None or `auto`.
-        dtype: `auto` for what the bundle has; `float32` and `float16` (or PyTorch's own) for its variant of that name.
+        dtype: `auto` for what the bundle has; `float32`, `float16` and `bfloat16` (or PyTorch's own) for its variants
+            `fp32`, `fp16` and `bf16`.
         trust_remote_code: taken and not used: a bundle holds no code.
         model_kwargs: not taken.
         pipeline_class: not taken.
