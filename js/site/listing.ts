@@ -24,7 +24,7 @@ export interface Site {
   readonly heads: readonly string[];
   readonly mask_token: string | null;
   readonly variants: readonly SiteVariant[];
-  /** Size and SHA-256 of every file but site.json and service-worker.js. */
+  /** Size and SHA-256 of every file that the page reads but site.json and service-worker.js. */
   readonly files: Readonly<Record<string, { readonly size: number; readonly sha256: string }>>;
 }
 
