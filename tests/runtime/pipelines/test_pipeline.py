@@ -272,6 +272,31 @@ def test_all_scores_are_in_the_order_of_labels(made):
     assert ours(TEXT, return_all_scores=False) == ours(TEXT)
 
 
+@pytest.mark.optimum
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("given", [{"grouped_entities": True}, {"grouped_entities": True, "ignore_subwords": True}])
+def test_entities_are_grouped_as_in_transformers_4(made, given):
+    theirs, ours = made("token-classification")
+    for value in (OTHER, [OTHER, TEXT]):
+        assert_same(ours(value, **given), theirs(value, **given))
+
+
+@pytest.mark.parametrize(
+    ("given", "strategy"),
+    [
+        ({"grouped_entities": True}, "simple"),
+        ({"grouped_entities": True, "ignore_subwords": True}, "first"),
+        ({"grouped_entities": False}, "none"),
+        ({"ignore_subwords": True}, "none"),
+        ({"grouped_entities": True, "aggregation_strategy": "max"}, "max"),
+    ],
+    ids=str,
+)
+def test_grouped_entities_are_an_aggregation_strategy(made, given, strategy):
+    _, ours = made("token-classification")
+    assert ours(OTHER, ignore_labels=[], **given) == ours(OTHER, ignore_labels=[], aggregation_strategy=strategy)
+
+
 def test_a_generator_is_read_as_far_as_it_is_answered(made):
     """A server's queue behind a generator gets its answer before the next text comes, as in transformers of today.
 

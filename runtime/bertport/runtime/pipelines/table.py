@@ -98,7 +98,13 @@ def _classification(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tagging(given: dict[str, Any]) -> dict[str, Any]:
-    """Return token-classification's parameters: it cuts a text that is too long, unless it reads it in windows."""
+    """Return token-classification's parameters: it cuts a text that is too long, unless it reads it in windows.
+
+    `grouped_entities` and `ignore_subwords` are an aggregation strategy of before.
+    """
+    grouped, words = given.pop("grouped_entities", None), given.pop("ignore_subwords", None)
+    if grouped is not None or words is not None:
+        given.setdefault("aggregation_strategy", ("first" if words else "simple") if grouped else "none")
     if "aggregation_strategy" in given:
         given["aggregation_strategy"] = _word(given["aggregation_strategy"])
     return {"truncation": "stride" not in given} | given
