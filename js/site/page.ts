@@ -304,7 +304,7 @@ function showSite(): void {
 }
 
 function showDevices(): void {
-  choices("device", gpu && variant().webgpu ? Object.entries(DEVICES) : [], AUTOMATIC);
+  choices("device", gpu && variant().webgpu ? Object.entries(DEVICES) : [], chosen("device") || AUTOMATIC);
 }
 
 async function start(): Promise<void> {

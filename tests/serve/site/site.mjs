@@ -188,7 +188,7 @@ async function withHeaders() {
   await page.context().close();
 }
 
-// On a browser that claims a GPU, and cannot use it, the CPU is chosen while the page tries the GPU.
+// On a browser that claims a GPU, and cannot use it, the CPU is chosen while the page tries the GPU, and stays chosen.
 async function chosenWhileItLoads() {
   const page = await watched(await browser.newContext(), true);
   await page.addInitScript(() => {
@@ -198,6 +198,8 @@ async function chosenWhileItLoads() {
   await page.locator("#progress-box").waitFor();
   await page.getByRole("radio", { name: /^CPU/ }).check();
   seen.chosen = [await ready(page), await page.textContent("#where"), await page.locator("#ask").isEnabled()];
+  await page.getByRole("radio", { name: /^fp32/ }).check();
+  seen.stays = [await ready(page), await page.getByRole("radio", { name: /^CPU/ }).isChecked()];
   await page.context().close();
 }
 

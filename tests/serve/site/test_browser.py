@@ -165,8 +165,9 @@ def test_sites(head_bundles, tmp_path):
         write(bundle, served / f"head-{name}", "--variant", "portable")
     small = served / "head-classifier"
     wrong = ("changed", "missing", "operators", "nowasm", "changedwasm", "noscript")
-    for name in (*wrong, "headers", "renewed", "aged", "slow"):
+    for name in (*wrong, "headers", "renewed", "aged"):
         shutil.copytree(small, served / name)
+    write(head_bundles["classifier"], served / "slow", "--variant", "portable", "--variant", "fp32")
     flip(served / "changed/bundle/onnx/model.onnx")
     flip(served / "changedwasm/runtime/ort-wasm-simd-threaded.wasm")
     (served / "missing/bundle/onnx/model.onnx").unlink()
@@ -192,6 +193,7 @@ def test_sites(head_bundles, tmp_path):
     assert seen["meanwhile"] == ["Loading …", "", ""]
     ready = "Ready: it answers in this browser."
     assert seen["chosen"] == [ready, "on the CPU, 1 thread", True]
+    assert seen["stays"] == [ready, True]
     assert seen["noRoom"] == [ready, "Not all of it is kept here: the next visit needs the network."]
     assert seen["queried"] == ready
     stopped = "the part of this page that runs the model has stopped (out of memory): load the page again"

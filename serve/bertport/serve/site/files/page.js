@@ -278,7 +278,7 @@ function showSite() {
     at("form").hidden = false;
 }
 function showDevices() {
-    choices("device", gpu && variant().webgpu ? Object.entries(DEVICES) : [], AUTOMATIC);
+    choices("device", gpu && variant().webgpu ? Object.entries(DEVICES) : [], chosen("device") || AUTOMATIC);
 }
 async function start() {
     if (document.documentElement.dataset.broken !== undefined)
