@@ -331,6 +331,17 @@ def test_a_data_set_has_as_many_answers_as_items(made):
     assert list(ours({TEXT: 1, OTHER: 2}.keys())) == ours([TEXT, OTHER])
 
 
+def test_a_table_is_no_input(made):
+    """Its items are the columns' names: they would be answered in place of the texts."""
+    pandas, arrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    _, ours = made("text-classification")
+    columns = {"text": [TEXT, OTHER], "label": [0, 1]}
+    for table in (pandas.DataFrame(columns), arrow.table(columns)):
+        with pytest.raises(UsageError, match=r"inputs is a table \(a (DataFrame|Table)\).*give the texts of one"):
+            ours(table)
+    assert list(ours(pandas.Series(columns["text"]))) == ours([TEXT, OTHER])
+
+
 def test_other_tasks_are_called_the_same_way(tiny_bundle):
     model = load(tiny_bundle, threads=1)
     judge = pipeline("next-sentence", model)
@@ -388,6 +399,7 @@ def test_the_signature_is_that_of_transformers_5():
         ({"dtype": "float64"}, UsageError, "dtype is 'float64'.*name a variant"),
         ({"dtype": "bfloat16"}, UnknownNameError, "unknown variant 'bf16'"),
         ({"torch_dtype": "float16"}, UnknownNameError, "unknown variant 'fp16'"),
+        ({"torch_dtype": "float32", "dtype": "float16"}, UnknownNameError, "unknown variant 'fp16'"),
         ({"token": 7}, UsageError, "token is a text"),
         ({"revision": 7}, UsageError, "revision is a branch"),
         ({"batch_size": 0}, UsageError, "batch_size is a number from 1 up"),

@@ -240,7 +240,9 @@ def pipeline(  # noqa: PLR0913, PLR0917 — transformers' signature, in its orde
         raise UsageError(
             "use_fast=False is not offered, since a bundle has only the fast tokenizer: leave use_fast out"
         )
-    dtype = parameters.pop("torch_dtype", None) or dtype
+    older = parameters.pop("torch_dtype", None)
+    if older is not None and (dtype is None or dtype == AUTO):
+        dtype = older
     chosen = {"variant": variant_of(dtype, variant), "threads": threads}
     where = placement(device, device_map) | access(token, revision) | chosen
     if isinstance(model, Model):
@@ -262,7 +264,16 @@ def pipeline(  # noqa: PLR0913, PLR0917 — transformers' signature, in its orde
 
 
 def _is_one(inputs: object) -> bool:
-    """Return whether something is one input: a text, an object, an array of no axis, or nothing that has items."""
+    """Return whether something is one input: a text, an object, an array of no axis, or nothing that has items.
+
+    Raises:
+        UsageError: for a table, whose items are its columns' names to one library and the columns to another.
+    """
+    if hasattr(inputs, "columns") and hasattr(inputs, "shape"):
+        raise UsageError(
+            f"inputs is a table (a {type(inputs).__name__}), of which no column was chosen: give the texts of one, "
+            'such as table["text"].tolist(), or of a table of Arrow table["text"].to_pylist()'
+        )
     if isinstance(inputs, str | bytes | Mapping) or getattr(inputs, "ndim", 1) == 0:
         return True
     return not (isinstance(inputs, Iterable) or (isinstance(inputs, Sized) and hasattr(inputs, "__getitem__")))
