@@ -200,6 +200,11 @@ def test_a_server_of_several_bundles_with_a_key(port, bundles):
     connection.close()
 
 
+def test_null_in_a_file_of_settings_is_the_default(bundles):
+    bare, null = (build({"bundles": str(bundles["fp32"]), **more}) for more in ({}, {"max_replicas": None, "gpus": None}))
+    assert null._bound_deployment._deployment_config == bare._bound_deployment._deployment_config  # noqa: SLF001
+
+
 def test_a_damaged_bundle_is_refused_before_anything_is_deployed(bundles, tmp_path):
     damaged = tmp_path / "damaged"
     shutil.copytree(bundles["fp32"], damaged)

@@ -198,7 +198,7 @@ def build(args: Mapping[str, Any]) -> Any:  # noqa: ANN401 — Ray's class
     Raises:
         UsageError: as `application` raises it, and for a number that is none.
     """
-    given = dict(args)
+    given = {name: value for name, value in args.items() if value is not None}  # YAML's null stands for the default
     bundles = given.pop("bundles", ())
     for name, kind in _NUMBERS.items():
         if name in given:
