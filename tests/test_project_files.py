@@ -168,3 +168,13 @@ def test_a_release_states_its_repository_in_what_it_builds(tmp_path, monkeypatch
     urls = Parser().parsestr(written.read_text(encoding="utf-8")).get_all("Project-URL")
     assert "Source, https://example.org/one/fork" in urls
     assert len(urls) == 5
+
+
+def test_nothing_that_a_release_writes_gets_into_the_source_distribution():
+    release = yaml.safe_load(read(".github/workflows/release.yml"))["jobs"]["build"]["steps"]
+    [building] = [step["run"] for step in release if "dev.py dist" in step.get("run", "")]
+    before, _, _ = building.partition("python3 dev.py dist")
+    written = re.findall(r" > (\S+)", before)
+    # The distribution takes every file of the checkout that .gitignore does not name.
+    assert written
+    assert all(path.startswith('"$RUNNER_TEMP/') for path in written)
