@@ -7,7 +7,7 @@ registry is asked: buildah builds docs/how-to/deploy/Dockerfile on it, in place 
 The image is then unpacked and run by runc with a read-only root, a tmpfs at /tmp, no capability and no new privileges,
 as the image's own user; its answers are compared with those here, and SIGTERM ends it. Writes docs/data/image.json. It
 takes five minutes of a quiet machine, and 3 GB below out/bench/image, which are removed at the end unless `--keep` is
-given; a base or an image that is there is not made again.
+given; a base that is there is not made again, nor an image of the same commit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from bench.checkout import ROOT, provenance
+from bench.checkout import ROOT, commit, provenance
 from bertport.runtime import load
 
 PLACE = ROOT / "out" / "bench" / "image"
@@ -86,8 +86,10 @@ def _base() -> Path:
 
 def _image(base: Path) -> list[int]:
     """Build the image and unpack it for runc; return the compressed size of each layer in bytes, the base's first."""
-    layout = PLACE / "layout"
-    if not layout.exists():
+    layout, made_of = PLACE / "layout", PLACE / "made-of"
+    if not (layout.exists() and made_of.is_file() and made_of.read_text(encoding="ascii") == commit()):
+        for left in ("layout", "made", "unpacked"):
+            shutil.rmtree(PLACE / left, ignore_errors=True)
         _buildah("from", "--name", NAME, "scratch")
         _buildah("add", "--quiet", NAME, str(base), "/")
         _buildah("commit", "--quiet", "--rm", NAME, "localhost/debian-python")
@@ -97,9 +99,9 @@ def _image(base: Path) -> list[int]:
             "bud", "--quiet", *build, "--format", "docker", "--tag", "localhost/bertport", "--file", file, str(ROOT)
         )
         _buildah("push", "--quiet", "--format", "oci", "localhost/bertport", f"oci:{PLACE / 'made'}:cpu")
-        shutil.rmtree(PLACE / "unpacked", ignore_errors=True)
         _call("umoci", "unpack", "--image", f"{PLACE / 'made'}:cpu", str(PLACE / "unpacked"))
         (PLACE / "made").rename(layout)
+        made_of.write_text(commit(), encoding="ascii")
     index = json.loads((layout / "index.json").read_text(encoding="utf-8"))
     manifest = json.loads(_blob(layout, index["manifests"][0]["digest"]).read_text(encoding="utf-8"))
     return [int(layer["size"]) for layer in manifest["layers"]]
