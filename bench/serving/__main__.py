@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 OVERLOAD = 5
 PEER_ROUNDS = 3
+"""At most: its bar is a factor of four, which no noise reaches."""
 DATA, PAGE = "data/serving.json", "research/serving.md"
 """The figures and the page, in the directory of the report."""
-"""At most: its bar is a factor of four, which no noise reaches."""
 
 OFFLINE = """
 import json, sys, time
