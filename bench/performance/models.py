@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from bench.performance.environments import say
 from bench.performance.programs import INTEL, OPTIMUM, SEEDED, SENTENCE_INTEL, SENTENCE_OPTIMUM
 from bench.performance.shares import add_like
 from bench.performance.subjects import BF16
+from bench.tasks.tables import CHANGED
 from bertport.measure.text import sample_path
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
@@ -24,7 +26,7 @@ from bertport.runtime.providers.cpu import cpu
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FEW", "KEPT", "Prepared", "few_texts", "prepare", "preset"]
+__all__ = ["FEW", "KEPT", "Prepared", "few_texts", "fresh_copy", "made_of", "prepare", "preset"]
 
 KEPT = ROOT / "out" / "bench"
 FEW = 10
@@ -93,8 +95,7 @@ def prepare(
     if quantize and (adds or _int8(bundle) is None):
         # The default's 8-bit variant is right on every CPU; those that are made here are made for this one.
         given, bundle = bundle, place / f"bundle-{preset(instruction_set)}"
-        if not bundle.exists():
-            shutil.copytree(given, bundle)
+        fresh_copy(given, bundle)
         if _int8(bundle) is None:
             say("quantize it with what held the budget on the default model")
             add_like(bundle, default_bundle(), instruction_set=instruction_set)
@@ -188,6 +189,26 @@ def _fresh(place: Path, source: Path) -> None:
     if kept.exists() and kept.read_bytes() != source.read_bytes():
         shutil.rmtree(place)
         place.mkdir(parents=True)
+
+
+def made_of() -> str:
+    """Return a stamp of what variants are made of: the default bundle, and the recipes of today."""
+    manifest = (default_bundle() / "manifest.json").read_bytes()
+    return f"{hashlib.sha256(manifest).hexdigest()} {' '.join(CHANGED)}\n"
+
+
+def fresh_copy(given: Path, bundle: Path) -> None:
+    """Copy a bundle to add variants to; a copy stays as long as what they are made of does.
+
+    Figures are those of the checkout that measures: variants of earlier recipes are thrown away, and so is a copy that
+    was interrupted.
+    """
+    stamp = bundle.with_name(f"{bundle.name}.made-of")
+    if bundle.exists() and stamp.is_file() and stamp.read_text(encoding="ascii") == made_of():
+        return
+    shutil.rmtree(bundle, ignore_errors=True)
+    shutil.copytree(given, bundle)
+    stamp.write_text(made_of(), encoding="ascii")
 
 
 def _int8(bundle: Path) -> str | None:

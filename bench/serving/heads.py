@@ -33,7 +33,6 @@ from bench.performance.models import FEW, KEPT, few_texts
 from bench.serving.server import CLIENTS, PYTHON, Process, make_bodies, serve, under_load
 from bertport.measure.machine import machine_lock
 from bertport.measure.quality.metrics import cosines
-from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.providers.cpu import cpu
 
@@ -130,15 +129,14 @@ SERVED = (
 
 
 def prepare(row: Served, *, tiny: bool) -> tuple[Path, Path]:
-    """Make a checkpoint and its bundle with both variants, as far as they are not kept of the same default bundle."""
+    """Make a checkpoint and its bundle with both variants, as far as they are not kept from before."""
     _say(f"{row.name}: models")
     place = KEPT / ("heads-tiny" if tiny else "heads")
-    source = default_bundle() / "manifest.json"
-    kept = place / "manifest.json"
-    if kept.exists() and kept.read_bytes() != source.read_bytes():
+    kept, made_of = place / "made-of", models.made_of()
+    if place.exists() and not (kept.exists() and kept.read_text(encoding="ascii") == made_of):
         shutil.rmtree(place)
     place.mkdir(parents=True, exist_ok=True)
-    shutil.copy(source, kept)
+    kept.write_text(made_of, encoding="ascii")
     checkpoint, bundle = (place / name for name in (row.name, f"{row.name}-bundle"))
     name = "tiny" if tiny else "default"
     encoder = models.prepare(name, instruction_set=cpu().instruction_set, quantize=False).checkpoint

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from bench.performance import environments, figures, pages, profiling, sections
+from bench.performance import environments, figures, models, pages, profiling, sections
 from bench.performance.bars import bars
 from bench.performance.classes import CLASSES, class_of
 from bench.performance.inputs import inputs_of, share_of
@@ -317,3 +317,20 @@ def test_optimums_rows_answer_as_the_bundle_does(prepared, tiny_bundle, tiny_che
     assert [row["score"] for row in fp32] == pytest.approx([row["score"] for row in expected], abs=1e-5)
     assert len(int8) == len(inputs)
     assert int8 != fp32
+
+
+def test_variants_of_earlier_recipes_are_made_again(tmp_path, monkeypatch):
+    given, bundle = tmp_path / "given", tmp_path / "bundle-avx2"
+    given.mkdir()
+    (given / "manifest.json").write_text("{}", encoding="utf-8")
+    models.fresh_copy(given, bundle)
+    (bundle / "variant.onnx").write_text("made", encoding="utf-8")
+    models.fresh_copy(given, bundle)
+    assert (bundle / "variant.onnx").exists()
+    monkeypatch.setattr(models, "CHANGED", [*models.CHANGED, "0123abc"])
+    models.fresh_copy(given, bundle)
+    assert [path.name for path in bundle.iterdir()] == ["manifest.json"]
+    (tmp_path / "bundle-avx2.made-of").unlink()  # as where the copy was interrupted
+    (bundle / "manifest.json").unlink()
+    models.fresh_copy(given, bundle)
+    assert (bundle / "manifest.json").exists()

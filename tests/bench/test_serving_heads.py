@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.serving import heads
 from bench.serving.heads import DATA, PAGE, PEER, SERVED, VARIANTS, of_labels, of_vectors, section
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,3 +90,21 @@ def test_the_page_is_what_the_data_say():
     command = [sys.executable, "-m", "bench.serving.heads", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_was_made_by_earlier_recipes_is_made_again(tmp_path, monkeypatch):
+    class EndedError(Exception):
+        """In place of making models."""
+
+    def end(*_, **__):
+        raise EndedError
+
+    monkeypatch.setattr(heads, "KEPT", tmp_path)
+    monkeypatch.setattr(heads.models, "prepare", end)
+    made = tmp_path / "heads" / "classifier-bundle"
+    for changed, stays in ((["a"], False), (["a"], True), (["a", "b"], False)):
+        made.mkdir(parents=True, exist_ok=True)
+        monkeypatch.setattr(heads.models, "CHANGED", changed)
+        with pytest.raises(EndedError):
+            heads.prepare(SERVED[0], tiny=False)
+        assert made.exists() is stays
