@@ -55,8 +55,16 @@ def _many(found: dict[str, Any]) -> list[str]:
         f"{found['parts']:,} parts: each row is there once, in order, {found['errors']:,} without an answer. The "
         f"driver held at most {_mib(found['driver_peak_bytes'])} (the limit is {_mib(found['most_driver_bytes'])}) and "
         f"used {spent['driver']:,.0f} CPU seconds beside the workers' {spent['workers']:,.0f}; the run took "
-        f"{found['seconds'] / 60:,.1f} minutes. {_made(found)}"
+        f"{found['seconds'] / 60:,.1f} minutes.{_gone_on(found)} {_made(found)}"
     )
+
+
+def _gone_on(found: dict[str, Any]) -> str:
+    """Return which figures are of the last run alone, where an interrupted one had made parts."""
+    before = found["parts_done_before"]
+    if not before:
+        return ""
+    return f" {before:,} of the parts are of interrupted runs; the minutes and the driver's figures are the last one's."
 
 
 def _driver(found: dict[str, Any]) -> list[str]:

@@ -55,6 +55,14 @@ def test_the_page_says_what_the_driver_held_for_how_many_rows():
     assert "So 1,000 rows take 10 MiB less than 10." in " ".join(page.text(found).split())
 
 
+def test_the_page_says_which_figures_are_of_the_last_of_several_runs():
+    found = {"many": read_data(page.data("many"), "bench.batch")}
+    said = "1,200 of the parts are of interrupted runs; the minutes and the driver's figures are the last one's."
+    assert said not in " ".join(page.text(found).split())
+    found["many"]["parts_done_before"] = 1200
+    assert said in " ".join(page.text(found).split())
+
+
 def test_rows_that_were_killed_for_are_all_there():
     kills = read_data(page.data("kills"), "bench.batch")
     assert kills["killed"] == {"worker": 10, "driver": 2}
