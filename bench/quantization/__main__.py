@@ -1,7 +1,7 @@
 """Speed and accuracy beside fp32 of each way of quantizing: docs/data/quantization-*.json and a page in docs/research.
 
-    python -m bench.quantization accuracy [BUNDLE] [--text FILE] [--only NAME]...
-    python -m bench.quantization speed [--only NAME]...
+    python -m bench.quantization accuracy [BUNDLE] [--text FILE] [--only NAME]... [--output FILE]
+    python -m bench.quantization speed [--only NAME]... [--output FILE]
     python -m bench.quantization page
 
 `accuracy` measures a bundle's model on held-out text. `speed` times a BERT-base with seeded random weights against the
@@ -162,6 +162,8 @@ def main() -> None:
     commands.add_parser("page")
     given = parser.parse_args()
     if given.command != "page":
+        if given.only and not given.output:
+            commands.choices[given.command].error("--only measures some ways, and the table has all: add --output FILE")
         result = accuracy(given) if given.command == "accuracy" else speed(given)
         kind = "-avx2" if result["machine"]["instruction_set"] == "avx2" else ""
         file = given.output or DATA / f"quantization-{given.command}{kind}.json"

@@ -33,6 +33,13 @@ def run(*arguments):
     return done.stdout
 
 
+def test_some_ways_do_not_take_the_place_of_all():
+    command = [sys.executable, "-m", "bench.quantization", "speed", "--only", "int8-dynamic avx2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.endswith("add --output FILE\n")
+
+
 @pytest.mark.slow
 def test_accuracy_writes_its_figures_and_they_make_a_table(tiny_bundle, text, tmp_path):
     output = tmp_path / "accuracy.json"
