@@ -81,6 +81,8 @@ def run(cpus: Collection[str], only: Collection[str] | None, variants: Collectio
     for cpu in cpus:
         for title, path in bundles(RECIPES, only).items():
             bundle = Bundle.open(path)
+            # Rows of what had that title before would be counted with its own.
+            data["rows"] = [row for row in data["rows"] if row["bundle"] != title or row["digest"] == bundle.digest]
             known = {row["variant"] for row in data["rows"] if at(row) == (cpu, title, bundle.digest)}
             asked = [name for name in bundle.manifest.variants if name not in known and name in (variants or [name])]
             if not asked:

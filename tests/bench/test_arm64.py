@@ -1,10 +1,13 @@
 """What the page says of arm64 follows from the data, and what was refused is not called not run."""
 
+import json
 import subprocess
 
+from bench.arm64 import __main__ as program
 from bench.arm64 import root
 from bench.arm64.__main__ import main, outcome
 from bench.arm64.page import section
+from bertport.runtime.bundle.directory import Bundle
 
 ROW = {"cpu": "max", "bundle": "b", "variant": "int8-dynamic", "result": "within", "said": None}
 GUEST = {"features": ["sve"], "python": "3", "onnxruntime": "1", "numpy": "2", "tokenizers": "0"}
@@ -63,3 +66,16 @@ def test_a_process_that_is_started_by_its_path_runs_in_the_emulator(monkeypatch,
         "-c",
         "print(1, $HOME)",
     ]
+
+
+def test_rows_of_what_had_a_bundles_title_before_are_dropped(tiny_bundle, tmp_path, monkeypatch):
+    data = tmp_path / "data.json"
+    old, other = ({**ROW, "bundle": title, "digest": "sha256:0"} for title in ("b", "another"))
+    data.write_text(json.dumps({"guests": {}, "rows": [old, other]}), encoding="utf-8")
+    monkeypatch.setattr(program, "DATA", data)
+    monkeypatch.setattr(program, "bundles", lambda *_: {"b": tiny_bundle})
+    monkeypatch.setattr(program, "verified", lambda _, __, asked: (GUEST, {name: {"refused": "no"} for name in asked}))
+    program.run(["max"], None, None)
+    rows = json.loads(data.read_text(encoding="utf-8"))["rows"]
+    assert [row for row in rows if row["bundle"] == "another"] == [other]
+    assert {row["digest"] for row in rows if row["bundle"] == "b"} == {Bundle.open(tiny_bundle).digest}
