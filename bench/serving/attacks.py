@@ -1,6 +1,6 @@
 """Service to others while a server is attacked: latency of /health, an honest batch, and memory.
 
-    python -m bench.serving.attacks [--seconds 10] [--only NAME] [--output FILE]
+    python -m bench.serving.attacks [--seconds 10] [--only NAME]... [--output FILE]
 
 Each attack is eight clients at once, in a process of their own, that send the same request again and again, against a
 server of the default model in INT8. Beside them, one client asks `/health` a hundred times a second, and one sends a
@@ -334,7 +334,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--only", action="append")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "data" / "serving-attacks.json")
+    parser.add_argument("--output", type=Path, help="[docs/data/serving-attacks.json]")
     parser.add_argument("--attacker", help="be the clients of this attack, against --port")
     parser.add_argument("--port", type=int)
     arguments = parser.parse_args()
@@ -342,6 +342,9 @@ def main() -> None:
     if arguments.attacker:
         json.dump(asyncio.run(attack(table[arguments.attacker], arguments.port, arguments.seconds)), sys.stdout)
         return
+    if arguments.only and not arguments.output:
+        parser.error("--only measures some attacks, and the page has all: add --output FILE")
+    output = arguments.output or ROOT / "docs" / "data" / "serving-attacks.json"
     results, failed = {}, False
     with machine_lock():
         for name in arguments.only or table:
@@ -362,8 +365,8 @@ def main() -> None:
         "attacks": results,
     }
     value["date"] = time.strftime("%Y-%m-%d", time.gmtime())
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     sys.exit(failed)
 
 

@@ -42,6 +42,15 @@ def test_the_page_is_what_the_data_say():
     assert done.returncode == 0, done.stderr
 
 
+def test_some_attacks_do_not_take_the_place_of_all(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["attacks", "--only", "dots"])
+    monkeypatch.setattr(attacks, "measure", lambda *_: pytest.fail("it is measured"))
+    with pytest.raises(SystemExit) as ended:
+        attacks.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith("add --output FILE\n")
+
+
 def test_every_attack_held_and_the_fuzzer_found_nothing():
     recorded = json.loads((DATA / "serving-attacks.json").read_text(encoding="utf-8"))["attacks"]
     assert recorded.keys() == attacks.attacks().keys()
