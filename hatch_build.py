@@ -27,26 +27,30 @@ VENDORED = "bertport/serve/site/files/vendor"
 
 
 class Address(MetadataHookInterface):
-    """Adds the repository's address to the metadata.
+    """Adds README.md and the repository's address to the metadata.
 
-    A fork that builds a wheel is another place to report to, so the address is that of the building repository: the
-    release workflow sets BERTPORT_REPOSITORY to it. A wheel that is built without it states none.
+    The package index does not resolve links into a repository, so they are made whole. A fork that builds a wheel is another place to report to, so the address is that of the building repository: the
+    release workflow sets BERTPORT_REPOSITORY to it. A wheel that is built without it states none, and has README.md as it
+    is.
     """
 
     PLUGIN_NAME = "custom"
 
     def update(self, metadata: dict[str, Any]) -> None:
-        """Add what is at the address.
+        """Add README.md and what is at the address.
 
         Raises:
             ValueError: when the variable holds no https address.
         """
+        text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
+        metadata["readme"] = {"content-type": "text/markdown", "text": text}
         address = os.environ.get("BERTPORT_REPOSITORY", "").rstrip("/")
         if not address:
             return
         if not re.fullmatch(r"https://[\w.-]+(/[\w.-]+)+", address):
             raise ValueError(f"BERTPORT_REPOSITORY is {address!r}: give an address such as https://github.com/org/name")
         files = f"{address}/blob/HEAD"
+        metadata["readme"]["text"] = re.sub(r"\]\((?!https?:|#)", f"]({files}/", text)
         metadata["urls"] = {
             "Source": address,
             "Documentation": f"{files}/docs/README.md",

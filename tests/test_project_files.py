@@ -144,10 +144,16 @@ def test_the_repository_that_builds_it_is_the_address_in_the_metadata(monkeypatc
     monkeypatch.delenv("BERTPORT_REPOSITORY", raising=False)
     metadata = {}
     hook.update(metadata)
-    assert metadata == {}
+    assert metadata == {"readme": {"content-type": "text/markdown", "text": read("README.md")}}
     monkeypatch.setenv("BERTPORT_REPOSITORY", "https://example.org/one/fork/")
     hook.update(metadata)
     assert metadata["urls"]["Source"] == "https://example.org/one/fork"
+    links = re.findall(r"\]\(([^)]*)\)", metadata["readme"]["text"])
+    assert len(links) > 20
+    for link in links:  # the package index resolves none of a repository's own
+        assert link.startswith("https://")
+        path = link.removeprefix("https://example.org/one/fork/blob/HEAD/")
+        assert "://" in path or (ROOT / path).exists(), link
     for name in ("Documentation", "Changelog", "Security"):
         address = metadata["urls"][name]
         assert (ROOT / address.removeprefix("https://example.org/one/fork/blob/HEAD/")).is_file()
@@ -165,7 +171,10 @@ def test_a_release_states_its_repository_in_what_it_builds(tmp_path, monkeypatch
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("BERTPORT_REPOSITORY", "https://example.org/one/fork")
     written = tmp_path / build.prepare_metadata_for_build_wheel(str(tmp_path)) / "METADATA"
-    urls = Parser().parsestr(written.read_text(encoding="utf-8")).get_all("Project-URL")
+    stated = Parser().parsestr(written.read_text(encoding="utf-8"))
+    assert stated["Description-Content-Type"] == "text/markdown"
+    assert "](https://example.org/one/fork/blob/HEAD/docs/guide/install.md)" in stated.get_payload()
+    urls = stated.get_all("Project-URL")
     assert "Source, https://example.org/one/fork" in urls
     assert len(urls) == 5
 
