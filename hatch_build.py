@@ -29,9 +29,9 @@ VENDORED = "bertport/serve/site/files/vendor"
 class Address(MetadataHookInterface):
     """Adds README.md and the repository's address to the metadata.
 
-    The package index does not resolve links into a repository, so they are made whole. A fork that builds a wheel is another place to report to, so the address is that of the building repository: the
-    release workflow sets BERTPORT_REPOSITORY to it. A wheel that is built without it states none, and has README.md as it
-    is.
+    The package index does not resolve links into a repository, so they are made whole. A fork that builds a wheel is
+    another place to report to, so the address is that of the building repository: the release workflow sets
+    BERTPORT_REPOSITORY to it. A wheel that is built without it states none, and has README.md as it is.
     """
 
     PLUGIN_NAME = "custom"
