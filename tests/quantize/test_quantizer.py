@@ -21,6 +21,7 @@ from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import BundleError, PathError, SlowerError, UnknownNameError, UsageError, ValidationError
 from tests.conftest import contents
 from tests.quantize.conftest import manifest_of
+from tests.runtime.bundle.test_writer import replaced
 
 TWICE = Speed(reference_ms=2.0, ms=1.0, speedup=2.0, low=1.9, high=2.1)
 FEW = {"positions": 60, "pairs": 8, "budget": Budget(bounds={})}
@@ -106,6 +107,20 @@ def test_the_time_limit_ends_the_calibration_of_a_second_recipe(bundle_copy, hel
     with pytest.raises(ValidationError, match=r"before int8-static-cpu was measured.*with int8-weight-only added"):
         quantize(bundle_copy, ["int8-weight-only", "int8-static-cpu"], options=options)
     assert stages == ["running the calibration text"]
+
+
+def test_a_bundle_that_is_replaced_while_its_weights_are_calibrated_gets_no_variant(bundle_copy, held_out, monkeypatch):
+    def start_and_replace(*arguments, **settings):
+        job = start(*arguments, **settings)
+        replaced(bundle_copy, (bundle_copy / "tokenizer.json").read_text(encoding="utf-8") + "\n")
+        return job
+
+    start = quantizer.start_job
+    monkeypatch.setattr(quantizer, "start_job", start_and_replace)
+    monkeypatch.setattr(quantizer, "time_against", lambda *_, **__: {"1x16": TWICE})
+    with pytest.raises(BundleError, match=r"another process has put another model at .* meanwhile: start again"):
+        quantize(bundle_copy, ["int8-weight-only"], options=Options(text=held_out, **FEW))
+    assert set(manifest_of(bundle_copy)["variants"]) == {"portable", "fp32"}
 
 
 def test_more_samples_are_taken_for_the_heads_that_ask_for_them(tiny, held_out):

@@ -18,7 +18,7 @@ from bertport.quantize.isa import resolve_isa
 from bertport.quantize.job import Job, Options, Outcome, Refused, provider_for, refuse_idle_settings, start_job
 from bertport.quantize.recipes.table import RECIPES, Recipe, recipe_named
 from bertport.quantize.search.mixed_precision import BrokenBudgetError, Solution, meet_budget
-from bertport.runtime.bundle.changes import add_variant, tidy
+from bertport.runtime.bundle.changes import add_variant, refuse_another, tidy
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.golden import read_golden
 from bertport.runtime.bundle.manifest import Variant
@@ -59,7 +59,8 @@ def quantize(
         What was added, in the order of the recipes. Each is committed before the next is begun.
 
     Raises:
-        PathError, BundleError: when there is no bundle, it is damaged, or it cannot be written.
+        PathError, BundleError: when there is no bundle, it is damaged, it cannot be written, or it is another model by
+            now.
         UnknownNameError: for a recipe or instruction set that there is not.
         UsageError: for a variant that is there already.
         MissingHeadError: for a bound that was asked for on a head that is not there.
@@ -84,7 +85,9 @@ def quantize(
     try:
         job = start_job(chosen, bundle, options, isa=isa, deadline=deadline)
         for recipe, provider in zip(chosen, providers, strict=True):
-            evaluator = dataclasses.replace(job.evaluator, bundle=Bundle.open(path), provider=provider.name)
+            now = Bundle.open(path)
+            refuse_another(bundle, now)  # the job holds graphs of the old model
+            evaluator = dataclasses.replace(job.evaluator, bundle=now, provider=provider.name)
             outcomes.append(_add(dataclasses.replace(job, evaluator=evaluator), recipe))
             options.told(outcomes[-1])
     except TimeUpError:

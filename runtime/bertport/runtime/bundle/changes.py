@@ -39,6 +39,7 @@ __all__ = [
     "change_manifest",
     "files_of",
     "listed",
+    "refuse_another",
     "replace_figures",
     "replace_golden",
     "rewrite_card",
@@ -211,7 +212,7 @@ def replace_figures(bundle: Bundle, name: str, variant: Variant, *, default: Cal
     """
 
     def change(now: Bundle) -> Manifest:
-        _refuse_another(bundle, now)
+        refuse_another(bundle, now)
         then = bundle.manifest.variants[name]
         measured = (then.file, *then.external_data)
         if name not in now.manifest.variants or _entries(bundle, measured) != _entries(now, measured):
@@ -286,7 +287,7 @@ def _commit(
             sync_file(file)
         with writing(real(path)):
             now = Bundle.open(path)
-            _refuse_another(work.bundle, now)
+            refuse_another(work.bundle, now)
             names = work.names(files, now.manifest)
             entries = {names[name]: entry for name, entry in sources.items()}
             manifest = committed(now, entries, names)
@@ -328,7 +329,7 @@ def _place(
         remove_unlisted(path, work.working.path)
 
 
-def _refuse_another(then: Bundle, now: Bundle) -> None:
+def refuse_another(then: Bundle, now: Bundle) -> None:
     """Refuse a bundle in which another export has taken the place of the one that was measured.
 
     Raises:
