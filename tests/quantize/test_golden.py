@@ -15,6 +15,8 @@ import pytest
 from onnx import numpy_helper
 
 from bertport.measure.budget import Budget
+from bertport.quantize import quantizer
+from bertport.quantize.evaluation import Speed
 from bertport.quantize.job import Options
 from bertport.quantize.quantizer import quantize
 from bertport.runtime.bundle.changes import replace_golden
@@ -120,6 +122,22 @@ def test_sums_that_saturate_are_seen(tiny_bundle, held_out, tmp_path):
     failures = json.loads(done.stdout)["golden"]["failures"]
     assert any(sentence.startswith("variant 'int8-dynamic' on cpu: logits is up to ") for sentence in failures)
     assert all("'int8-dynamic'" in sentence for sentence in failures)
+
+
+def test_a_file_that_another_process_moves_meanwhile_costs_nothing(tiny_bundle, held_out, tmp_path, monkeypatch):
+    path = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+
+    def time_and_move(*_, **__):
+        opened = Bundle.open(path)
+        replace_golden(opened, with_variant(read_golden(opened), "portable", None))
+        return {"1x16": Speed(reference_ms=2.0, ms=1.0, speedup=2.0, low=1.9, high=2.1)}
+
+    monkeypatch.setattr(quantizer, "time_against", time_and_move)
+    quantize(path, ["int8-weight-only"], options=options(held_out))
+    bundle = Bundle.open(path)
+    assert set(read_golden(bundle).variants) == {"fp32", "int8-weight-only"}
+    assert verify_golden(path, variants=["int8-weight-only"]).failures == ()
+    assert bundle.verify() == ()
 
 
 @pytest.mark.slow  # Quantizing takes seconds.

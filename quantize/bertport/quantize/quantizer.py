@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import onnx
 
     from bertport.quantize.recipes.source import GraphSource
-    from bertport.runtime.bundle.golden import GoldenVariant
+    from bertport.runtime.bundle.golden import Golden, GoldenVariant
     from bertport.runtime.bundle.manifest import Manifest
     from bertport.runtime.providers.cpu import InstructionSet
 
@@ -112,6 +112,7 @@ def _refuse_existing(recipes: Iterable[Recipe], bundle: Bundle, options: Options
 def _add(job: Job, recipe: Recipe) -> Outcome:
     """Find the graph of a recipe that meets the budget, time it, and add it to the bundle."""
     job.evaluator.deadline.armed = True  # also while this recipe is calibrated, which the last one's end had excepted
+    golden = read_golden(job.evaluator.bundle)  # now: another process may move the file meanwhile
     with Workspace.beside(job.evaluator.bundle) as work:
         source = job.calibrator.apply(job.source, recipe) if job.calibrator else job.source
         job.evaluator.progress(f"making {recipe.name}", 0, 0)
@@ -135,7 +136,7 @@ def _add(job: Job, recipe: Recipe) -> Outcome:
             files,
             overwrite=job.options.overwrite,
             default=lambda now: faster_default(now, recipe.name, variant),
-            golden=_golden(job, variant, files),
+            golden=_golden(job, variant, files, golden) if golden else None,
         )
         refresh_card(bundle)
     return Outcome(
@@ -250,12 +251,9 @@ def _fidelity(job: Job, recipe: Recipe, solution: Solution, measured: Measuremen
     return record
 
 
-def _golden(job: Job, variant: Variant, files: Mapping[str, Path]) -> GoldenVariant | None:
-    """Return golden vectors of a variant, whose graph is among the files or fp32's; None for a bundle that has none."""
+def _golden(job: Job, variant: Variant, files: Mapping[str, Path], known: Golden) -> GoldenVariant:
+    """Return a variant's outputs for the batches of known golden vectors; its graph is among the files, or fp32's."""
     bundle, reference = job.evaluator.bundle, job.evaluator.reference
-    known = read_golden(bundle)
-    if known is None:
-        return None
     right = []
     for feeds in known.feeds():
         ids = feeds["input_ids"]
