@@ -135,7 +135,7 @@ def _add(job: Job, recipe: Recipe) -> Outcome:
             variant,
             files,
             overwrite=job.options.overwrite,
-            default=lambda now: faster_default(now, recipe.name, variant),
+            default=lambda now: _default_with(now, recipe.name, variant),
             golden=_golden(job, variant, files, golden) if golden else None,
         )
         refresh_card(bundle)
@@ -291,6 +291,15 @@ def describe(
         outputs=outputs,
         fidelity=fidelity,
     )
+
+
+def _default_with(bundle: Bundle, name: str, variant: Variant) -> str | None:
+    """Return the default of a bundle that gets a variant; None for the one that it has.
+
+    A default that is made again, and is no longer faster or within a budget, is the default no longer.
+    """
+    replaced = REFERENCE if bundle.manifest.default_variant == name else None
+    return faster_default(bundle, name, variant) or replaced
 
 
 def faster_default(bundle: Bundle, name: str, variant: Variant) -> str | None:
