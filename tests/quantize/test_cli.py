@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.quantize.recipes.table import RECIPES
+from bertport.runtime.bundle.digest import sealed
 from bertport.runtime.cli import app
 from tests.conftest import contents
 from tests.quantize.conftest import manifest_of
@@ -104,6 +105,19 @@ def test_explain_ranks_every_layer_and_saves_the_table(quantized, held_out, tmp_
     assert "quantization/int8-dynamic.json" in manifest_of(path)["files"]
     again = run(path, "--explain", "--json")
     assert len(json.loads(again.stdout)["rows"]) == 11
+
+
+def test_explain_saves_which_layers_a_variant_without_a_table_has_in_higher_precision(quantized, held_out, tmp_path):
+    import shutil
+
+    path = shutil.copytree(quantized[0].path, tmp_path / "bundle")
+    manifest = manifest_of(path)
+    higher = ["cls.predictions.decoder", "encoder.layer.0.output.dense"]
+    manifest["variants"]["int8-dynamic"]["fidelity"]["higher_precision"] = higher
+    (path / "manifest.json").write_bytes(sealed(manifest))
+    few = ["--text", held_out, "--calibration-text", held_out, "--positions", 60, "--pairs", 4]
+    said = [json.loads(run(path, "--explain", "--json", *given).stdout) for given in (few, [])]
+    assert [table["higher_precision"] for table in said] == [higher, higher]
 
 
 def start(path, held_out):

@@ -181,6 +181,9 @@ def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tup
     source = read_source([recipe], bundle, resolve_isa(options.isa), options)
     calibrator = calibrator_for([recipe], bundle, source, options)
     layers = rank_layers(evaluator, recipe, calibrator.apply(source, recipe) if calibrator else source)
-    if name in bundle.manifest.variants:
-        refresh_card(add_files(bundle, lambda directory: write_layers(layers, [], name, directory)))
-    return layers, []
+    if name not in bundle.manifest.variants:
+        return layers, []
+    # A search that the time ended before it had a table leaves layers in higher precision, too.
+    higher = list((bundle.manifest.variants[name].fidelity or {}).get("higher_precision", []))
+    refresh_card(add_files(bundle, lambda directory: write_layers(layers, higher, name, directory)))
+    return layers, higher
