@@ -13,6 +13,7 @@ import pytest
 from bertport.measure import machine
 from bertport.measure.machine import MACHINE_LOCK, awaited, describe_machine, machine_lock, matmul_peak
 from bertport.runtime.matmul import matmul_model
+from bertport.runtime.providers.cpu import BF16, Cpu
 
 
 @pytest.fixture
@@ -122,3 +123,11 @@ def test_the_machine_is_described_in_json():
     assert value["memory_bytes"] > 2**26
     assert value["usable_cores"] > 0
     assert value["busy"] == pytest.approx(os.getloadavg()[0], abs=1)
+
+
+@pytest.mark.parametrize("flag", sorted(BF16))
+def test_a_record_tells_that_a_cpu_multiplies_bf16(monkeypatch, flag):
+    here = Cpu(model="a test's CPU", flags=frozenset({flag}), physical_cores=1)
+    monkeypatch.setattr(machine, "cpu", lambda: here)
+    assert here.bf16
+    assert not BF16.isdisjoint(describe_machine().flags)

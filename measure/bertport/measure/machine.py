@@ -36,8 +36,11 @@ __all__ = [
 MACHINE_LOCK = Path(tempfile.gettempdir()) / "bertport-machine.lock"
 """Held exclusively while time is measured; long work in the background, such as training, holds it shared step by step,
 and so pauses meanwhile (`models/pretraining/machine.py`)."""
-INT8_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
-"""CPU flags that decide how fast a variant is."""
+INT8_FLAGS = (
+    *("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),
+    *("asimddp", "i8mm", "bf16"),
+)
+"""CPU flags that decide how fast a variant is; all of `cpu.BF16` are among them, which tell a class of CPUs."""
 PLUGINS = tuple(row.plugin.package for row in PROVIDERS.values() if row.plugin)
 PACKAGES = ("bertport", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", *PLUGINS, "numpy", "tokenizers")
 
