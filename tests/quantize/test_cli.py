@@ -12,6 +12,8 @@ import time
 import pytest
 from click.testing import CliRunner
 
+from bertport.quantize import quantizer
+from bertport.quantize.evaluation import Speed
 from bertport.quantize.recipes.table import RECIPES
 from bertport.runtime.bundle.digest import sealed
 from bertport.runtime.cli import app
@@ -118,6 +120,17 @@ def test_explain_saves_which_layers_a_variant_without_a_table_has_in_higher_prec
     few = ["--text", held_out, "--calibration-text", held_out, "--positions", 60, "--pairs", 4]
     said = [json.loads(run(path, "--explain", "--json", *given).stdout) for given in (few, [])]
     assert [table["higher_precision"] for table in said] == [higher, higher]
+
+
+def test_what_auto_takes_is_said_though_it_is_not_the_default(bundle_copy, held_out, monkeypatch):
+    even = Speed(reference_ms=1.0, ms=1.02, speedup=0.98, low=0.9, high=1.1)
+    twice = Speed(reference_ms=2.0, ms=1.0, speedup=2.0, low=1.9, high=2.1)
+    monkeypatch.setattr(quantizer, "time_against", lambda *_, **__: {"1x16": even, "1x128": twice})
+    few = ["--text", held_out, "--positions", 60, "--pairs", 4, "--accuracy-budget", "top1=0.1"]
+    answer = run(bundle_copy, "--recipe", "int8-weight-only", *few)
+    assert answer.exit_code == 0, answer.stderr
+    assert answer.stdout.splitlines()[-1] == "auto takes int8-weight-only on this class of CPU"
+    assert manifest_of(bundle_copy)["default_variant"] == "fp32"
 
 
 def start(path, held_out):

@@ -19,6 +19,7 @@ from bertport.quantize.calibration.ranges import DEFAULT_METHOD, METHODS, SAMPLE
 from bertport.quantize.deadline import parse_duration
 from bertport.quantize.isa import AUTO, CHOICES
 from bertport.quantize.recipes.table import RECIPES, Recipe
+from bertport.runtime.bundle.select import CPU
 from bertport.runtime.commands.options import truncation
 from bertport.runtime.commands.output import show, show_json
 from bertport.runtime.commands.progress import Progress
@@ -226,7 +227,8 @@ def _show_results(results: Sequence[Outcome | Refused], *, as_json: bool) -> Non
             show(f"{result.name} is the bundle's default on the CPU")
         elif result.first:
             provider = (result.variant.fidelity or {}).get("provider")
-            show(f"auto takes {result.name} on this class of CPU where {provider} is installed")
+            where = "" if provider == CPU else f" where {provider} is installed"
+            show(f"auto takes {result.name} on this class of CPU{where}")
 
 
 def _answer(value: object, text: Callable[[], str], *, as_json: bool) -> None:
