@@ -127,7 +127,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
         outcomes.append(
             Outcome(
                 name=name,
-                variant=variant,
+                variant=bundle.manifest.variants[name],
                 measured=measured,
                 default=default,
                 labelled=labelled,

@@ -158,6 +158,16 @@ def test_figures_of_a_variant_that_was_made_again_are_refused(bundle):
         replace_figures(opened, "more", opened.manifest.variants["more"], default=lambda _: "fp32")
 
 
+def test_figures_on_labelled_data_of_another_process_stay(bundle):
+    put(bundle, "more")
+    opened = Bundle.open(bundle)
+    more = opened.manifest.variants["more"]
+    for data in ("first.jsonl", "second.jsonl"):  # both measured since the bundle was opened
+        figures = dataclasses.replace(more, task_metrics={data: {"examples": 9}})
+        replace_figures(opened, "more", figures, default=lambda _: "fp32")
+    assert set(Bundle.open(bundle).manifest.variants["more"].task_metrics) == {"first.jsonl", "second.jsonl"}
+
+
 def test_a_change_of_the_manifest_is_made_to_what_is_there(bundle):
     program = (
         "from bertport.runtime.bundle.changes import change_manifest\n"

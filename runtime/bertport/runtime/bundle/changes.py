@@ -200,6 +200,8 @@ def replace_golden(bundle: Bundle, golden: Golden) -> Bundle:
 def replace_figures(bundle: Bundle, name: str, variant: Variant, *, default: Callable[[Bundle], str]) -> Bundle:
     """Commit new figures of a variant whose files stay as they are.
 
+    Figures on labelled data that another process has recorded meanwhile stay.
+
     Args:
         bundle: As it was when the variant was measured.
         name: Of the variant.
@@ -220,8 +222,11 @@ def replace_figures(bundle: Bundle, name: str, variant: Variant, *, default: Cal
                 f"another process has replaced the variant {name!r} of the bundle at {now.path} during the "
                 "measurement: measure the variant again; nothing was changed"
             )
+        known, recorded = then.task_metrics, now.manifest.variants[name].task_metrics
+        on_tasks = {data: entry for data, entry in variant.task_metrics.items() if known.get(data) != entry}
+        merged = dataclasses.replace(variant, task_metrics=recorded | on_tasks)
         return dataclasses.replace(
-            now.manifest, variants=now.manifest.variants | {name: variant}, default_variant=default(now)
+            now.manifest, variants=now.manifest.variants | {name: merged}, default_variant=default(now)
         )
 
     return change_manifest(bundle.path, change)
