@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from onnx import numpy_helper
 
 from bertport.runtime import load
-from bertport.runtime.bundle.changes import add_variant
+from bertport.runtime.bundle.changes import add_variant, replace_golden
 from bertport.runtime.bundle.digest import sealed
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.golden import FILE, LARGEST, Golden, read_golden
@@ -360,6 +360,19 @@ def test_two_writers_at_once_lose_nothing(bundle):
     assert read_golden(after).variants.keys() == {"portable", "fp32", "second", "first"}
     assert after.verify() == ()
     assert verify_golden(bundle).failures == ()
+
+
+def test_vectors_of_a_variant_that_is_added_while_others_are_made_stay(bundle):
+    opened = Bundle.open(bundle)
+    golden = read_golden(opened)
+    entry = dataclasses.replace(opened.manifest.variants["fp32"], file="onnx/second.onnx")
+    with Workspace.beside(opened) as work:
+        file = work.directory / "second.onnx"
+        shutil.copy(bundle / SERVING, file)
+        add_variant(work, "second", entry, {entry.file: file}, golden=golden.variants["fp32"])
+    after = replace_golden(opened, golden)
+    assert read_golden(after).variants == golden.variants | {"second": golden.variants["fp32"]}
+    assert after.verify() == ()
 
 
 def test_the_commands(bundle, monkeypatch):

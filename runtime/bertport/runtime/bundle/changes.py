@@ -178,7 +178,8 @@ def replace_golden(bundle: Bundle, golden: Golden) -> Bundle:
 
     Args:
         bundle: As it was when they were made.
-        golden: The vectors; those of a variant that another process has made again meanwhile are left out.
+        golden: The vectors; those of a variant that another process has made again meanwhile are left out. What that
+            process has written of it, or of a new one, stays if it is of the same batches.
 
     Raises:
         BundleError: when the bundle is another model by now.
@@ -191,7 +192,13 @@ def replace_golden(bundle: Bundle, golden: Golden) -> Bundle:
             for name in now.manifest.variants.keys() & bundle.manifest.variants.keys()
             if now.manifest.hashes_of(name) == bundle.manifest.hashes_of(name)
         }
-        return golden.of(same)
+        made = golden.of(same)
+        with suppress(BundleError):  # what cannot be read goes
+            known = read_golden(now)
+            if known and (known.texts, known.batches) == (golden.texts, golden.batches):
+                others = known.of(now.manifest.variants.keys() - same)
+                return dataclasses.replace(made, variants=others.variants | made.variants)
+        return made
 
     with Workspace.beside(bundle) as work:
         return _commit(work, {}, lambda now, _entries, _names: now.manifest, vectors)
