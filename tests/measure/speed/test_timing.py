@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -104,6 +105,14 @@ def test_what_a_native_library_prints_goes_to_stderr():
     )
     assert [json.loads(line)["ok"] for line in done.stdout.splitlines()] == [True, True]
     assert done.stderr == "noise"
+
+
+def test_last_words_that_are_not_utf_8_are_told(tmp_path, monkeypatch):
+    program = "import os\n\ndef die(_):\n    os.write(2, b'cannot open no\\xff.onnx\\n')\n    os._exit(3)\n"
+    (tmp_path / "dying.py").write_text(program, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(WorkerError, match=r"ended \(exit code 3\): cannot open no\\xff\.onnx"):
+        Worker(WorkerSpec(name="one", opener="dying:die"))
 
 
 def test_values_travel_as_json():

@@ -52,6 +52,7 @@ class Worker:
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
+            errors="backslashreplace",  # a native library may say names of files that are not UTF-8
             # Ctrl-C in a terminal reaches every process of its group: it is this one that ends the workers, and it
             # must not take their deaths for failures of what they run. Their stdin ends with this process.
             start_new_session=True,
