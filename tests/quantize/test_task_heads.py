@@ -26,6 +26,7 @@ from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.job import Options, measured_budget, prepare, read_source, start_job
 from bertport.quantize.quantizer import quantize
 from bertport.quantize.recipes.table import RECIPES
+from bertport.quantize.remeasure import remeasure
 from bertport.quantize.texts import read_evaluation
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import UsageError
@@ -38,6 +39,7 @@ from bertport.runtime.heads import (
     output_of,
 )
 from bertport.runtime.text.tokenizer import Tokens
+from tests.conftest import contents
 from tests.family_bundles import family_bundle
 from tests.heads import head_bundle
 from tests.quantize.conftest import cosine, session
@@ -237,6 +239,11 @@ def test_a_bound_on_what_the_text_does_not_give_is_refused(sentence_bundle, held
     ):
         quantize(path, options=options)
     assert "int8-dynamic" not in Bundle.open(path).manifest.variants
+    quantize(path, options=dataclasses.replace(options, budget=Budget.parse("none")))
+    before = contents(path)
+    with pytest.raises(UsageError, match=r"bounds common neighbours .* gives none to measure it on"):
+        remeasure(path, options=options)
+    assert contents(path) == before
 
 
 @pytest.mark.slow

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     import onnx
 
     from bertport.measure.labelled.options import DataChoice
+    from bertport.measure.quality.results import Fidelity
     from bertport.quantize.deadline import Deadline, Progress
+    from bertport.quantize.texts import Evaluation
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.bundle.manifest import Variant
     from bertport.runtime.providers.cpu import InstructionSet
@@ -58,6 +60,7 @@ __all__ = [
     "read_data",
     "read_source",
     "refuse_idle_settings",
+    "refuse_unmeasured",
     "start_job",
 ]
 
@@ -351,6 +354,20 @@ def refuse_idle_settings(recipes: Iterable[Recipe], options: Options) -> None:
         raise UsageError(
             f"a calibration {' and '.join(idle)} was set, but none of the recipes asked for calibrates activations: "
             f"leave it out, or ask for one that does ({names})"
+        )
+
+
+def refuse_unmeasured(budget: Budget, accuracy: Fidelity, evaluation: Evaluation, options: Options) -> None:
+    """Refuse a bound that was asked for where its figure is counted on no sample: it would count as held.
+
+    Raises:
+        UsageError: for such a bound.
+    """
+    idle = budget.of_nothing(accuracy)
+    if idle and options.budget is not None:
+        raise UsageError(
+            f"the budget bounds {idle[0].meaning} ({idle[0].name}), and {evaluation.name} gives none to measure it on: "
+            "give more text or --pairs, or leave the bound out"
         )
 
 

@@ -15,7 +15,16 @@ from bertport.quantize.evaluation import REFERENCE, Measurement, measurement, ti
 from bertport.quantize.graph.storage import write_graph
 from bertport.quantize.graph.tensorrt_rules import broken_rules
 from bertport.quantize.isa import resolve_isa
-from bertport.quantize.job import Job, Options, Outcome, Refused, provider_for, refuse_idle_settings, start_job
+from bertport.quantize.job import (
+    Job,
+    Options,
+    Outcome,
+    Refused,
+    provider_for,
+    refuse_idle_settings,
+    refuse_unmeasured,
+    start_job,
+)
 from bertport.quantize.recipes.table import RECIPES, Recipe, recipe_named
 from bertport.quantize.search.mixed_precision import BrokenBudgetError, Solution, meet_budget
 from bertport.runtime.bundle.changes import add_variant, refuse_another, tidy
@@ -195,12 +204,7 @@ def _solution(job: Job, recipe: Recipe, source: GraphSource) -> Solution:
         measured = Measurement.of_accuracy(job.evaluator.bundle, error.accuracy, job.evaluator.evaluation)
         job.options.told(Refused(name=recipe.name, measured=measured, reason=str(error), labelled=error.labelled))
         raise
-    idle = job.budget.of_nothing(solution.accuracy)
-    if idle and job.options.budget is not None:
-        raise UsageError(
-            f"the budget bounds {idle[0].meaning} ({idle[0].name}), and {solution.evaluation.name} gives none to "
-            "measure it on: give more text or --pairs, or leave the bound out"
-        )
+    refuse_unmeasured(job.budget, solution.accuracy, solution.evaluation, job.options)
     job.evaluator.deadline.armed = False  # what was found has yet to be timed and written
     return solution
 

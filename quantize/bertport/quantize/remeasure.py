@@ -20,6 +20,7 @@ from bertport.quantize.job import (
     read_data,
     read_source,
     refuse_idle_settings,
+    refuse_unmeasured,
 )
 from bertport.quantize.labelled import LabelledJudge
 from bertport.quantize.quantizer import faster_default, is_first
@@ -54,7 +55,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
 
     Raises:
         UnknownNameError: for a variant that the bundle does not have.
-        UsageError: when it has no quantized variant.
+        UsageError: when it has no quantized variant, and for a bound whose figure the text gives no sample of.
         BundleError: when another process has made the variant, or the bundle, again meanwhile.
     """
     tidy(path)
@@ -90,6 +91,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
             precision=recipe.precision,
             exact=exact,
         )
+        refuse_unmeasured(held_to, accuracy, evaluator.evaluation, options)
         labelled = (
             judge.measure(
                 bundle,
