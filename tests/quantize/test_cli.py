@@ -12,11 +12,12 @@ import time
 import pytest
 from click.testing import CliRunner
 
-from bertport.quantize import quantizer
+from bertport.quantize import quantizer, remeasure
 from bertport.quantize.evaluation import Speed
 from bertport.quantize.recipes.table import RECIPES
 from bertport.runtime.bundle.digest import sealed
 from bertport.runtime.cli import app
+from bertport.runtime.errors import PathError
 from tests.conftest import contents
 from tests.quantize.conftest import manifest_of
 
@@ -120,6 +121,18 @@ def test_explain_saves_which_layers_a_variant_without_a_table_has_in_higher_prec
     few = ["--text", held_out, "--calibration-text", held_out, "--positions", 60, "--pairs", 4]
     said = [json.loads(run(path, "--explain", "--json", *given).stdout) for given in (few, [])]
     assert [table["higher_precision"] for table in said] == [higher, higher]
+
+
+def test_explain_shows_a_table_that_cannot_be_saved(quantized, held_out, monkeypatch):
+    def refuse(*_):
+        raise PathError("cannot write it")
+
+    monkeypatch.setattr(remeasure, "add_files", refuse)
+    few = ["--text", held_out, "--calibration-text", held_out, "--positions", 60, "--pairs", 4]
+    answer = run(quantized[0].path, "--explain", *few)
+    assert answer.exit_code == 0, answer.stderr
+    assert "cls.predictions.decoder" in answer.stdout
+    assert "note: the table is not saved: cannot write it" in answer.stderr
 
 
 def test_what_auto_takes_is_said_though_it_is_not_the_default(bundle_copy, held_out, monkeypatch):

@@ -143,7 +143,8 @@ class Options:
     told: Callable[[Outcome | Refused], None] = _ignore
     """Given each variant as soon as it was added or refused."""
     noted: Callable[[str], None] = _ignore
-    """Given each sentence on what is odd about the labelled data, before anything long runs."""
+    """Given each sentence on what is odd about the labelled data, before anything long runs, and on a table of layers
+    that is not saved."""
 
     def __post_init__(self) -> None:
         """Check the time limit."""

@@ -30,7 +30,7 @@ from bertport.quantize.search.sensitivity import Layers
 from bertport.runtime.bundle.changes import add_files, listed, replace_figures, tidy
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.select import CPU, suits
-from bertport.runtime.errors import ProviderError, UnknownNameError, UsageError
+from bertport.runtime.errors import BundleError, PathError, ProviderError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     import os
@@ -158,7 +158,8 @@ def _default_with(name: str, variant: Variant) -> Callable[[Bundle], str]:
 def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tuple[Layers, list[str]]:
     """Return the table of a recipe's layers, and which of them its variant has in higher precision.
 
-    The table that a search saved is read; where there is none it is measured, and saved if the bundle has the variant.
+    The table that a search saved is read; where there is none it is measured, and saved if the bundle has the variant
+    and can be written.
 
     Args:
         path: The bundle's directory.
@@ -187,5 +188,8 @@ def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tup
         return layers, []
     # A search that the time ended before it had a table leaves layers in higher precision, too.
     higher = list((bundle.manifest.variants[name].fidelity or {}).get("higher_precision", []))
-    refresh_card(add_files(bundle, lambda directory: write_layers(layers, higher, name, directory)))
+    try:
+        refresh_card(add_files(bundle, lambda directory: write_layers(layers, higher, name, directory)))
+    except (PathError, BundleError) as error:  # what was measured is the answer all the same
+        options.noted(f"the table is not saved: {error.message}")
     return layers, higher
