@@ -132,3 +132,25 @@ def test_attention_with_a_scale_of_its_own_is_left_as_it_is(tiny):
     [expected] = session(plain).run(OUTPUTS[2:3], given)
     fused = fuse(plain, tiny.manifest.architecture)
     np.testing.assert_allclose(session(rewritten_in_float(fused)).run(OUTPUTS[2:3], given)[0], expected, atol=1e-4)
+
+
+def test_attention_with_a_bias_of_its_scores_is_left_as_it_is():
+    """The optimizer's attention takes one where the graph adds something to the scores before they are masked."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(3)
+    shapes = {"x": (1, 5, 32), "scores": (1, 2, 5, 5), "weights": (32, 96), "bias": (96,)}
+    values = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    inputs = ["x", "weights", "bias", "", "", "scores"]
+    graph = helper.make_graph(
+        [helper.make_node("Attention", inputs, ["y"], domain="com.microsoft", num_heads=2)],
+        "biased",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]) for name in ("x", "scores")],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shapes["x"])],
+        [numpy_helper.from_array(values[name], name) for name in ("weights", "bias")],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    given = {name: values[name] for name in ("x", "scores")}
+    [expected] = session(model).run(None, given)
+    np.testing.assert_allclose(session(rewritten_in_float(model)).run(None, given)[0], expected, atol=1e-5)

@@ -227,7 +227,8 @@ class _Rewriting:
         matrix = _matrix(weights)
         settings = {name: attribute.value for name, attribute in node.attributes.items()}
         others = set(settings) - {"num_heads", "mask_filter_value", "scale", "unidirectional", "do_rotary"}
-        if matrix is None or others or settings.get("unidirectional", 0) or settings.get("do_rotary", 0):
+        further = any(value is not None for value in node.inputs[4:])  # earlier keys, or a bias of the scores
+        if matrix is None or others or further or settings.get("unidirectional", 0) or settings.get("do_rotary", 0):
             self.keep(node)
             return
         name = self.names.of_attention(node)
