@@ -30,6 +30,12 @@ def test_a_bundle_without_heads_shows_the_cosine(quantized):
     assert f" | {measured:.5f} | " in section(without)
 
 
+def test_what_another_program_recorded_has_no_row(quantized):
+    manifest = quantized[0].manifest
+    other = dataclasses.replace(manifest.variants["fp32"], fidelity={"top1": 1.0})
+    assert section(dataclasses.replace(manifest, variants={**manifest.variants, "other": other})) == section(manifest)
+
+
 def test_no_name_of_a_variant_is_markup(quantized):
     manifest = quantized[0].manifest
     name = "a|b <img>\n# c"

@@ -14,7 +14,7 @@ from bertport.quantize.calibration.observe import read_calibration
 from bertport.quantize.deadline import Deadline
 from bertport.quantize.evaluation import Speed
 from bertport.quantize.job import Options, prepare
-from bertport.quantize.quantizer import quantize
+from bertport.quantize.quantizer import faster_default, quantize
 from bertport.quantize.texts import read_evaluation
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
@@ -149,6 +149,14 @@ def test_a_default_that_is_made_again_without_a_budget_is_the_default_no_longer(
     [again] = quantize(bundle_copy, ["int8-weight-only"], options=Options(text=held_out, overwrite=True, **FEW))
     assert (first.default, again.default) == (True, False)
     assert Bundle.open(bundle_copy).manifest.default_variant == "fp32"
+
+
+@pytest.mark.parametrize("speed", [None, {}, [2], {"1x16": 2}, {"1x16": {"speedup": "twice"}}])
+def test_what_another_program_recorded_makes_no_default(tiny, speed):
+    fp32 = tiny.manifest.variants["fp32"]
+    other = dataclasses.replace(fp32, fidelity={"budget": "top1=0.98", "speed": speed})
+    manifest = dataclasses.replace(tiny.manifest, variants={**tiny.manifest.variants, "other": other})
+    assert faster_default(dataclasses.replace(tiny, manifest=manifest), "fp32", fp32) is None
 
 
 @pytest.mark.slow

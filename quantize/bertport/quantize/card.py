@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bertport.measure.quality.rows import Limit
     from bertport.quantize.search.sensitivity import Layers
     from bertport.runtime.bundle.directory import Bundle
-    from bertport.runtime.bundle.manifest import Manifest
+    from bertport.runtime.bundle.manifest import Manifest, Variant
 
 __all__ = ["bars", "layers_file", "quantized_section", "refresh_card", "section", "with_section", "write_layers"]
 
@@ -42,7 +42,7 @@ def with_section(card: str, text: str) -> str:
 
 def quantized_section(manifest: Manifest) -> str:
     """Return the section with its marks, for a card that is written anew; empty where nothing is quantized."""
-    if not any(variant.fidelity for variant in manifest.variants.values()):
+    if not any(_has_row(variant) for variant in manifest.variants.values()):
         return ""
     return with_section("", section(manifest)).strip("\n")
 
@@ -58,8 +58,8 @@ def section(manifest: Manifest) -> str:
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     plots, notes = [], []
     for name, variant in manifest.variants.items():
-        record = variant.fidelity
-        if not record:
+        record = variant.fidelity or {}
+        if not _has_row(variant):
             continue
         speed = ", ".join(f"{ratio['speedup']:.2f}x at {shape}" for shape, ratio in record["speed"].items())
         slower = " (slower than fp32)" if record.get("slower_than_reference") else ""
@@ -82,6 +82,11 @@ def section(manifest: Manifest) -> str:
         if plot is not None:
             plots.append(f"\n![What each layer costs in {cards.prose(name)}]({quote(plot)})")
     return "\n".join([heading, *lines, *notes, *_on_labelled_data(manifest), *plots])
+
+
+def _has_row(variant: Variant) -> bool:
+    """Tell whether a variant was measured by this program: what another one recorded has no row."""
+    return {"accuracy", "machine", "size", "speed"} <= (variant.fidelity or {}).keys()
 
 
 def _on_labelled_data(manifest: Manifest) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bertport.measure.budget import NO_BUDGET
 from bertport.measure.quality.model import Batch
 from bertport.quantize.card import refresh_card, write_layers
 from bertport.quantize.deadline import Deadline, TimeUpError, format_duration
@@ -313,9 +314,20 @@ def faster_default(bundle: Bundle, name: str, variant: Variant) -> str | None:
     """
     fastest, default = 1.0, None
     for other, entry in {**bundle.manifest.variants, name: variant}.items():
-        record = entry.fidelity
-        if suits(entry.requires, CPU) and record and record.get("budget") not in (None, "none"):
-            ratio = min(float(speed["speedup"]) for speed in record["speed"].values())
-            if ratio > fastest:
-                fastest, default = ratio, other
+        if suits(entry.requires, CPU) and (ratio := _least_ratio(entry.fidelity or {})) > fastest:
+            fastest, default = ratio, other
     return default
+
+
+def _least_ratio(record: Mapping[str, Any]) -> float:
+    """Return the least ratio to fp32 of a variant that was measured within a budget; 0 for any other.
+
+    The record comes from a file: what is not as this version writes it counts as not measured.
+    """
+    budget = record.get("budget")
+    if not isinstance(budget, str) or budget == NO_BUDGET:
+        return 0.0
+    try:
+        return min(float(speed["speedup"]) for speed in record["speed"].values())
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        return 0.0
