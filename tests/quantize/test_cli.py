@@ -50,6 +50,7 @@ def test_the_list_names_every_recipe():
         (["nowhere", "--remeasure"], 2, "no bundle at nowhere"),
         (["nowhere", "--explain"], 2, "no bundle at nowhere"),
         (["nowhere", "--explain", "--data", "labelled.csv"], 2, "leave --data out"),
+        (["nowhere", "--explain", "--remeasure"], 2, "give one of the two"),
         (["nowhere", "--task", "text-classification"], 2, "given without the data: name the file with --data"),
         (["nowhere", "--remeasure", "--label-map", "a=b"], 2, "given without the data: name the file with --data"),
         (["nowhere", "--truncation"], 2, "given without the data: name the file with --data"),

@@ -144,6 +144,8 @@ def quantize(  # noqa: PLR0913 — one parameter per option
         return
     if bundle is None:
         raise UsageError("no bundle was given: bertport quantize BUNDLE, or --list for the recipes")
+    if explain and remeasure:
+        raise UsageError("--explain ranks layers and --remeasure measures variants: give one of the two")
     labelled.refuse_idle(truncation)
     if explain and labelled.data is not None:
         raise UsageError("--explain ranks layers, and measures nothing on labelled data: leave --data out")
