@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.measure.machine import machine_lock
+from bertport.measure.machine import awaited, machine_lock
 from bertport.quantize.graph.builder import GraphBuilder
 from bertport.runtime.session import open_session
 
@@ -48,7 +48,7 @@ def saved_milliseconds(
     for done, layer in enumerate(layers, 1):
         kind = _kind(layer, emitter(frozenset()))
         if kind not in by_kind:
-            by_kind[kind] = _saved(layer, emitter)
+            by_kind[kind] = _saved(layer, emitter, progress)
         saved[layer.name] = saved.get(layer.name, 0.0) + by_kind[kind]
         progress("timing layers", done, len(layers))
     return saved
@@ -60,13 +60,13 @@ def _kind(layer: Linear, emitter: Emitter) -> tuple[object, ...]:
     return layer.weights.shape, layer.gelu, layer.flat, operators
 
 
-def _saved(layer: Linear, emitter: Callable[[frozenset[str]], Emitter]) -> float:
+def _saved(layer: Linear, emitter: Callable[[frozenset[str]], Emitter], progress: Progress) -> float:
     rows = [PICKED] if layer.flat else [1, TOKENS]
     given = {layer.source: np.random.default_rng(0).standard_normal((*rows, len(layer.weights)), dtype=np.float32)}
     emitters = [emitter(frozenset({layer.name})), emitter(frozenset())]
     sessions = [open_session(_alone(layer, emitter).SerializeToString()) for emitter in emitters]
     times: list[list[float]] = [[], []]
-    with machine_lock():
+    with machine_lock(lambda: progress(awaited(), 0, 0)):
         for _ in range(ROUNDS + 1):
             for index, session in enumerate(sessions):
                 for _ in range(RUNS):
