@@ -140,6 +140,20 @@ def test_a_file_that_another_process_moves_meanwhile_costs_nothing(tiny_bundle, 
     assert bundle.verify() == ()
 
 
+def test_a_variant_that_is_not_for_the_provider_it_was_forced_onto_has_none(
+    tiny_bundle, held_out, tmp_path, monkeypatch
+):
+    twice = Speed(reference_ms=2.0, ms=1.0, speedup=2.0, low=1.9, high=2.1)
+    monkeypatch.setattr(quantizer, "time_against", lambda *_, **__: {"1x16": twice})
+    path = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    [outcome] = quantize(path, ["fp16"], options=options(held_out))
+    if outcome.variant.fidelity["provider"] != "cpu":
+        pytest.skip("this machine has a provider that fp16 is for")
+    bundle = Bundle.open(path)
+    assert set(read_golden(bundle).variants) == {"portable", "fp32"}
+    assert bundle.verify() == ()
+
+
 @pytest.mark.slow  # Quantizing takes seconds.
 def test_a_variant_that_is_made_again_gets_new_ones(quantized, held_out, tmp_path):
     bundle, _ = quantized

@@ -122,6 +122,7 @@ def _refuse_existing(recipes: Iterable[Recipe], bundle: Bundle, options: Options
 def _add(job: Job, recipe: Recipe) -> Outcome:
     """Find the graph of a recipe that meets the budget, time it, and add it to the bundle."""
     job.evaluator.deadline.armed = True  # also while this recipe is calibrated, which the last one's end had excepted
+    provider = job.evaluator.provider
     golden = read_golden(job.evaluator.bundle)  # now: another process may move the file meanwhile
     with Workspace.beside(job.evaluator.bundle) as work:
         source = job.calibrator.apply(job.source, recipe) if job.calibrator else job.source
@@ -146,7 +147,7 @@ def _add(job: Job, recipe: Recipe) -> Outcome:
             files,
             overwrite=job.options.overwrite,
             default=lambda now: _default_with(now, recipe.name, variant),
-            golden=_golden(job, variant, files, golden) if golden else None,
+            golden=_golden(job, variant, files, golden) if golden and suits(variant.requires, provider) else None,
         )
         refresh_card(bundle)
     return Outcome(
