@@ -15,9 +15,10 @@ from click.testing import CliRunner
 from bertport.quantize import quantizer, remeasure
 from bertport.quantize.evaluation import Speed
 from bertport.quantize.recipes.table import RECIPES
+from bertport.quantize.search.sensitivity import Layers
 from bertport.runtime.bundle.digest import sealed
 from bertport.runtime.cli import app
-from bertport.runtime.errors import PathError
+from bertport.runtime.errors import PathError, UsageError
 from tests.conftest import contents
 from tests.quantize.conftest import manifest_of
 
@@ -134,6 +135,19 @@ def test_explain_shows_a_table_that_cannot_be_saved(quantized, held_out, monkeyp
     assert answer.exit_code == 0, answer.stderr
     assert "cls.predictions.decoder" in answer.stdout
     assert "note: the table is not saved: cannot write it" in answer.stderr
+
+
+def test_a_table_of_layers_is_shown_though_the_next_recipe_has_none(bundle_copy, monkeypatch):
+    def explain(_, name, *, options):
+        if name == "bf16":
+            raise UsageError("bf16 has no layers to rank")
+        return Layers(kl_increase=0.1, rows=(), text={}, machine=options.isa), []
+
+    monkeypatch.setattr(remeasure, "explain", explain)
+    answer = run(bundle_copy, "--explain", "--json", "--recipe", "int8-dynamic", "--recipe", "bf16")
+    assert answer.exit_code == 2
+    assert "bf16 has no layers to rank" in answer.stderr
+    assert json.loads(answer.stdout)["machine"] == "auto"
 
 
 def test_what_auto_takes_is_said_though_it_is_not_the_default(bundle_copy, held_out, monkeypatch):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from bertport.measure.labelled.options import DataChoice
     from bertport.quantize.job import Outcome, Refused
+    from bertport.quantize.search.sensitivity import Layers
 
 __all__ = ["quantize"]
 
@@ -155,6 +156,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     from bertport.quantize.remeasure import remeasure as run_remeasure
 
     results: list[Outcome | Refused] = []
+    tables: dict[str, tuple[Layers, list[str]]] = {}
     progress = Progress(sys.stderr)
     options = Options(
         isa=isa,
@@ -177,17 +179,16 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     try:
         with stoppable(), _explained(bundle), progress:
             if explain:
-                tables = {name: run_explain(bundle, name, options=options) for name in recipes or [next(iter(RECIPES))]}
+                for name in recipes or [next(iter(RECIPES))]:
+                    tables[name] = run_explain(bundle, name, options=options)
             else:
                 (run_remeasure if remeasure else run_quantize)(bundle, recipes, options=options)
     finally:
         if results:
             _show_results(results, as_json=as_json)
-    if explain:
         for name, (layers, higher) in tables.items():
             value = layers.to_json() | {"higher_precision": higher}
             _answer(value, partial(render.layers, name, layers, higher), as_json=as_json)
-        return
 
 
 def _explained(bundle: str) -> AbstractContextManager[None]:
