@@ -9,8 +9,10 @@ from __future__ import annotations
 import itertools
 import math
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol
 
 from bertport.measure.quality.heads import sample_kinds
@@ -26,7 +28,7 @@ from bertport.runtime.excerpts import as_unicode
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     import onnx
@@ -48,6 +50,10 @@ LEAST_SAMPLES = 8
 """The least number of samples: the ranges of fewer would be left by the next text."""
 LONGEST = 128
 """Tokens of the longest sample: attention is as wide, but the ranges of activations do not depend on it."""
+FLOAT32 = 4
+"""Bytes of a weight; integers of 64 bits are few."""
+LARGEST = 2_000_000_000
+"""Bytes of a graph's weights from which protobuf does not write it as one; XLM-R large has 2.2 GB."""
 ENOUGH = 10**9
 """More masked positions than any text has: the number of samples is what bounds them."""
 
@@ -142,7 +148,8 @@ def observe(
     """
     if not recorders:
         return
-    graph, names = open_onnx(_with_outputs(model, recorders), threads=1), list(recorders)
+    with _with_outputs(model, recorders) as source:
+        graph, names = open_onnx(source, threads=1), list(recorders)
     answers = in_order(lambda sample: graph.run(make_batch([sample]), names), samples, streams())
     # Taking note of a sample can take as long as running it: one thread for all recorders left the others idle.
     with one_thread(), ThreadPoolExecutor(streams()) as pool:
@@ -152,21 +159,30 @@ def observe(
             progress(done)
 
 
-def _with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
-    """Serialize a graph whose outputs are activations, and only them."""
+@contextmanager
+def _with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> Iterator[bytes | Path]:
+    """Yield a graph whose outputs are activations, and only them: in memory, or a file where it is too large for that.
+
+    The graph itself has other outputs meanwhile, as a copy would hold all weights once more.
+    """
     import onnx
     from onnx import TensorProto, helper
 
-    # A copy would hold all weights once more: the outputs are others for as long as the graph is written.
     kept = [onnx.ValueInfoProto.FromString(output.SerializeToString()) for output in model.graph.output]
     try:
         del model.graph.output[:]
         model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
-        serialized: bytes = model.SerializeToString()
+        if sum(FLOAT32 * math.prod(tensor.dims) for tensor in model.graph.initializer) < LARGEST:
+            yield model.SerializeToString()
+            return
+        with TemporaryDirectory(prefix="bertport-calibration-") as folder:
+            path = Path(folder) / "graph.onnx"
+            onnx.save_model(model, path, save_as_external_data=True, location=f"{path.name}_data")
+            onnx.load_external_data_for_model(model, folder)  # saving took the weights out of it
+            yield path
     finally:
         del model.graph.output[:]
         model.graph.output.extend(kept)
-    return serialized
 
 
 def histograms(
