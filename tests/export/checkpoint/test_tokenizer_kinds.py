@@ -418,3 +418,16 @@ def test_segments_that_the_model_knows_and_the_tokenizer_does_not_give(source, r
     files = read(directory)
     assert files.segments is None
     assert not any("gives the model no segments" in note for note in files.notes)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_segments_that_transformers_gives_and_the_bundle_has_no_input_for(source, rows):
+    """BERT's tokenizer on a RoBERTa: its class in transformers takes segments, the graph of its family does not."""
+    directory = source("bert")
+    edit(directory / "config.json", model_type="roberta", pad_token_id=0, type_vocab_size=rows)
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    edit(directory / "tokenizer_config.json", model_input_names=inputs)
+    notes = read(directory).notes
+    assert any("a bundle of a RoBERTa has no input for them" in note for note in notes) == (rows > 1)
+    edit(directory / "tokenizer_config.json", model_input_names=["input_ids", "attention_mask"])
+    assert not any("segments" in note for note in read(directory).notes)

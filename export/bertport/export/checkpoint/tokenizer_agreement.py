@@ -11,6 +11,7 @@ from bertport.export.checkpoint.families import family_of
 from bertport.export.checkpoint.tokenizer_loading import GENERIC, sentencepiece_file
 from bertport.runtime.errors import CheckpointError, panicked
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.heads import SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,6 +169,7 @@ def agreement_notes(
     config = stored.get("config.json", {})
     yield from _other_ids(reference, config)
     yield from _without_segments(reference, config)
+    yield from _unread_segments(reference, config)
     nameless = vocab_size - len(set(vocabulary.values()))
     if nameless:
         yield f"{nameless:,} of {vocab_size:,} rows of the word embedding have no token: no answer will name them"
@@ -312,13 +314,37 @@ def _token(token: object, index: object) -> str:
 
 
 def _without_segments(reference: Any, config: dict[str, Any]) -> Iterator[str]:  # noqa: ANN401 — as above
-    """Note that the model knows two segments and is never given the second."""
-    rows = config.get("type_vocab_size")
-    if not isinstance(rows, int) or rows < 2 or "token_type_ids" in reference.model_input_names:  # noqa: PLR2004 — two
+    """Note that the model knows two segments and is never given the second, though its bundle has an input for them."""
+    family, rows = family_of(config), config.get("type_vocab_size")
+    if family is not None and SEGMENTS not in family.inputs:
         return
-    if any(_reading(reference.backend_tokenizer, ("a", "a"))[1]):
+    if not isinstance(rows, int) or rows < 2 or SEGMENTS in reference.model_input_names:  # noqa: PLR2004 — two
+        return
+    if _tells_apart(reference):
         yield (
             f"transformers' {type(reference).__name__} gives the model no segments, so that both texts of a pair are "
             'in the first: where it was trained with two, put "model_input_names": ["input_ids", "token_type_ids", '
             '"attention_mask"] in tokenizer_config.json and export again'
         )
+
+
+def _unread_segments(reference: Any, config: dict[str, Any]) -> Iterator[str]:  # noqa: ANN401 — as above
+    """Note that transformers gives the model two segments, for which a bundle of its family has no input."""
+    import transformers
+
+    family = family_of(config)
+    if family is None or SEGMENTS in family.inputs or SEGMENTS not in reference.model_input_names:
+        return
+    default = getattr(transformers.CONFIG_MAPPING[family.name](), "type_vocab_size", None)
+    rows = config.get("type_vocab_size", default)
+    if default is not None and isinstance(rows, int) and rows > 1 and _tells_apart(reference):
+        yield (
+            f"transformers gives the model the segments of a pair, and a bundle of {family.noun} has no input for "
+            "them: both texts of a pair are in the first, so if it was trained with two, its answers for pairs differ "
+            "from those of transformers"
+        )
+
+
+def _tells_apart(reference: Any) -> bool:  # noqa: ANN401 — as above
+    """Return whether a tokenizer puts the second text of a pair into a segment of its own."""
+    return any(_reading(reference.backend_tokenizer, ("a", "a"))[1])
