@@ -285,3 +285,24 @@ def test_the_activation_of_a_cross_encoder(activation, read_as, tmp_path_factory
     coded = read(checkpoint)
     assert coded.entries[SEQUENCE_CLASSIFICATION].activation is None
     assert "it names code to run: the activation 'mine.Own'" in coded.notes[-1]
+
+
+def test_what_sentence_transformers_does_to_texts_of_a_cross_encoder(tmp_path_factory, tmp_path):
+    """Its encoder's settings bound and lower-case texts, as in an embedding model; the prompt is named."""
+    source = head_checkpoint(tmp_path_factory, "bert", SEQUENCE_CLASSIFICATION, labels=["relevant"])
+    checkpoint = shutil.copytree(source, tmp_path / "checkpoint")
+    parts = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}]
+    stated = {"model_type": "CrossEncoder", "prompts": {"web": "search: "}, "default_prompt_name": "web"}
+    for name, content in (
+        ("modules.json", parts),
+        ("config_sentence_transformers.json", stated),
+        ("sentence_bert_config.json", {"transformer_task": "sequence-classification", "max_seq_length": 20}),
+    ):
+        (checkpoint / name).write_text(json.dumps(content))
+    notes = []
+    bundle = export(checkpoint, tmp_path / "out", progress=lambda event: notes.append(event.text))
+    assert bundle.manifest.max_length == 20
+    [note] = [note for note in notes if "the prompt 'search: ' of config_sentence_transformers.json" in note]
+    assert note.endswith("before each query: begin your queries with it")
+    (checkpoint / "config_sentence_transformers.json").write_text(json.dumps(stated | {"default_prompt_name": None}))
+    assert not any("prompt" in note for note in read(checkpoint).notes)

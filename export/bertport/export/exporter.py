@@ -348,7 +348,7 @@ def _read_tokenizer(
     """
     sizes = {"vocab_size": checkpoint.config.vocab_size, "max_positions": checkpoint.max_positions}
     tokenizer = read_tokenizer(located.directory, **sizes)
-    if checkpoint.modules is not None:
+    if located.parts and not checkpoint.as_features:  # a cross-encoder's, too
         tokenizer = as_sentence_transformers(tokenizer, located.directory)
     if located.tokenizer is not None:
         check_saved(located.tokenizer, tokenizer)

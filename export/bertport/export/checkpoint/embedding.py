@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     from bertport.export.checkpoint.source import Located, Part
     from bertport.export.checkpoint.weights import WeightFiles
 
-__all__ = ["CONFIG", "LIBRARY", "MODES", "Module", "Modules", "longest_input", "lowers_text", "read_modules"]
+__all__ = [
+    "CONFIG",
+    "LIBRARY",
+    "MODES",
+    "Module",
+    "Modules",
+    "longest_input",
+    "lowers_text",
+    "read_modules",
+    "unread_prompt",
+]
 
 CONFIG = "config_sentence_transformers.json"
 """Settings of the whole model: prompts, and how vectors are compared."""
@@ -163,6 +173,22 @@ def read_modules(located: Located, *, hidden_size: int) -> Modules | None:
         truncate_dim=_cut(stated, dimension, path),
     )
     return Modules(facts=facts, modules=tuple(modules), notes=_unheeded(located.directory))
+
+
+def unread_prompt(located: Located) -> tuple[str, ...]:
+    """Return a note on the prompt that a cross-encoder puts before each query, as no task does; none without one."""
+    path = (located.card or located.directory) / CONFIG
+    stated = read_json(path) if path.is_file() else {}
+    if stated.get("model_type") != "CrossEncoder":
+        return ()
+    prompts = _prompts(stated, path)
+    name = _default(stated, prompts, path)
+    if name is None or not prompts[name]:
+        return ()
+    return (
+        f"left out: the prompt {excerpt(prompts[name])} of {path.name}, which sentence-transformers puts before each "
+        "query: begin your queries with it",
+    )
 
 
 def _behind(located: Located, parts: Iterable[Part], hidden_size: int) -> list[Module]:

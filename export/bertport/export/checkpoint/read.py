@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.config import max_positions, names_code, normalized, read_config
-from bertport.export.checkpoint.embedding import CONFIG, Modules, read_modules
+from bertport.export.checkpoint.embedding import CONFIG, Modules, read_modules, unread_prompt
 from bertport.export.checkpoint.families import FAMILIES, Family, classes, family_of, family_of_class, promises
 from bertport.export.checkpoint.foreign import explain
 from bertport.export.checkpoint.heads import HEADS, entry_of
@@ -205,6 +205,8 @@ def read_checkpoint(located: Located, *, as_features: bool = False) -> Checkpoin
         planned = replace(planned, notes=(*planned.notes, f"left out, {ALONE}: {kinds} of sentence-transformers"))
     _check_labels(shapes, layout, planned, counts)
     _check_shapes(shapes, layout, planned)
+    if not as_features:
+        planned = replace(planned, notes=(*planned.notes, *unread_prompt(located)))
     if code := sorted(filter(names_code, raw_config)):
         note = f"left out of config.json, because it names code or kernels to run: {', '.join(map(excerpt, code))}"
         planned = replace(planned, notes=(*planned.notes, note))
