@@ -204,6 +204,14 @@ def test_the_settings_that_the_library_reads_of_several_are_followed(whole):
     assert longest_input(whole) == 9
 
 
+def test_settings_that_would_change_the_encoder_are_named(whole):
+    """sentence-transformers gives config_kwargs to the config of the encoder, and model_args to its loading."""
+    path = whole / ENCODER_SETTINGS
+    further = {"config_kwargs": {"hidden_act": "relu"}, "model_args": {"attn_implementation": "eager"}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | further))
+    assert modules_of(whole).notes == ("left out: 'config_kwargs' of sentence_bert_config.json",)
+
+
 def test_an_encoder_alone_and_one_of_another_package_are_refused(whole):
     rows = json.loads((whole / "modules.json").read_text())
     (whole / "modules.json").write_text(json.dumps(rows[:1]))

@@ -81,7 +81,7 @@ PLACE = "sentence_embedding"
 TASK = "feature-extraction"
 """Task, in sentence-transformers 6, of an encoder without heads."""
 KNOWN = {"max_seq_length", "do_lower_case", "transformer_task", "modality_config", "module_output_name"}
-KNOWN |= {"unpad_inputs", "model_args", "model_kwargs", "config_args", "config_kwargs"}
+KNOWN |= {"unpad_inputs", "model_args", "model_kwargs"}
 """Settings of the encoder that are followed, or that do not change what it computes; a note names any other."""
 
 
