@@ -173,6 +173,22 @@ def test_a_graph_that_is_none(tiny_bundle, tmp_path, content, said):
         load(bundle)
 
 
+def test_a_graph_with_an_input_that_is_not_known(tiny_bundle, tmp_path):
+    """As a later version may write; without the check, answering would end in a KeyError."""
+
+    def with_positions(content):
+        import onnx
+
+        model = onnx.load_from_string(content)
+        axes = ["batch_size", "sequence_length"]
+        model.graph.input.append(onnx.helper.make_tensor_value_info("position_ids", onnx.TensorProto.INT64, axes))
+        return model.SerializeToString()
+
+    bundle = copied(tiny_bundle, tmp_path / "later", onnx_model_serving_onnx=with_positions)
+    with pytest.raises(BundleError, match="has the input 'position_ids', which this version of bertport does not know"):
+        load(bundle, provider="cpu")
+
+
 def test_unknown_names(tiny_bundle):
     with pytest.raises(UnknownNameError, match=r"unknown variant 'int3' \(available: .*fp32"):
         load(tiny_bundle, variant="int3")

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.hub import place_of
+from bertport.runtime.bundle.manifest import encoder_inputs
 from bertport.runtime.bundle.measured_elsewhere import warn_if_measured_elsewhere
 from bertport.runtime.bundle.select import CPU, choices, reason, suits
 from bertport.runtime.bundle.stamps import MovedError
 from bertport.runtime.errors import BundleError, ProviderError, UnknownNameError, UsageError
-from bertport.runtime.heads import decoded_outputs, top_k_output
+from bertport.runtime.excerpts import excerpt
+from bertport.runtime.heads import POSITIONS, decoded_outputs, top_k_output
+from bertport.runtime.installation import upgrade_advice
 from bertport.runtime.memory import (
     check_usable,
     opening,
@@ -51,6 +54,8 @@ __all__ = ["load"]
 
 PAUSES = (0.02, 0.1, 0.3, 1.0)
 """Seconds between attempts to read a bundle that a writer changes each time while it is read."""
+KNOWN_INPUTS = frozenset({*encoder_inputs(), POSITIONS})
+"""Inputs that a graph is given, as far as it has them."""
 
 
 def load(  # noqa: PLR0913 — each is one choice, by keyword
@@ -226,6 +231,20 @@ def _without_aliases(graph: Graph, bundle: Bundle, variant: str) -> Graph:
     return replace(graph, outputs=graph.outputs - others) if others else graph
 
 
+def _require_known_inputs(graph: Graph, bundle: Bundle, variant: str) -> None:
+    """Refuse a graph with an input that is not given to any, as a later version's may have.
+
+    Raises:
+        BundleError: naming the first such input.
+    """
+    unknown = sorted(graph.inputs - KNOWN_INPUTS)
+    if unknown:
+        raise BundleError(
+            f"the graph of variant {variant!r} of {bundle.manifest.name} has the input {excerpt(unknown[0])}, which "
+            f"this version of bertport does not know: {upgrade_advice()}, or export again"
+        )
+
+
 def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
     place: Place,
     bundle: Bundle,
@@ -281,6 +300,7 @@ def _open(  # noqa: PLR0913, PLR0917 — what a model is made of
             allow_fallback=allow_fallback,
             bounded=memory is not None,
         )
+        _require_known_inputs(graph, bundle, variant)
         if tokens is None:
             release_pages()  # what was freed while the graph was opened: the vocabulary takes its place
             tokens = Tokens.read(bundle)
