@@ -156,6 +156,20 @@ def away(model):
     model.bert.pooler.to("meta")
 
 
+def quantized(model):
+    from torch.ao.quantization.stubs import QuantStub
+
+    model.bert.pooler.activation = QuantStub()
+
+
+class Packed(torch.Tensor):
+    """A tensor that keeps its values in a way of its own."""
+
+
+def packed(model):
+    model.bert.pooler.dense.weight = nn.Parameter(model.bert.pooler.dense.weight.detach().as_subclass(Packed))
+
+
 def another_family(_):
     return GPT2Model(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=9))
 
@@ -167,6 +181,8 @@ MODELS = {
     "a patched forward": (patched, r"has a forward method of its own at bert.pooler, whose code a checkpoint does not"),
     "a module of its own": (replaced, r"has a \S+\.Attention at bert.encoder.layer.1.attention, whose code a check"),
     "no values": (away, r"bert.pooler.dense.weight has no values here \(its device is meta\): load it whole"),
+    "a quantized module": (quantized, r"has a torch.ao.quantization.stubs.QuantStub at bert.pooler.activation, whose"),
+    "packed values": (packed, r"the model's bert.pooler.dense.weight is a \S+\.Packed, which a checkpoint cannot hold"),
 }
 
 

@@ -34,6 +34,8 @@ HOLDERS = {
 }
 """Advice on objects that hold a model, by the package of their class or an attribute."""
 MERGE = "merge its adapter with merge_and_unload() of PEFT first"
+QUANTIZED = "torch.ao."
+"""The package of PyTorch's quantized modules, which are other ones than those of config.json."""
 
 
 def check_model(model: object) -> None:
@@ -65,7 +67,7 @@ def check_model(model: object) -> None:
     for name, module in model.named_modules():
         package = type(module).__module__.partition(".")[0]
         stated = "forward" in vars(module) and not hasattr(module, "_hf_hook")  # which accelerate sets
-        if package not in OWN or stated:
+        if package not in OWN or stated or type(module).__module__.startswith(QUANTIZED):
             code = "a forward method of its own" if stated else f"a {type(module).__module__}.{type(module).__name__}"
             raise CheckpointError(
                 f"the model has {code} at {name or 'its top'}, whose code a checkpoint does not hold: "
@@ -78,6 +80,13 @@ def check_model(model: object) -> None:
         raise CheckpointError(
             f"the model's {away} has no values here (its device is meta): load it whole, without offloading"
         )
+    for name, parameter in model.named_parameters():
+        if type(parameter) is not torch.nn.Parameter:  # torchao's and DTensor keep their own type
+            form = type(parameter)
+            raise CheckpointError(
+                f"the model's {name} is a {form.__module__}.{form.__qualname__}, which a checkpoint cannot hold as it "
+                "is: load the model whole and in floating point, without quantization and sharding"
+            )
 
 
 def write_model(model: PreTrainedModel, directory: Path) -> tuple[str, ...]:
