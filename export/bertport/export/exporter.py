@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 from bertport.export.card import model_card
 from bertport.export.checkpoint.added import with_heads
 from bertport.export.checkpoint.config import names_code, normalized
+from bertport.export.checkpoint.embedding import lowers_text
 from bertport.export.checkpoint.heads import with_aliases
 from bertport.export.checkpoint.read import Checkpoint, read_checkpoint
 from bertport.export.checkpoint.sentence_transformers import encoder_of
 from bertport.export.checkpoint.source import Located, locate, read_whole
-from bertport.export.checkpoint.tensors import require_heads
+from bertport.export.checkpoint.tensors import ALONE, require_heads
 from bertport.export.checkpoint.tokenizer import TokenizerFiles, as_sentence_transformers, has_tokenizer, read_tokenizer
 from bertport.export.dependencies import THROUGH_OPTIMUM, check_dependencies
 from bertport.export.graph import onnx_files
@@ -353,6 +354,10 @@ def _read_tokenizer(
     if located.tokenizer is not None:
         check_saved(located.tokenizer, tokenizer)
     notes = []
+    if located.parts and checkpoint.as_features and lowers_text(located.directory) and not tokenizer.lowercase:
+        notes.append(
+            f"left out, {ALONE}: do_lower_case of sentence-transformers; give the encoder texts in lower case"
+        )
     for other in others:
         if has_tokenizer(other.directory):
             check_same(read_tokenizer(other.directory, **sizes), tokenizer, (located.name, other.name))

@@ -235,3 +235,13 @@ def test_dense_layers_in_a_pickle_of_tensors_are_read_and_others_are_not(whole):
     torch.save({"linear.weight": place}, place / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"objects other than tensors|damaged"):
         modules_of(whole)
+
+
+def test_lower_case_of_an_encoder_alone_is_left_to_the_caller(make_checkpoint, tmp_path):
+    model = sentence_model(tmp_path / "model", make_checkpoint(tmp_path / "encoder", cased=True))
+    (model / ENCODER_SETTINGS).write_text('{"max_seq_length": 64, "do_lower_case": true}')
+    notes = []
+    bundle = export(model, tmp_path / "out", as_features=True, progress=lambda event: notes.append(event.text))
+    assert bundle.manifest.lowercase is False
+    [note] = [note for note in notes if "do_lower_case" in note]
+    assert note.endswith("of sentence-transformers; give the encoder texts in lower case")
