@@ -306,3 +306,12 @@ def test_what_sentence_transformers_does_to_texts_of_a_cross_encoder(tmp_path_fa
     assert note.endswith("before each query: begin your queries with it")
     (checkpoint / "config_sentence_transformers.json").write_text(json.dumps(stated | {"default_prompt_name": None}))
     assert not any("prompt" in note for note in read(checkpoint).notes)
+
+
+def test_a_restored_cross_encoder_keeps_the_activation_of_a_file_of_its_own(tmp_path_factory, tmp_path):
+    source = head_checkpoint(tmp_path_factory, "bert", SEQUENCE_CLASSIFICATION, labels=["relevant"])
+    checkpoint = shutil.copytree(source, tmp_path / "checkpoint")
+    stated = {"model_type": "CrossEncoder", "activation_fn": "torch.nn.modules.linear.Identity"}
+    (checkpoint / "config_sentence_transformers.json").write_text(json.dumps(stated))
+    restored = restore(export(checkpoint, tmp_path / "bundle"), tmp_path / "restored")
+    assert read(restored).entries[SEQUENCE_CLASSIFICATION].activation == "none"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bertport.export.card import restored_card
 from bertport.export.checkpoint.config import names_code
 from bertport.export.checkpoint.families import BERT, FAMILIES, classes, family_of, promises
+from bertport.export.checkpoint.labels import with_activation
 from bertport.export.checkpoint.memory import parameters_of
 from bertport.export.checkpoint.read import read_checkpoint
 from bertport.export.checkpoint.sentence_transformers import encoder_of, write_modules
@@ -26,6 +27,7 @@ from bertport.export.progress import Event, Stages
 from bertport.runtime.bundle.directory import MANIFEST, Bundle
 from bertport.runtime.bundle.writer import new_bundle
 from bertport.runtime.errors import BundleError, CheckpointError, PathError
+from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 
 if TYPE_CHECKING:
     import os
@@ -106,7 +108,9 @@ def restore(
         with stages.stage("writing the checkpoint"):
             # Beside them, tensors that only another class has: the pooler of a bundle without next-sentence head.
             beside = [fit.tensors for fit in fits if not fit.missing]
-            _write(opened, building, best, config | {"architectures": [best.model_class]}, beside)
+            head = opened.manifest.heads.get(SEQUENCE_CLASSIFICATION)
+            stated = with_activation(config, head.activation if head and not head.source else None)
+            _write(opened, building, best, stated | {"architectures": [best.model_class]}, beside)
             _write_modules(opened, building, weights)
             del weights, fits, beside
         with stages.stage("comparing with the graph"):

@@ -13,13 +13,19 @@ from bertport.runtime.text.encoder import lone_surrogate
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["labels_in", "terms_of_texts", "terms_of_tokens", "unnamed", "untrusted_activation"]
+__all__ = ["labels_in", "terms_of_texts", "terms_of_tokens", "unnamed", "untrusted_activation", "with_activation"]
 
 PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL, REGRESSION)
 """Problem types of transformers."""
 ACTIVATIONS = {"Sigmoid": "sigmoid", "Softmax": "softmax", "Identity": "none"}
 """Activations that turn the logits of a cross-encoder of sentence-transformers into scores, by the name of PyTorch's
 module."""
+CLASSES = {
+    "sigmoid": "torch.nn.modules.activation.Sigmoid",
+    "softmax": "torch.nn.modules.activation.Softmax",
+    "none": "torch.nn.modules.linear.Identity",
+}
+"""The modules that sentence-transformers names for them, by the name of the activation."""
 TORCH = re.compile(r"torch\.nn\.(?:\w+\.)*(\w+)")
 """The full name of one of PyTorch's modules."""
 UNNAMED = re.compile(r"LABEL_\d+")
@@ -164,6 +170,20 @@ def untrusted_activation(config: Mapping[str, Any]) -> list[str]:
         "sentence-transformers makes them without it"
     )
     return [note]
+
+
+def with_activation(config: Mapping[str, Any], activation: str | None) -> dict[str, Any]:
+    """Return config.json with the activation that a bundle records, which the checkpoint may have had in another file.
+
+    Args:
+        config: the content of config.json.
+        activation: a name of the runtime's; None for none.
+    """
+    stated = CLASSES.get(activation or "")
+    if stated is None or _cross_encoder(config) == stated:
+        return dict(config)
+    own = config.get("sentence_transformers")
+    return {**config, "sentence_transformers": {**(own if isinstance(own, dict) else {}), "activation_fn": stated}}
 
 
 def _cross_encoder(config: Mapping[str, Any]) -> object:
