@@ -355,9 +355,7 @@ def _read_tokenizer(
         check_saved(located.tokenizer, tokenizer)
     notes = []
     if located.parts and checkpoint.as_features and lowers_text(located.directory) and not tokenizer.lowercase:
-        notes.append(
-            f"left out, {ALONE}: do_lower_case of sentence-transformers; give the encoder texts in lower case"
-        )
+        notes.append(f"left out, {ALONE}: do_lower_case of sentence-transformers; give the encoder texts in lower case")
     for other in others:
         if has_tokenizer(other.directory):
             check_same(read_tokenizer(other.directory, **sizes), tokenizer, (located.name, other.name))

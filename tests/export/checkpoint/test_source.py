@@ -81,6 +81,7 @@ def hub(tiny_checkpoint, tmp_path):
     others = {"pytorch_model.bin": b"large", "tf_model.h5": b"large", "onnx/model.onnx": b"large", "run.py": b"code"}
     pickled = {name: content for name, content in files.items() if name != "model.safetensors"}
     repositories = {"acme/tiny": files | others, "acme/pickled": pickled | others, "acme/reset": files}
+    repositories["acme/half"] = pickled | others | {"model.fp16.safetensors": b"in 16 bits"}
     code = (
         "import sys; from bertport.export.checkpoint.source import locate\n"
         "from bertport.runtime.errors import BertportError\n"
@@ -113,9 +114,10 @@ def test_the_hub_is_asked_for_what_is_needed_and_no_more(hub, tiny_checkpoint):
     assert asked == []
 
 
-def test_pickles_are_fetched_only_where_there_is_nothing_else(hub):
+@pytest.mark.parametrize("name", ["acme/pickled", "acme/half"])
+def test_pickles_are_fetched_only_where_there_is_nothing_else(hub, name):
     ask, asked = hub
-    assert ask("acme/pickled").returncode == 0
+    assert ask(name).returncode == 0
     assert "pytorch_model.bin" in asked
     assert not {"tf_model.h5", "onnx/model.onnx", "run.py"} & set(asked)
 

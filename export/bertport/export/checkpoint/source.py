@@ -45,8 +45,10 @@ SMALL_FILES = (
 )
 """Patterns of a checkpoint's files beside its weights."""
 WEIGHT_PATTERNS = (("model*.safetensors", "model.safetensors.index.json"), ("pytorch_model*.bin*",))
-"""Patterns of weight files to fetch, in order of preference: the second is asked for only where the first gives
-nothing."""
+"""Patterns of weight files to fetch, in order of preference: the second is asked for only where the first does not give
+one of `SAFE`."""
+SAFE = ("model.safetensors", "model.safetensors.index.json")
+"""Files one of which is there where the weights are in safetensors; `model.fp16.safetensors` alone is not read."""
 
 LARGEST = 256 * 2**20
 """Bytes of a file that is read whole; the largest tokenizer.json has some 30 MB."""
@@ -221,7 +223,7 @@ def _from_hub(name: str, revision: str | None, below: str = "") -> Located:
         for patterns in WEIGHT_PATTERNS:
             wanted = [str(PurePosixPath(below, pattern)) for pattern in (*SMALL_FILES, *patterns)]
             directory = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, tqdm_class=_bar()))
-            if any(match for pattern in patterns for match in (directory / below).glob(pattern)):
+            if any((directory / below / file).is_file() for file in SAFE):
                 break
     except LocalEntryNotFoundError as error:
         why = (
