@@ -216,6 +216,18 @@ def endless_shape(value):
     logits["rows"][0].pop("columns")
 
 
+def far_batch(value):
+    row = value["variants"]["fp32"]["outputs"]["logits"]["rows"][0]
+    row.update(batch=99, row=0, columns=None, values=[], largest=0)
+
+
+def no_axes(value):
+    logits = value["variants"]["fp32"]["outputs"]["logits"]
+    logits["shapes"] = [[], []]
+    for row in logits["rows"]:
+        row.update(row=0, columns=None, values=[], largest=0)
+
+
 def many_texts(value):
     value["texts"] *= 100
 
@@ -239,6 +251,8 @@ def negative(value):
         (far_position, "decodes 1 positions of a batch"),
         (far_row, "values of a row that is not there"),
         (endless_shape, "values of a row that is not there"),
+        (far_batch, "lists 0 values of a row that is not there"),
+        (no_axes, "lists 0 values of a row that is not there"),
         (many_texts, "texts and 2 batches"),
         (no_number, "expected float, found 'large'"),
         (negative, "has 2 shapes of 'logits' of 'fp32'"),

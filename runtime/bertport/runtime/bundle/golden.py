@@ -266,7 +266,8 @@ def _check_row(row: GoldenRow, expected: GoldenOutput, name: str) -> None:
         rows *= size
     listed = columns if row.columns is None else len(row.columns)
     if not (
-        0 <= row.row < rows
+        shape
+        and 0 <= row.row < rows
         and listed == len(row.values)
         and all(0 <= column < columns for column in row.columns or ())
         and 0 <= row.largest <= len(row.values)
