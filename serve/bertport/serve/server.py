@@ -94,6 +94,7 @@ class Server(uvicorn.Server):
         self._service = service
         self._sock = sock
         self._loading: asyncio.Task[None] | None = None
+        self._reload_asked = False
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -182,6 +183,7 @@ class Server(uvicorn.Server):
             return
         names = {name: list(served.workers) for name, served in service.registry.served.items()}
         _LOG.info("ready", extra={"fields": {"models": names}})
+        await self._reload_while_asked()
 
     def _stop(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 — the signature of a signal handler
         if self.should_exit:
@@ -189,7 +191,14 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     def _reload(self) -> None:
-        async def reload() -> None:
+        self._reload_asked = True
+        if self._loading is not None and self._loading.done():
+            self._loading = asyncio.create_task(self._reload_while_asked())
+
+    async def _reload_while_asked(self) -> None:
+        """Load the bundles anew, and once more where a signal came meanwhile: it may tell of newer ones."""
+        while self._reload_asked and not self.should_exit:
+            self._reload_asked = False
             try:
                 await self._service.reload()
             except Exception as error:  # noqa: BLE001 — the old bundles go on, whatever it is
@@ -197,9 +206,6 @@ class Server(uvicorn.Server):
                 _LOG.error("reload failed, and the old bundles stay in use: %s", error, exc_info=unexpected)
             else:
                 _LOG.info("reloaded")
-
-        if self._loading is None or self._loading.done():
-            self._loading = asyncio.create_task(reload())
 
 
 def _connections(most: int) -> int:

@@ -152,6 +152,20 @@ def test_a_reload_under_load_loses_no_request(tiny_bundle, tmp_path):
         assert server.stop() == 0
 
 
+def test_a_signal_while_bundles_are_loaded_has_them_loaded_once_more(tiny_bundle):
+    slow = (
+        "import time\nfrom bertport.serve.engine import registry\nwarm_up = registry.warm_up\n"
+        "def slowly(*given, **named):\n    time.sleep(1)\n    yield from warm_up(*given, **named)\n"
+        "registry.warm_up = slowly"
+    )
+    with Running(f"b={tiny_bundle}", *FAST, before=slow) as server:
+        server.process.send_signal(signal.SIGHUP)
+        server.until(lambda: [line["message"] for line in server.lines].count("loading b") == 2)
+        server.process.send_signal(signal.SIGHUP)  # of a bundle that was exchanged after it had been read
+        server.until(lambda: server.metric("bertport_reloads_total", outcome="done") == 2)
+        assert server.stop() == 0
+
+
 def test_a_request_that_began_before_a_reload_is_answered_after_it(tiny_bundle):
     body = json.dumps(ASK).encode()
     with (
