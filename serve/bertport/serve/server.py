@@ -136,7 +136,7 @@ class Server(uvicorn.Server):
         service.registry.stop_loading()
         _LOG.info("stopping", extra={"fields": {"requests": service.admission.active}})
         if self.failure is None:  # else there is nothing that the time to drain would be good for
-            await asyncio.sleep(service.settings.drain_seconds)
+            await self._drain(service.settings.drain_seconds)
         with suppress(OSError):
             # The kernel takes on no more, and what it took on is accepted, before the socket closes: what waits in
             # its queue then would be reset.
@@ -156,6 +156,13 @@ class Server(uvicorn.Server):
             await asyncio.gather(self._loading, return_exceptions=True)
         await service.close()
         _LOG.info("stopped")
+
+    async def _drain(self, seconds: float) -> None:
+        """Go on accepting for some seconds, or until a second signal."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while not self.force_exit and (left := end - loop.time()) > 0:
+            await asyncio.sleep(min(left, 0.1))
 
     def _leave_unread(self) -> None:
         """Close the connections whose clients still do not read: no answer is waited for any more."""

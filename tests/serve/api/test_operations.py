@@ -131,6 +131,13 @@ def test_a_signal_under_load_loses_no_request_and_exits_with_0(tiny_bundle, sig)
         assert not [line for line in server.lines if line["level"] == "error"]
 
 
+def test_a_second_signal_ends_the_time_to_drain(tiny_bundle):
+    with Running(tiny_bundle, *FAST, "--drain-seconds", "600") as server:
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for("stopping")
+        assert server.stop() == 0
+
+
 def test_a_reload_under_load_loses_no_request(tiny_bundle, tmp_path):
     bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     with Running(f"b={bundle}", *FAST) as server:
