@@ -16,6 +16,7 @@ import pytest
 
 from bertport.runtime.providers.table import AUTO, PROVIDERS
 from bertport.serve.errors import REASONS
+from bertport.serve.observability.tracing import tracing
 from tests.serve.running import PATIENCE, Running
 
 ASK = {"inputs": "a [MASK]"}
@@ -191,7 +192,7 @@ def test_a_request_that_began_before_a_reload_is_answered_after_it(tiny_bundle):
 
 def test_spans_where_opentelemetry_is_asked_for(tiny_bundle):
     trace = "0af7651916cd43dd8448eb211c80319c"
-    with Running(tiny_bundle, *FAST, OTEL_TRACES_EXPORTER="console") as server:
+    with Running(tiny_bundle, *FAST, OTEL_TRACES_EXPORTER="console", OTEL_SERVICE_NAME="mine") as server:
         assert server.post("/", ASK, traceparent=f"00-{trace}-b7ad6b7169203331-01")[0] == 200
         assert server.wait_for("request", status=200)["trace_id"] == trace
         assert server.post("/", ASK, traceparent="nonsense")[0] == 200
@@ -201,7 +202,15 @@ def test_spans_where_opentelemetry_is_asked_for(tiny_bundle):
     assert span["name"] == "POST fill-mask"
     assert span["parent_id"] == "0xb7ad6b7169203331"
     assert (span["attributes"]["bertport.tokens"], span["attributes"]["bertport.variant"]) == (4, "fp32")
+    assert span["resource"]["attributes"]["service.name"] == "mine"
     assert len(spans) == 2
+
+
+def test_variables_of_opentelemetry_that_are_empty_are_none(monkeypatch):
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    monkeypatch.setattr("bertport.serve.observability.tracing._set_up", pytest.fail)
+    assert tracing() is None
 
 
 def _values(text):

@@ -71,7 +71,7 @@ def tracing() -> Tracing | None:
     except ImportError:
         return None
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):  # none has been set up
-        exporter = os.environ.get(EXPORTER, "otlp" if ENDPOINT in os.environ else "none")
+        exporter = os.environ.get(EXPORTER) or ("otlp" if os.environ.get(ENDPOINT) else "none")
         if exporter == "none" or not _set_up(exporter):
             return None
     return Tracing(trace.get_tracer(NAME))
@@ -81,7 +81,7 @@ def _set_up(exporter: str) -> bool:
     """Set a provider up; a missing package is told and does not stop the server."""
     try:
         from opentelemetry import trace
-        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
 
@@ -89,7 +89,8 @@ def _set_up(exporter: str) -> bool:
     except ImportError as error:
         _LOG.warning("no spans are exported: %s is not installed", error.name)
         return False
-    provider = TracerProvider(resource=Resource.create({"service.name": "bertport"}))
+    given = OTELResourceDetector().detect().attributes  # what `create` is given would take the place of them
+    provider = TracerProvider(resource=Resource.create({"service.name": "bertport", **given}))
     provider.add_span_processor(BatchSpanProcessor(made))
     trace.set_tracer_provider(provider)  # which sends what is left when the process ends
     return True
