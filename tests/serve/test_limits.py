@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bertport.serve.app import Front
+from bertport.serve.app import Front, make_app
 from bertport.serve.errors import TooLarge
 from bertport.serve.http.body import unpack
 from bertport.serve.settings import Settings
@@ -273,6 +273,24 @@ def test_the_api_key_is_compared_in_constant_time(monkeypatch):
     assert status_of(b"Bearer let me in") == 204
     assert [given for given, _ in compared] == [b"sesame", b"s", b"", b"sesame", b"let me in"]
     assert {key for _, key in compared} == {b"sesame"}
+
+
+def test_addresses_below_a_prefix_are_what_they_are_without_it():
+    # As Ray Serve asks: the path is whole, and the prefix is told beside it.
+    def asked(method, path):
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": method, "root_path": "/mine", "path": f"/mine{path}"}
+        asyncio.run(app(scope | {"headers": [(b"host", b"localhost")]}, None, send))
+        return sent[0]["status"], json.loads(sent[1]["body"])
+
+    app = make_app(Service(Settings(api_key="sesame")))
+    assert asked("GET", "/health") == (200, {"status": "ok"})
+    status, answer = asked("POST", "/v1/embeddings")
+    assert (status, answer["error"]["code"]) == (401, "invalid_api_key")
 
 
 def test_an_error_that_nobody_expected_is_told_without_a_stack_trace(caplog):

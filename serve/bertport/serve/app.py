@@ -121,7 +121,7 @@ class Front:
         """Answer one request; never with a stack trace."""
         if scope["type"] != "http":  # the server does not offer websockets
             return
-        headers = dict(scope["headers"])
+        headers, path = dict(scope["headers"]), _route(scope)
         context = RequestContext(
             request_id=_request_id(headers.get(b"x-request-id")),
             method=scope["method"],
@@ -146,16 +146,16 @@ class Front:
             await send(message)
 
         try:
-            if scope["path"] not in OPEN:
+            if path not in OPEN:
                 self._hosts.check(scope["headers"], scope.get("http_version", "1.0"))
-            self._authorize(scope, headers.get(b"authorization"))
+            self._authorize(scope["method"], path, headers.get(b"authorization"))
             await self._app(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 — whatever it is, the client gets JSON, and the log the rest
             problem = self._problem(error, context)
             context.reason = problem.reason
             if not status and not isinstance(problem, ClientGone):
-                await _response(problem, scope["path"])(scope, receive, send_with_headers)
-            status = status or dialect_of(scope["path"]).status(problem)
+                await _response(problem, path)(scope, receive, send_with_headers)
+            status = status or dialect_of(path).status(problem)
         finally:
             body.release()
             try:
@@ -166,11 +166,11 @@ class Front:
             finally:
                 answer.release()
 
-    def _authorize(self, scope: Scope, given: bytes | None) -> None:
+    def _authorize(self, method: str, path: str, given: bytes | None) -> None:
         """Compare the key in constant time; without one, whatever clients send along is ignored."""
         if self._key is None:
             return
-        if scope["method"] in ("GET", "HEAD") and scope["path"] in OPEN | page.OPEN_PAGES:
+        if method in ("GET", "HEAD") and path in OPEN | page.OPEN_PAGES:
             return
         scheme, _, token = (given or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._key):
@@ -222,6 +222,12 @@ class Front:
             service.metrics.answered(bundle, variant, context.task, context.items, context.seconds)
         if service.settings.access_log:
             _LOG.info("request", extra={"fields": context.to_json(status)})
+
+
+def _route(scope: Scope) -> str:
+    """Return a request's path, below the prefix at which Ray Serve may answer for this application."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def _request_id(given: bytes | None) -> str:
