@@ -293,6 +293,23 @@ def test_addresses_below_a_prefix_are_what_they_are_without_it():
     assert (status, answer["error"]["code"]) == (401, "invalid_api_key")
 
 
+def test_a_request_that_is_cancelled_is_counted_as_one_whose_client_left():
+    async def answer(scope, _receive, _send):
+        scope["state"]["context"].task = "fill-mask"
+        raise asyncio.CancelledError
+
+    async def ask():
+        with pytest.raises(asyncio.CancelledError):
+            await Front(answer, service)(scope, None, None)
+
+    service = Service(Settings())
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"host", b"localhost")]}
+    asyncio.run(ask())
+    value, labels = service.metrics.registry.get_sample_value, {"bundle": "", "variant": "", "task": "fill-mask"}
+    assert value("bertport_failures_total", labels | {"reason": "client_gone"}) == 1
+    assert value("bertport_requests_total", labels) is None
+
+
 def test_an_error_that_nobody_expected_is_told_without_a_stack_trace(caplog):
     sent = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import re
@@ -150,6 +151,9 @@ class Front:
                 self._hosts.check(scope["headers"], scope.get("http_version", "1.0"))
             self._authorize(scope["method"], path, headers.get(b"authorization"))
             await self._app(scope, receive, send_with_headers)
+        except asyncio.CancelledError:  # Ray Serve cancels a request whose client left
+            context.reason, status = ClientGone.reason, status or ClientGone.status
+            raise
         except Exception as error:  # noqa: BLE001 — whatever it is, the client gets JSON, and the log the rest
             problem = self._problem(error, context)
             context.reason = problem.reason
