@@ -19,7 +19,7 @@ from bertport.serve.engine.queue import FairBatchQueue
 from bertport.serve.engine.registry import Registry
 from bertport.serve.engine.slots import DeviceSlots
 from bertport.serve.engine.worker import ModelWorker
-from bertport.serve.errors import Failed, Unprocessable
+from bertport.serve.errors import Conflict, Failed, Unprocessable
 from bertport.serve.settings import Asked, Limits, Settings
 from tests.broken import BROKEN, copied, edited_json, not_a_number, without_template
 from tests.serve.running import PATIENCE, Running
@@ -38,6 +38,25 @@ def test_a_load_that_fails_names_the_bundle_whatever_is_wrong_with_it(tiny_bundl
     with pytest.raises(BertportError, match="thebundle"):
         asyncio.run(registry.load())
     assert not registry.ready
+
+
+def test_a_load_goes_on_when_its_caller_is_cancelled(tiny_bundle):
+    settings = Settings(bundles=(Asked("thebundle", str(tiny_bundle)),), variants=("fp32",), warm_up=False)
+    registry = Registry(settings, lambda *_: None, lambda *_: None, lambda _: None)
+
+    async def use():
+        loading = asyncio.create_task(registry.load())
+        await asyncio.sleep(0)
+        loading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await loading
+        with pytest.raises(Conflict, match="loaded already"):
+            await registry.load()
+        while not registry.ready:
+            await asyncio.sleep(0.05)
+        await registry.close()
+
+    asyncio.run(asyncio.wait_for(use(), 60))
 
 
 @pytest.mark.parametrize("kind", ["an empty vocabulary", "a late position that is no number"])

@@ -174,6 +174,7 @@ class Registry:
         self._died = died
         self._busy = False
         self._closed = False
+        self._loading: asyncio.Future[None] | None = None
         self._streams, self._run = settings.streams, 0
         self._slots: dict[tuple[str, int], DeviceSlots] = {}
         self._retiring: set[asyncio.Task[None]] = set()
@@ -239,6 +240,11 @@ class Registry:
         if self._busy:
             raise Conflict("the bundles are being loaded already")
         self._busy = True
+        self._loading = asyncio.ensure_future(self._exchange())
+        await asyncio.shield(self._loading)  # what a thread has begun to load, it loads: nobody would close it
+
+    async def _exchange(self) -> None:
+        """Load everything anew, and put it in the place of what there was."""
         failed: dict[str, BertportError] | None = {} if self.settings.keep_going and not self.served else None
         try:
             fresh = await asyncio.to_thread(self._load_all, failed)
@@ -261,6 +267,8 @@ class Registry:
     async def close(self) -> None:
         """Close every worker once its queue is empty."""
         self.stop_loading()
+        if self._loading is not None and not self._loading.done():
+            await asyncio.wait([self._loading])
         await asyncio.gather(*(asyncio.to_thread(worker.close) for _, worker in self.workers()), *self._retiring)
 
     def _load_all(self, failed: dict[str, BertportError] | None) -> dict[str, ServedModel]:
