@@ -13,6 +13,7 @@ from datetime import datetime
 
 import pytest
 
+from bertport.runtime import load
 from bertport.runtime.errors import BertportError
 from bertport.serve.engine.pieces import Pieces, whole
 from bertport.serve.engine.queue import FairBatchQueue
@@ -57,6 +58,24 @@ def test_a_load_goes_on_when_its_caller_is_cancelled(tiny_bundle):
         await registry.close()
 
     asyncio.run(asyncio.wait_for(use(), 60))
+
+
+def test_a_variant_that_is_named_twice_is_loaded_once(tiny_bundle, monkeypatch):
+    opened = []
+
+    def counted(*given, **named):
+        opened.append(named["variant"])
+        return load(*given, **named)
+
+    async def use():
+        await registry.load()
+        await registry.close()
+
+    monkeypatch.setattr("bertport.serve.engine.registry.load", counted)
+    settings = Settings(bundles=(Asked("thebundle", str(tiny_bundle)),), variants=("fp32", "fp32"), warm_up=False)
+    registry = Registry(settings, lambda *_: None, lambda *_: None, lambda _: None)
+    asyncio.run(asyncio.wait_for(use(), 60))
+    assert opened == ["fp32"]
 
 
 @pytest.mark.parametrize("kind", ["an empty vocabulary", "a late position that is no number"])

@@ -332,7 +332,7 @@ class Registry:
     def _models(self, name: str, bundle: Bundle) -> Iterator[Model]:
         """Load the variants asked for, the default one first."""
         settings, manifest = self.settings, bundle.manifest
-        asked = [variant for variant in settings.variants if variant != ALL]
+        asked = [variant for variant in dict.fromkeys(settings.variants) if variant != ALL]
         self._say(f"loading {name}")
         if asked and ALL not in settings.variants:
             if manifest.default_variant in asked:
