@@ -355,7 +355,16 @@ def test_pages_of_other_origins_get_nothing_unless_told(small, tiny_bundle):
 
     assert b"access-control" not in preflight(small, "http://page.example")
     with Running(tiny_bundle, "--variant", "fp32", "--no-warm-up", "--cors-origin", "http://page.example") as server:
-        assert b"access-control-allow-origin: http://page.example" in preflight(server, "http://page.example")
+        allowed = preflight(server, "http://page.example")
+        assert b"access-control-allow-origin: http://page.example" in allowed
+        with connected(server) as connection:
+            connection.sendall(head(2, "Origin: http://page.example", "Connection: close") + b"{}")
+            exposed = received(connection).lower()
+        lines = [line for line in (allowed + exposed).splitlines() if line.startswith(b"access-control-")]
+        told = dict(line.split(b": ", 1) for line in lines)
+        for name in (b"x-bertport-variant", b"inference-header-content-length"):
+            assert name in told[b"access-control-allow-headers"]
+            assert name in told[b"access-control-expose-headers"]
         assert b"access-control-allow-origin" not in preflight(server, "http://other.example")
 
 

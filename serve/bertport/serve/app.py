@@ -92,9 +92,17 @@ def make_app(service: Service) -> ASGIApp:
                 "content-type",
                 VARIANT_HEADER,
                 huggingface.TASK_HEADER,
+                open_inference.JSON_SIZE,
                 "x-request-id",
             ],
-            expose_headers=["x-request-id", "retry-after", NOTE_HEADER.decode()],
+            expose_headers=[
+                VARIANT_HEADER,
+                open_inference.JSON_SIZE,
+                "x-request-id",
+                "retry-after",
+                "server-timing",
+                NOTE_HEADER.decode(),
+            ],
         )
     return app
 

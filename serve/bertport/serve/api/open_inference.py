@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 
     Maker = Callable[[list[Any], Manifest], NDArray[Any]]
 
-__all__ = ["infer", "live", "model", "model_ready", "ready", "server"]
+__all__ = ["JSON_SIZE", "infer", "live", "model", "model_ready", "ready", "server"]
 
 PLATFORM = "onnx_onnxv1"
 JSON_SIZE = "inference-header-content-length"
+"""Header that says how long the JSON is, where bytes of tensors follow it."""
 TEXT, PAIR = "text", "text_pair"
 PAIRED = ("text-classification", "question-answering")
 """Tasks that take two texts, beside those that take nothing else."""
