@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -75,3 +76,13 @@ def test_the_container_runs_as_another_user_than_root_and_without_a_shell():
     text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
     assert re.search(r"^USER \d{4,}:\d{4,}$", text, re.MULTILINE)
     assert 'ENTRYPOINT ["bertport", "serve"]' in text
+
+
+def test_the_container_asks_itself_at_its_own_port_and_through_no_proxy(server):
+    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    [check] = re.findall(r'^HEALTHCHECK .*\\\n +CMD \["python", "-c", "(.*)"\]$', text, re.MULTILINE)
+    proxy = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "no_proxy": "127.0.0.0/8"}
+    for port, code in ((server.port, 0), (9, 1)):
+        environment = os.environ | proxy | {"BERTPORT_PORT": str(port)}
+        done = subprocess.run([sys.executable, "-c", check], env=environment, capture_output=True, check=False)
+        assert done.returncode == code
