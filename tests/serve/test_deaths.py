@@ -122,6 +122,32 @@ def test_the_rest_is_served_where_it_is_asked_to_keep_going(tiny_bundle, tmp_pat
         assert server.stop() == 0
 
 
+def test_a_reload_that_fails_puts_no_other_bundle_in_the_place_of_the_default_one(tiny_bundle, tmp_path):
+    first = tmp_path / "first"
+    first.mkdir()
+    settings = Settings(
+        bundles=(Asked(None, str(first)), Asked("good", str(tiny_bundle))),
+        variants=("fp32",),
+        warm_up=False,
+        keep_going=True,
+    )
+    registry = Registry(settings, lambda *_: None, lambda *_: None, lambda _: None)
+
+    async def use():
+        await registry.load()
+        with pytest.raises(Failed, match="'first' could not be loaded"):
+            registry.find(None, None)
+        first.rmdir()
+        copied(tiny_bundle, first, **BROKEN["a graph that is none"])  # which has a manifest, and so a name
+        with pytest.raises(BertportError, match="tiny-bert"):
+            await registry.load()
+        with pytest.raises(Failed, match="'first' could not be loaded"):
+            registry.find(None, None)
+        await registry.close()
+
+    asyncio.run(asyncio.wait_for(use(), 60))
+
+
 def test_nothing_is_kept_going_where_nothing_is_left(tiny_bundle, tmp_path):
     bad = copied(tiny_bundle, tmp_path / "bad", **BROKEN["a graph that is none"])
     with Running(f"bad={bad}", *FP32, "--keep-going", wait=False) as server:

@@ -277,7 +277,6 @@ class Registry:
         self._streams, self._run = self.settings.streams, 0
         try:
             bundles = find_bundles(self.settings, failed)
-            self._first = next(iter(bundles))
             for name, bundle in bundles.items():
                 if bundle is not None and (loaded := self._loaded(name, bundle, opened, failed)) is not None:
                     fresh[name] = loaded
@@ -289,6 +288,7 @@ class Registry:
             if not fresh:
                 raise left_out
             _LOG.error("%s", left_out.message, extra={"fields": {"bundle": name}})
+        self._first = next(iter(bundles))  # and not before: a load that fails leaves what there was
         return fresh
 
     def _loaded(
