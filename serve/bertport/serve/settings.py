@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
@@ -13,6 +14,10 @@ __all__ = ["LIMITS", "Asked", "Limit", "Limits", "Settings", "for_models", "shar
 MIB = 1 << 20
 MOST = 1 << 40
 """Largest value of a limit: what is more is none, and an infinite one fits no clock."""
+SPECIAL_ORIGINS = ("*", "null")
+"""Every origin, and that of pages that have none, such as files."""
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#,\s]+")
+"""An origin as browsers send it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,10 +246,10 @@ class Settings:
     all."""
 
     def __post_init__(self) -> None:
-        """Refuse what would restrict nothing though it is there to restrict.
+        """Refuse what would restrict nothing though it is there to restrict, and an origin that no page has.
 
         Raises:
-            UsageError: for an API key, a host to listen on or an allowed host that is empty, and the like.
+            UsageError: for an API key, a host to listen on, an allowed host or an origin that is empty, and the like.
         """
         if self.api_key is not None:
             key = self.api_key.strip()
@@ -260,6 +265,12 @@ class Settings:
         if not 0 <= self.drain_seconds <= MOST:
             raise UsageError(f"--drain-seconds is {self.drain_seconds:g} and has to be between 0 and {MOST:,}")
         AllowedHosts(self.allowed_hosts, self.host)
+        for origin in self.cors_origins:
+            if origin not in SPECIAL_ORIGINS and not ORIGIN.fullmatch(origin):
+                raise UsageError(
+                    f"--cors-origin is {origin[:60]!r}, which no browser sends: give a scheme, a host and a port "
+                    "if there is one, as in https://page.example:8443, with nothing after it"
+                )
 
     def to_json(self) -> dict[str, Any]:
         """Return the limits by name."""

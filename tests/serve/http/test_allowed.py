@@ -114,6 +114,19 @@ def test_settings_that_would_restrict_nothing_are_refused(wrong):
         Settings(**wrong)
 
 
+@pytest.mark.parametrize(
+    "origin", ["", " ", "page.example", "https://page.example/", "https://page.example/app", "https://a.b,https://c.d"]
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin):
+    with pytest.raises(UsageError, match="--cors-origin"):
+        Settings(cors_origins=("https://page.example", origin))
+
+
+@pytest.mark.parametrize("origin", ["https://page.example", "http://[::1]:3000", "chrome-extension://abc", "null", "*"])
+def test_an_origin_is_taken_as_browsers_send_it(origin):
+    assert Settings(cors_origins=(origin,)).cors_origins == (origin,)
+
+
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e300])
 def test_a_limit_that_is_none_is_refused(value):
     with pytest.raises(UsageError, match="--request-timeout"):
@@ -130,7 +143,7 @@ def test_a_restriction_whose_variable_is_empty_ends_the_command(tiny_bundle, var
     assert f"BERTPORT_{variable} is set and empty" in str(result.exception)
 
 
-@pytest.mark.parametrize("option", ["--api-key", "--host", "--allowed-hosts"])
+@pytest.mark.parametrize("option", ["--api-key", "--host", "--allowed-hosts", "--cors-origin"])
 def test_a_restriction_that_is_given_empty_ends_the_command(tiny_bundle, option):
     from bertport.serve.cli import serve
 
