@@ -37,6 +37,13 @@ def test_systemd_finds_nothing_in_the_unit(tmp_path):
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
+def test_a_reload_that_comes_before_the_server_takes_the_signal_does_not_end_the_unit():
+    text = (DEPLOY / "bertport.service").read_text(encoding="utf-8")
+    assert "ExecReload=/bin/kill -HUP $MAINPID\n" in text
+    assert "Restart=on-failure\n" in text  # for which an end by SIGHUP is no failure
+    assert "RestartForceExitStatus=SIGHUP\n" in text
+
+
 def test_they_name_options_that_there_are():
     known = {option for parameter in serve.params if isinstance(parameter, click.Option) for option in parameter.opts}
     variables = {parameter.envvar for parameter in serve.params if parameter.envvar}
