@@ -15,11 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertport.runtime.bundle.default import default_bundle
+from bertport.serve.app import make_app
 from bertport.serve.errors import ClientGone, Overloaded, TooLarge
 from bertport.serve.http import wire
 from bertport.serve.http.admission import Admission, Reservation, Store
 from bertport.serve.http.protocol import TRANSPORT
-from bertport.serve.settings import Limits
+from bertport.serve.settings import Limits, Settings
+from bertport.serve.state import Service
 from tests.serve.running import PATIENCE, connected, undisturbed
 
 MIB = 1 << 20
@@ -180,6 +182,25 @@ def test_a_store_never_holds_more_than_it_may():
     one.release()
     two.release()
     assert admission.bodies.held == 0
+
+
+def test_a_probe_is_answered_where_clients_have_not_read_as_much_as_may_be_held():
+    def status_of(path):
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": path, "headers": [(b"host", b"localhost")]}
+        asyncio.run(app(scope, None, send))
+        return sent[0]["status"]
+
+    service = Service(Settings())
+    app = make_app(service)
+    Reservation(service.admission.answers).grow(service.admission.answers.most)
+    assert status_of("/docs") == 429
+    assert status_of("/health") == 200
+    assert service.admission.probes.held == 0
 
 
 class Transport:

@@ -138,7 +138,9 @@ class Front:
             client=(scope.get("client") or ("",))[0],
         )
         scope["app"] = self._app  # so that the router raises what it does not find
-        body, answer = Reservation(self._service.admission.bodies), Reservation(self._service.admission.answers)
+        admission = self._service.admission
+        body = Reservation(admission.bodies)
+        answer = Reservation(admission.probes if path in OPEN else admission.answers)
         scope["state"] = {"service": self._service, "context": context, "body": body, "answer": answer}
         span = self._tracing.begin(headers, context) if self._tracing else None
         status = 0

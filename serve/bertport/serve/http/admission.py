@@ -88,6 +88,8 @@ class Admission:
         self.active = 0
         self.bodies = Store(limits.max_body_bytes_held, "requests")
         self.answers = Store(limits.max_answer_bytes_held, "answers that clients have not read")
+        # A probe must not fail, and the process be ended, because of what others have not read.
+        self.probes = Store(limits.max_answer_bytes_held, "answers to probes")
         self.draining = False
 
     @contextmanager
