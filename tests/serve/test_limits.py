@@ -11,12 +11,14 @@ import struct
 import time
 import tracemalloc
 import zlib
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
 
 from bertport.serve.app import Front, make_app
-from bertport.serve.errors import TooLarge
+from bertport.serve.errors import Overloaded, TooLarge
+from bertport.serve.http.admission import Admission
 from bertport.serve.http.body import unpack
 from bertport.serve.settings import Settings
 from bertport.serve.state import Service
@@ -108,31 +110,63 @@ def test_items_candidates_and_answers_are_bounded(small):
     assert small.post("/v2/models/tiny-bert/infer", asked)[0] == 200
 
 
-def test_overload_is_429_at_once_for_a_text_and_a_list_alike(small):
+def test_overload_is_429_at_once_for_a_text_and_a_list_alike(tiny_bundle):
+    # A run for each text, so that two requests take their time.
+    options = ("--variant", "fp32", "--no-warm-up", "--max-batch-tokens", "1", "--max-concurrent-requests", "2")
+    with Running(tiny_bundle, *options) as server:
+        body = json.dumps({"inputs": ["[MASK] " + "a " * 140] * 256, "parameters": {"top_k": 1}}).encode()
+        with connected(server) as one, connected(server) as other:
+            for client in (one, other):
+                client.sendall(head(len(body), "Connection: close") + body)
+            server.until(lambda: server.metric("bertport_requests_active") == 2)
+            server.until(lambda: server.metric("bertport_queue_items"))
+            for inputs in ("a [MASK]", ["a [MASK]"]):
+                began = time.monotonic()
+                with connected(server) as connection:
+                    asked = json.dumps({"inputs": inputs}).encode()
+                    connection.sendall(head(len(asked), "Connection: close") + asked)
+                    answer = received(connection)
+                assert answer.startswith(b"HTTP/1.1 429"), answer
+                assert b"\r\nretry-after: 1\r\n" in answer
+                assert time.monotonic() - began < 5
+            assert server.get("/health")[0] == server.get("/ready")[0] == 200
+            for client in (one, other):
+                assert received(client).startswith(b"HTTP/1.1 200")
+        server.until(lambda: server.metric("bertport_requests_active") == 0)
+        assert server.post("/", ASK)[0] == 200
+
+
+def test_bodies_that_do_not_come_to_an_end_take_no_place_from_others(small):
+    """Two requests are answered at once here, and any number may wait for their clients."""
     body = json.dumps(ASK).encode()
-    held = [connected(small) for _ in range(2)]
+    slow = [connected(small) for _ in range(5)]
     try:
-        for connection in held:  # two requests whose bodies do not come to an end
+        for connection in slow:
             connection.sendall(head(len(body)) + body[:5])
-        small.until(lambda: small.metric("bertport_requests_active") == 2)
-        for inputs in ("a [MASK]", ["a [MASK]"]):
-            began = time.monotonic()
-            with connected(small) as connection:
-                asked = json.dumps({"inputs": inputs}).encode()
-                connection.sendall(head(len(asked), "Connection: close") + asked)
-                answer = received(connection)
-            assert answer.startswith(b"HTTP/1.1 429"), answer
-            assert b"\r\nretry-after: 1\r\n" in answer
-            assert time.monotonic() - began < 5  # the others hold their places for twenty
-        assert small.get("/health")[0] == small.get("/ready")[0] == 200
-        for connection in held:
+        small.until(lambda: small.metric("bertport_requests_active") == 5)
+        assert small.post("/", ASK)[0] == 200
+        for connection in slow:
             connection.sendall(body[5:])
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
     finally:
-        for connection in held:
+        for connection in slow:
             connection.close()
     small.until(lambda: small.metric("bertport_requests_active") == 0)
-    assert small.post("/", ASK)[0] == 200
+
+
+def test_a_body_that_arrives_when_all_places_are_taken_is_refused():
+    limits = SimpleNamespace(max_concurrent_requests=1, max_body_bytes_held=1, max_answer_bytes_held=1)
+    admission = Admission(limits)
+    with ExitStack() as stack:
+        with pytest.raises(Overloaded, match="answers 1 requests already"), admission.enter():
+            with admission.body():
+                stack.enter_context(admission.enter())
+            pytest.fail("it was admitted beside the other one")
+        assert (admission.active, admission.waiting) == (1, 0)
+    assert admission.inside == 0
+    with admission.enter(), pytest.raises(ValueError, match="cut"), admission.body():
+        raise ValueError("cut")
+    assert admission.inside == 0
 
 
 def test_a_body_cut_short_costs_nothing(small):

@@ -134,7 +134,7 @@ class Server(uvicorn.Server):
         service = self._service
         service.admission.draining = True
         service.registry.stop_loading()
-        _LOG.info("stopping", extra={"fields": {"requests": service.admission.active}})
+        _LOG.info("stopping", extra={"fields": {"requests": service.admission.inside}})
         if self.failure is None:  # else there is nothing that the time to drain would be good for
             await self._drain(service.settings.drain_seconds)
         with suppress(OSError):

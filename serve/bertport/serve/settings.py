@@ -54,7 +54,7 @@ LIMITS: dict[str, Limit] = {
             default=512,
             kind=int,
             least=1,
-            help="Requests in the server at once; more are answered 429.",
+            help="Requests at once whose bodies have arrived; more are answered 429.",
         ),
         Limit(
             name="max_queue_items",

@@ -37,7 +37,7 @@ class Service:
         self.failure: str | None = None
         """Reason why the process cannot go on; None while it can."""
         self.admission = Admission(settings.limits)
-        self.metrics = Metrics(self._workers, lambda: self.admission.active)
+        self.metrics = Metrics(self._workers, lambda: self.admission.inside)
         self.registry = Registry(settings, self.metrics.ran, self._introduce, self.die)
         self.pieces = Pieces(self.die)
         self._told: set[tuple[str, str]] = set()

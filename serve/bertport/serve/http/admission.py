@@ -86,11 +86,19 @@ class Admission:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.active = 0
+        """Requests that hold a place."""
+        self.waiting = 0
+        """Requests whose bodies have not arrived, which hold none."""
         self.bodies = Store(limits.max_body_bytes_held, "requests")
         self.answers = Store(limits.max_answer_bytes_held, "answers that clients have not read")
         # A probe must not fail, and the process be ended, because of what others have not read.
         self.probes = Store(limits.max_answer_bytes_held, "answers to probes")
         self.draining = False
+
+    @property
+    def inside(self) -> int:
+        """Requests in the server."""
+        return self.active + self.waiting
 
     @contextmanager
     def enter(self) -> Iterator[None]:
@@ -99,13 +107,33 @@ class Admission:
         Raises:
             Overloaded: when there are as many as there may be.
         """
-        if self.active >= self.limits.max_concurrent_requests:
-            raise Overloaded(f"the server answers {self.active} requests already: try again later", retry_after=1)
+        self._check(self.active)
         self.active += 1
         try:
             yield
         finally:
             self.active -= 1
+
+    @contextmanager
+    def body(self) -> Iterator[None]:
+        """Let others have an admitted request's place while its body arrives, however slowly its client sends it.
+
+        Raises:
+            Overloaded: when all places are taken by the end.
+        """
+        self.active -= 1
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+            self.active += 1  # `enter` takes it away, in any case
+        self._check(self.active - 1)
+
+    def _check(self, others: int) -> None:
+        """Raise Overloaded where so many others leave no place."""
+        if others >= self.limits.max_concurrent_requests:
+            raise Overloaded(f"the server answers {others} requests already: try again later", retry_after=1)
 
     def stopping(self) -> Loading:
         """Return the answer to `/ready` while the server stops."""

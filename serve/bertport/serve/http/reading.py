@@ -48,17 +48,18 @@ async def read_body(request: Request) -> bytes:
     if declared.isdecimal() and int(declared[:20]) > limit:
         raise too_large(limit)
     body = bytearray()  # a list of its parts would cost forty times as much when each is a byte
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone("the client closed its connection while it sent the request")
-        part = message.get("body", b"")
-        if len(body) + len(part) > limit:
-            raise too_large(limit)
-        reservation.grow(len(part))
-        body += part
-        if not message.get("more_body", False):
-            break
+    with service.admission.body():
+        while True:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone("the client closed its connection while it sent the request")
+            part = message.get("body", b"")
+            if len(body) + len(part) > limit:
+                raise too_large(limit)
+            reservation.grow(len(part))
+            body += part
+            if not message.get("more_body", False):
+                break
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding in ("", "identity"):
         return bytes(body)
