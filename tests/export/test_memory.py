@@ -123,6 +123,19 @@ def test_what_is_tied_is_written_as_the_encoders(tmp_path):
     assert "lm_head.decoder.weight" not in tensors
 
 
+@pytest.mark.parametrize("change", ["activation", "eps"])
+def test_a_model_whose_modules_were_changed_is_refused(tiny_checkpoint, tmp_path, change):
+    """config.json does not say so: the checkpoint, and the bundle, would be those of another model."""
+    changed = BertForPreTraining.from_pretrained(tiny_checkpoint).train()
+    if change == "activation":
+        changed.bert.encoder.layer[0].intermediate.intermediate_act_fn = nn.ReLU()
+    else:
+        changed.bert.embeddings.LayerNorm.eps = 1.0
+    with pytest.raises(CheckpointError, match=r"answers otherwise than its config .*set that in its config, and make"):
+        written(changed, tmp_path)
+    assert all(module.training for module in changed.modules())
+
+
 def test_an_encoder_alone(model, tmp_path):
     tensors, config, _ = written(model.bert, tmp_path)
     assert config["architectures"] == ["BertModel"]

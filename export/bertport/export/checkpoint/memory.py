@@ -34,6 +34,10 @@ HOLDERS = {
 }
 """Advice on objects that hold a model, by the package of their class or an attribute."""
 MERGE = "merge its adapter with merge_and_unload() of PEFT first"
+LENGTH = 8
+"""Tokens of the text by which a model is compared with what was written of it."""
+WIDE, NARROW = 1e-4, 0.1
+"""Largest difference of their answers, as a share of the largest number: in 32 bits or more, and in 16."""
 QUANTIZED = "torch.ao."
 """The package of PyTorch's quantized modules, which are other ones than those of config.json."""
 
@@ -100,6 +104,10 @@ def write_model(model: PreTrainedModel, directory: Path) -> tuple[str, ...]:
 
     Returns:
         Sentences about what is not written.
+
+    Raises:
+        CheckpointError: when the model answers otherwise than what was written: its modules were changed after they
+            were made.
     """
     write_tensors(model, directory)
     config: Any = copy.deepcopy(model.config)
@@ -109,6 +117,7 @@ def write_model(model: PreTrainedModel, directory: Path) -> tuple[str, ...]:
         config.save_pretrained(str(directory))
     hooked = [name or "its top" for name, module in model.named_modules() if _is_hooked(module)]
     if not hooked:
+        _check_written(model, directory)
         return ()
     return (f"left out: forward hooks of the model (at {', '.join(hooked[:3])}{' …' if hooked[3:] else ''})",)
 
@@ -158,6 +167,44 @@ def is_tied(model: PreTrainedModel) -> bool:
     if decoder is None:
         return bool(getattr(model.config, "tie_word_embeddings", True))
     return decoder.weight is words.weight
+
+
+def _check_written(model: PreTrainedModel, directory: Path) -> None:
+    """Compare the answers of a model with those of the checkpoint that was written of it.
+
+    Raises:
+        CheckpointError: when they differ by more than their type rounds.
+    """
+    import torch
+
+    own: Any = model
+    modes = [(module, module.training) for module in model.modules()]
+    with quiet():
+        written: Any = type(own).from_pretrained(str(directory), dtype=own.dtype, use_safetensors=True)
+    written = written.to(own.device).eval()
+    own.eval()
+    try:
+        rows = own.get_input_embeddings().num_embeddings
+        ids = torch.linspace(0, rows - 1, LENGTH, device=own.device).long().unsqueeze(0)
+        given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        with torch.no_grad():
+            pairs = zip(own(**given).items(), written(**given).values(), strict=True)
+            further = {
+                name: (one.float() - other.float()).abs().max().item() / max(1.0, other.float().abs().max().item())
+                for (name, one), other in pairs
+                if isinstance(one, torch.Tensor)
+            }
+    finally:
+        for module, training in modes:
+            module.training = training
+    narrow = any(parameter.dtype not in {torch.float32, torch.float64} for parameter in model.parameters())
+    name, most = max(further.items(), key=lambda item: item[1])
+    if not most <= (NARROW if narrow else WIDE):
+        raise CheckpointError(
+            f"the model answers otherwise than its config and its tensors make a model answer ({name} by {most:.2g} of "
+            "the largest), so its modules were changed after they were made, such as an activation or an eps: set that "
+            "in its config, and make the model from it"
+        )
 
 
 def _is_hooked(module: torch.nn.Module) -> bool:
