@@ -201,7 +201,9 @@ def test_a_server_of_several_bundles_with_a_key(port, bundles):
 
 
 def test_null_in_a_file_of_settings_is_the_default(bundles):
-    bare, null = (build({"bundles": str(bundles["fp32"]), **more}) for more in ({}, {"max_replicas": None, "gpus": None}))
+    bare, null = (
+        build({"bundles": str(bundles["fp32"]), **more}) for more in ({}, {"max_replicas": None, "gpus": None})
+    )
     assert null._bound_deployment._deployment_config == bare._bound_deployment._deployment_config  # noqa: SLF001
 
 

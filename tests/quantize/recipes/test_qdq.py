@@ -212,6 +212,19 @@ def test_ranges_leave_out_what_is_kept_in_float(tiny, held_out):
     assert part.total * channels == whole.total * (channels - len(left_out))
 
 
+def test_a_graph_too_large_for_memory_alone_is_observed_from_a_file(tiny, held_out, monkeypatch):
+    """As XLM-R large is: protobuf writes no message of 2 GB."""
+    plain = load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
+    name, text = linears(plain)[0].source, read_calibration(tiny, held_out, samples=8)
+    before = plain.SerializeToString(deterministic=True)
+    expected = observe.histograms(plain, [name], text, silent)[name]
+    monkeypatch.setattr(observe, "LARGEST", 1000)
+    found = observe.histograms(plain, [name], text, silent)[name]
+    assert found.total == expected.total
+    np.testing.assert_array_equal(found.counts, expected.counts)
+    assert onnx.ModelProto.FromString(before) == plain  # with its weights and outputs
+
+
 def test_calibration_sees_no_padding_and_both_heads(tiny, held_out, monkeypatch):
     """The ranges are those of the texts alone: batches have one row and no 0 in their masks."""
     seen = []
