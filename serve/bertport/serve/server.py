@@ -161,7 +161,7 @@ class Server(uvicorn.Server):
         """Go on accepting for some seconds, or until a second signal."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        while not self.force_exit and (left := end - loop.time()) > 0:
+        while not self.force_exit and (left := end - loop.time()) > 0:  # noqa: ASYNC110 — uvicorn sets it
             await asyncio.sleep(min(left, 0.1))
 
     def _leave_unread(self) -> None:

@@ -85,11 +85,12 @@ def evaluation(*variants, data="data.jsonl", examples=None):
 def test_a_type_that_one_variant_alone_predicts_is_shown_of_that_one():
     one, other = variant("fp32", {"PER": FOUND, "MISC": NEVER}), variant("int8", {"PER": FOUND, "TIME": NEVER})
     lines = [line.split() for line in shown(evaluation(one, other)).splitlines()]
+    head = "label entities"
     figures, never, dash = "50.0 / 25.0 / 33.3", "0.0 / – / 0.0", "–"  # noqa: RUF001 — the dash of tables
     assert f"PER 4 {figures} {figures}".split() in lines
     assert f"MISC 0 {never} {dash}".split() in lines
     assert f"TIME 0 {dash} {never}".split() in lines
-    assert "label entities fp32 P / R / F1 int8 P / R / F1".split() in lines
+    assert f"{head} fp32 P / R / F1 int8 P / R / F1".split() in lines
 
 
 @pytest.mark.parametrize(("name", "place"), [("data.jsonl", "line 12"), ("data.parquet", "row 12")])

@@ -188,7 +188,8 @@ def _loses(comparison: Comparison) -> bool:
 def _surely_faster(variant: EvaluatedVariant, base: EvaluatedVariant) -> float | None:
     """Return how many times as fast as another a variant is at least.
 
-    None where the manifest does not record both, or records them on CPUs of two kinds. It is the geometric mean over shapes of the lower end of its speed-up by the upper end of the other's.
+    None where the manifest does not record both, or records them on CPUs of two kinds. It is the geometric mean over
+    shapes of the lower end of its speed-up by the upper end of the other's.
     """
     if REFERENCE not in {variant.name, base.name} and variant.recorded_on != base.recorded_on:
         return None

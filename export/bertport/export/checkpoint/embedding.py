@@ -185,10 +185,11 @@ def unread_prompt(located: Located) -> tuple[str, ...]:
     name = _default(stated, prompts, path)
     if name is None or not prompts[name]:
         return ()
-    return (
+    note = (
         f"left out: the prompt {excerpt(prompts[name])} of {path.name}, which sentence-transformers puts before each "
-        "query: begin your queries with it",
+        "query: begin your queries with it"
     )
+    return (note,)
 
 
 def _behind(located: Located, parts: Iterable[Part], hidden_size: int) -> list[Module]:
