@@ -67,7 +67,7 @@ def test_what_the_wheel_is_built_of_is_in_the_context_of_the_image():
     kept = {line[1:] for line in (root / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"}
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     needed = {*AREAS, "models/default", "data", "pyproject.toml", *root.glob("hatch_*.py")}
-    needed |= {project["project"]["readme"], *project["project"]["license-files"]}
+    needed |= {"README.md", *project["project"]["license-files"]}
     assert {str(Path(each).relative_to(root) if Path(each).is_absolute() else each) for each in needed} <= kept
     assert all((root / name).exists() for name in kept)
 

@@ -37,7 +37,6 @@ def test_a_replica_finds_a_library_wherever_ray_started_it(tiny_bundle, tmp_path
         ({"max_replicas": "4.5"}, "max_replicas is '4.5' and has to be a whole number"),
         ({"max_replicas": 4.5}, "max_replicas is 4.5 and has to be a whole number"),
         ({"min_replicas": float("inf")}, "min_replicas is inf and has to be a whole number"),
-        ({"min_replicas": None}, "min_replicas is None and has to be a whole number"),
         ({"min_replicas": 3, "max_replicas": 2}, "min_replicas is 3 and max_replicas 2: give 1 or more"),
         ({"target_requests": "few"}, "target_requests is 'few' and has to be a number"),
         ({"target_requests": 0}, "target_requests is 0.0 and has to be more than 0, and finite"),

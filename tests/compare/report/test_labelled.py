@@ -103,9 +103,11 @@ def test_labels_are_counted_by_what_has_them(timed, kind, counted):
     for name in ("fp32", "noisy"):
         row(timed, name)["labelled"]["figures"]["kind"] = kind
     tables = [table for section in sections(typed(timed)) for table in section.tables]
-    [table] = [table for table in tables if table.title == "Label by label"]
-    assert table.head[:2] == ("label", counted)
-    assert f"those of most {counted} first." in table.caption
+    tables = [table for table in tables if table.title == "Label by label"]
+    assert tables
+    for table in tables:
+        assert table.head[:2] == ("label", counted)
+        assert f"those of most {counted} first." in table.caption
 
 
 def test_the_table_of_figures_has_them(timed):

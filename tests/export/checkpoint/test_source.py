@@ -151,6 +151,10 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize(("stream", "drawn"), [(io.StringIO(), False), (Terminal(), True)])
 def test_a_bar_is_drawn_on_a_terminal_alone_and_never_after_its_end(stream, drawn):
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    before = are_progress_bars_disabled()  # transformers turns them off with its own
+    enable_progress_bars()
     bar = _bar()(total=3, desc="Fetching", file=stream, mininterval=0)
     bar.update()
     assert ("Fetching" in stream.getvalue()) == drawn
@@ -159,6 +163,8 @@ def test_a_bar_is_drawn_on_a_terminal_alone_and_never_after_its_end(stream, draw
     assert shown == "" or shown.endswith("\n")
     bar.refresh()  # as a thread does that was about to when another one closed the bar
     assert stream.getvalue() == shown
+    if before:
+        disable_progress_bars()
 
 
 @pytest.mark.parametrize("source", ["/no/such/place", "./bert", "a/b/c", "~/bert", ""])
