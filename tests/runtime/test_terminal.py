@@ -247,6 +247,11 @@ def test_a_bundle_and_a_checkpoint_in_a_directory_whose_name_is_not_utf_8(run, t
         ("fill-mask", "a [MASK]", "-m", str(bundle)),
         ("quantize", str(bundle)),
         ("compare", str(bundle), "--quick", "--output", "out"),
+    ):
+        done = run(*command)
+        mistaken(done)
+        assert "is a path that is not UTF-8, which ONNX Runtime cannot open: rename the directory" in done.err
+    for command in (
         ("export", str(checkpoint), "out"),
         ("export", "CHECKPOINT", os.fsdecode(b"out\xff")),
     ):

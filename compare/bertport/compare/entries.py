@@ -15,6 +15,7 @@ from bertport.runtime.errors import UnknownNameError, UsageError
 from bertport.runtime.excerpts import as_unicode
 from bertport.runtime.providers import plugins
 from bertport.runtime.providers.table import AUTO, PROVIDERS, onnxruntime
+from bertport.runtime.session import check_path
 
 if TYPE_CHECKING:
     import os
@@ -87,9 +88,11 @@ def open_bundles(paths: Sequence[str | os.PathLike[str]]) -> list[ComparedBundle
     """Open bundles, and label each by its name, with its directory or a number where names repeat.
 
     Raises:
-        PathError, BundleError: for what is not a bundle.
+        PathError, BundleError: for what is not a bundle, and for a path that ONNX Runtime cannot be told.
     """
     bundles = [Bundle.open(path) for path in paths]
+    for bundle in bundles:
+        check_path(bundle.path)
     names = [bundle.manifest.name for bundle in bundles]
     if len(set(names)) < len(names):
         names = [as_unicode(bundle.path.resolve().name) for bundle in bundles]

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime.errors import BundleError, ProviderError
-from bertport.runtime.excerpts import excerpt
+from bertport.runtime.errors import BundleError, PathError, ProviderError
+from bertport.runtime.excerpts import as_unicode, excerpt
 from bertport.runtime.heads import POSITIONS, decoded_outputs
 from bertport.runtime.matmul import matmul_model
 from bertport.runtime.memory import make_room
@@ -33,6 +33,7 @@ __all__ = [
     "SETTINGS",
     "Graph",
     "check_fp32",
+    "check_path",
     "open_graph",
     "open_session",
     "session_options",
@@ -196,8 +197,11 @@ def open_session(
             devices of a plugin were added to the options.
 
     Raises:
+        PathError: for a path that ONNX Runtime cannot be told.
         Exception: what ONNX Runtime raises, whose errors share no other base.
     """
+    if not isinstance(graph, bytes):
+        check_path(graph)
     source = graph if isinstance(graph, bytes) else os.fspath(graph)
     session = onnxruntime().InferenceSession(
         source,
@@ -209,6 +213,17 @@ def open_session(
     # It keeps the bytes for that fall-back: as much memory as the weights.
     session._model_bytes = None  # noqa: SLF001 — ONNX Runtime has no public name for it
     return session
+
+
+def check_path(path: str | os.PathLike[str]) -> None:
+    """Refuse a path that ONNX Runtime cannot be told: it takes texts alone.
+
+    Raises:
+        PathError: for a path that is not UTF-8.
+    """
+    shown = as_unicode(os.fspath(path))
+    if shown != os.fspath(path):
+        raise PathError(f"{shown} is a path that is not UTF-8, which ONNX Runtime cannot open: rename the directory")
 
 
 def open_graph(  # noqa: PLR0913 — each is one setting, by keyword
@@ -339,6 +354,7 @@ def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
     appended: bytes,
     weights: Mapping[str, NDArray[np.uint8]],
 ) -> Any:  # noqa: ANN401 — as above
+    check_path(path)
     cpu = PROVIDERS["cpu"].ort
     names = assigned(options, provider, settled, precision=precision)
     source: Path | bytes = path

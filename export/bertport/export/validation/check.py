@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertport.runtime.bundle.manifest import Validation
-from bertport.runtime.errors import ValidationError
+from bertport.runtime.errors import BertportError, ValidationError
 from bertport.runtime.heads import POSITIONS, decoded_outputs, is_per_token
 from bertport.runtime.session import FATAL_ONLY, open_session, session_options
 
@@ -469,6 +469,8 @@ def _session(path: Path) -> Any:  # noqa: ANN401 — onnxruntime ships no types
     options.enable_cpu_mem_arena = False  # it would keep what batches of other shapes took, until the session ends
     try:
         return open_session(path, options)
+    except BertportError:
+        raise
     except Exception as error:  # onnxruntime raises classes of its own, bare Exception among their bases
         raise ValidationError(
             f"ONNX Runtime cannot load the exported graph {path.name} ({error}): nothing was written; "

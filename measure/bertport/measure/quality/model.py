@@ -12,7 +12,7 @@ import numpy as np
 
 from bertport.measure.quality.results import Conventions
 from bertport.measure.quality.samples import SampleTokenizer
-from bertport.runtime.errors import BundleError, ProviderError
+from bertport.runtime.errors import BertportError, BundleError, ProviderError
 from bertport.runtime.heads import decoded_outputs
 from bertport.runtime.providers.assignment import assigned, settled_options
 from bertport.runtime.providers.cpu import cpu, usable_cores
@@ -194,6 +194,8 @@ def open_onnx(
     providers = assigned(options, row, settled, precision=precision)
     try:
         session = open_session(model, options, providers)
+    except BertportError:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
         name = "the graph in memory" if isinstance(model, bytes) else str(model)
         raise BundleError(
