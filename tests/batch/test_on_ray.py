@@ -96,7 +96,7 @@ def test_no_cluster_there_is_one_sentence(bundle, data, tmp_path):
             )
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_workers_on_every_cpu_answer_as_one_machine(  # noqa: PLR0913, PLR0917 — fixtures
     workers, two_nodes, bundle, data, one_machine, tmp_path
 ):
