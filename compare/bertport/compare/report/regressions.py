@@ -186,7 +186,7 @@ def differences(old: Report, new: Report, tolerance: Mapping[Kind, float]) -> Ag
         if LABELLED not in skipped:
             changes += _undefined(before[name], row)
             if new.complete and before[name].labelled and not row.labelled:
-                changes.append(_unlabelled(name))
+                changes.append(_failure(name, "the new report says why under what was not measured", "labelled data"))
     if "quality" not in skipped:
         changes += _verdicts(old, new)
     changes += [_failure(name, "it is not in the new report") for name in before if name not in after]
@@ -247,31 +247,17 @@ def _measured_on(data: DataInfo | None) -> tuple[object, ...] | None:
     return data.fingerprint, data.task, data.kind, data.examples, *labels, data.truncation
 
 
-def _failure(name: str, why: str) -> Change:
+def _failure(name: str, why: str, on: str = "") -> Change:
+    """Return that a row was measured, or measured on something, and is not any more."""
     return Change(
         row=name,
-        figure="measured at all",
+        figure=f"measured on {on}" if on else "measured at all",
         old=None,
         new=None,
         change=None,
         worse=True,
         regression=True,
-        sentence=f"{name} was measured before and is not now: {why}",
-    )
-
-
-def _unlabelled(name: str) -> Change:
-    """Return that a row was measured on the labelled data, and is not any more."""
-    return Change(
-        row=name,
-        figure="measured on labelled data",
-        old=None,
-        new=None,
-        change=None,
-        worse=True,
-        regression=True,
-        sentence=f"{name} was measured on the labelled data before and is not now: the new report says why under what "
-        "was not measured",
+        sentence=f"{name} was measured{f' on the {on}' if on else ''} before and is not now: {why}",
     )
 
 
