@@ -298,6 +298,10 @@ def test_all_parts_are_of_the_variant_that_the_first_worker_chose(bundle, tmp_pa
     (out / "_bertport" / "variant.json").write_text('{"variant": "fp17"}')
     with pytest.raises(UsageError, match=r"answered by the variant .fp17., which another worker chose.*--variant that"):
         ask(bundle, data, out, part_rows=4)
+    for broken in ('{"variant": []}', "{}", "[]", ""):
+        (out / "_bertport" / "variant.json").write_text(broken)
+        with pytest.raises(UsageError, match=r"variant\.json does not hold the variant that the first worker chose"):
+            ask(bundle, data, out, part_rows=4)
     # One that was asked for needs no choice.
     assert ask(bundle, data, tmp_path / "named", variant=here)["variants"] == {here: len(GOOD)}
     assert not (tmp_path / "named" / "_bertport" / "variant.json").exists()

@@ -10,6 +10,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -316,7 +317,7 @@ def chosen_model(runs: Runs, output: Place, bundle: str | None = None) -> Model:
         bundle: where the bundle is on this machine, if not where the job says.
 
     Raises:
-        UsageError: where the variant that was chosen does not load here.
+        UsageError: where the variant that was chosen does not load here, and where nothing says which it is.
         BertportError: for a bundle that is another one or does not load here.
     """
     if runs.variant is not None:
@@ -327,12 +328,11 @@ def chosen_model(runs: Runs, output: Place, bundle: str | None = None) -> Model:
         model = open_model(runs, bundle)
         record.create(json.dumps({"variant": model.variant}).encode(), scratch(output))
         chosen = record.read()  # another worker may have chosen at the same moment
-    try:
+    variant = None
+    with suppress(ValueError, KeyError, TypeError):
         variant = json.loads(chosen or b"")["variant"]
-    except (ValueError, KeyError, TypeError):
-        raise PathError(
-            f"{record.title} does not hold the variant that the first worker chose: give another folder"
-        ) from None
+    if not isinstance(variant, str):
+        raise UsageError(f"{record.title} does not hold the variant that the first worker chose: give another folder")
     try:
         if model is not None and model.variant == variant:
             return model
