@@ -180,7 +180,7 @@ def _check_written(model: PreTrainedModel, config: Any) -> None:  # noqa: ANN401
     own: Any = model
     modes = [(module, module.training) for module in model.modules()]
     with quiet(), torch.random.fork_rng(devices=[]):  # what it begins with is random
-        written: Any = type(own)(copy.deepcopy(config))
+        written: Any = type(own)(config)
     written.to(device=own.device, dtype=own.dtype).eval()
     try:
         written.load_state_dict(own.state_dict(), strict=False)
