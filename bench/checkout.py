@@ -23,6 +23,7 @@ __all__ = [
     "check_section",
     "commit",
     "environment",
+    "is_made_of",
     "number",
     "origin",
     "provenance",
@@ -86,6 +87,11 @@ def environment() -> dict[str, str]:
     """Return the environment without what is meant for the Python that runs this: another one is to be started."""
     own = ("PYTHON", "VIRTUAL_ENV")
     return {name: value for name, value in os.environ.items() if not name.startswith(own)}
+
+
+def is_made_of(stamp: Path, text: str) -> bool:
+    """Return whether a stamp beside something that is kept says that it was made of this."""
+    return stamp.is_file() and stamp.read_text(encoding="ascii") == text
 
 
 def number(text: str) -> int:

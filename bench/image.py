@@ -26,7 +26,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from bench.checkout import ROOT, commit, provenance
+from bench.checkout import ROOT, commit, is_made_of, provenance
 from bertport.runtime import load
 
 PLACE = ROOT / "out" / "bench" / "image"
@@ -87,7 +87,7 @@ def _base() -> Path:
 def _image(base: Path) -> list[int]:
     """Build the image and unpack it for runc; return the compressed size of each layer in bytes, the base's first."""
     layout, made_of = PLACE / "layout", PLACE / "made-of"
-    if not (layout.exists() and made_of.is_file() and made_of.read_text(encoding="ascii") == commit()):
+    if not (layout.exists() and is_made_of(made_of, commit())):
         for left in ("layout", "made", "unpacked"):
             shutil.rmtree(PLACE / left, ignore_errors=True)
         _buildah("from", "--name", NAME, "scratch")

@@ -72,6 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
         if given.what != "many":
             parser.error("--scratch goes with many: what the others measure does not go on after an interruption")
         given.scratch.mkdir(parents=True, exist_ok=True)
+    if given.text != SAMPLE and (given.what != "rate" or not given.text.is_file()):
+        parser.error("--text goes with rate, and names a file")
     more = {"variant": given.variant, "text": given.text} if given.what == "rate" else {}
     load = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() if given.scratch is None else nullcontext(given.scratch) as scratch:

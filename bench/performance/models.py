@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.checkout import RESTORE, ROOT, commit
+from bench.checkout import RESTORE, ROOT, commit, is_made_of
 from bench.performance.environments import say
 from bench.performance.programs import INTEL, OPTIMUM, SEEDED, SENTENCE_INTEL, SENTENCE_OPTIMUM
 from bench.performance.shares import add_like
@@ -204,8 +204,9 @@ def fresh_copy(given: Path, bundle: Path) -> None:
     was interrupted.
     """
     stamp = bundle.with_name(f"{bundle.name}.made-of")
-    if bundle.exists() and stamp.is_file() and stamp.read_text(encoding="ascii") == made_of():
+    if bundle.exists() and is_made_of(stamp, made_of()):
         return
+    stamp.unlink(missing_ok=True)  # a copy without one is not whole
     shutil.rmtree(bundle, ignore_errors=True)
     shutil.copytree(given, bundle)
     stamp.write_text(made_of(), encoding="ascii")

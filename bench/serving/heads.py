@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.checkout import ROOT, check_section, provenance, read_data, write_section
+from bench.checkout import ROOT, check_section, is_made_of, provenance, read_data, write_section
 from bench.performance import models
 from bench.performance.models import FEW, KEPT, few_texts
 from bench.serving.server import CLIENTS, PYTHON, Process, make_bodies, serve, under_load
@@ -133,7 +133,7 @@ def prepare(row: Served, *, tiny: bool) -> tuple[Path, Path]:
     _say(f"{row.name}: models")
     place = KEPT / ("heads-tiny" if tiny else "heads")
     kept, made_of = place / "made-of", models.made_of()
-    if place.exists() and not (kept.exists() and kept.read_text(encoding="ascii") == made_of):
+    if place.exists() and not (is_made_of(kept, made_of)):
         shutil.rmtree(place)
     place.mkdir(parents=True, exist_ok=True)
     kept.write_text(made_of, encoding="ascii")
