@@ -131,14 +131,16 @@ def test(*arguments: str) -> None:
 
 
 def pytest(python: Path, *arguments: str | Path) -> None:
-    """Run pytest with bytecode kept, whatever the machine is set to.
+    """Run pytest with bytecode kept, whatever the machine is set to, but for what pip would compile ahead.
 
     Each worker rewrites hundreds of files, and tests start hundreds of processes that compile bertport, without it.
     """
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    call(python, "-m", "pytest", *arguments, environ=kept)
+    call(python, "-m", "pytest", *arguments, environ={**kept, **AS_IMPORTED})
 
 
+AS_IMPORTED = {"PIP_COMPILE": "0"}
+"""Half of pip's time is compiling modules to bytecode, of which tests import a small part, and keep what they import."""
 WORKERS = ("--numprocesses=2", "--dist=worksteal")
 """Options of pytest-xdist. Each worker gets a half in the order of the files, since a module's tests share what its
 fixtures made; the one that is done first takes from what the other has left."""
@@ -315,6 +317,7 @@ def everything() -> None:
 
 def prepare() -> None:
     """Make the environments of everything that .ci/run does after the demonstration, beside which it runs."""
+    os.environ.update(AS_IMPORTED)
     for name in ("dev", "lowest", "optimum", "ray", "audit"):
         environment(name)
 
