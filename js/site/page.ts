@@ -318,7 +318,7 @@ async function start(): Promise<void> {
     return;
   }
   await keepOffline();
-  await load();
+  if (!loading) await load(); // another variant may have been chosen meanwhile
 }
 
 /** Say whether all that was used is kept for visits without a network. */

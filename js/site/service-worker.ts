@@ -25,8 +25,10 @@ const scope = globalThis as unknown as Scope;
 const VERSION = "@version@";
 const PREFIX = `bertport-site ${new URL(scope.registration.scope).pathname} `;
 const CACHE = `${PREFIX}${VERSION}`;
-/** What the model's worker keeps, when it has checked it. */
-const LARGE = /^bundle\/|\.wasm$/;
+/** The model card, which the page does without: some servers give no file of this kind. */
+const CARD = "bundle/README.md";
+/** What the model's worker keeps, when it has checked it: of the bundle all but what is asked for later, if ever. */
+const LARGE = /^bundle\/(?!README\.md$|golden\.json$)|\.wasm$/;
 const HEADERS = {
   "cross-origin-opener-policy": "same-origin",
   "cross-origin-embedder-policy": "require-corp",
@@ -57,7 +59,8 @@ async function install(): Promise<void> {
   await Promise.all(
     small.map(async ([path, { sha256 }]) => {
       const integrity = `sha256-${base64(sha256)}`;
-      await cache.put(addressOf(path), await fetch(addressOf(path), { cache: "no-cache", integrity }));
+      const kept = cache.add(new Request(addressOf(path), { cache: "no-cache", integrity }));
+      await (path === CARD ? kept.catch(() => {}) : kept);
     }),
   );
   await cache.put(addressOf("site.json"), response);

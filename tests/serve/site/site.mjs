@@ -143,6 +143,7 @@ seen.isolated = await page.evaluate(() => crossOriginIsolated);
 seen.cores = await page.evaluate(() => navigator.hardwareConcurrency);
 await asked(page);
 seen.offlineWords = await words(page);
+seen.offlineCard = await page.evaluate(async () => (await fetch(document.getElementById("card").href)).text());
 await page.goto(`${url}good/?from=elsewhere#form`);
 seen.queried = await ready(page);
 await desk.setOffline(false);
@@ -172,19 +173,20 @@ seen.nameless = await page.evaluate(() => [...document.querySelectorAll("input, 
 
 // What follows has contexts of its own, and goes in two lanes: much of a visit is on one core.
 await Promise.all([
-  (async () => { await withHeaders(); await chosenWhileItLoads(); await withoutRoom(); await otherHeads(); })(),
+  (async () => { await withHeaders(); await chosenBeforeItLoads(); await chosenWhileItLoads(); await withoutRoom(); await otherHeads(); })(),
   (async () => { await newerVersions(); await agedFiles(); await whatGoesWrong(); })(),
 ]);
 await browser.close();
 seen.hosts = [...seen.hosts].filter((host) => !/^(null|http:\/\/insecure.test)/.test(host) && !host.startsWith("file:"));
 console.log(JSON.stringify(seen));
 
-// A first visit of a server that sends the site's headers.
+// A first visit of a server that sends the site's headers, and does not give the model card.
 async function withHeaders() {
   const page = await watched(await browser.newContext());
   await page.goto(`${url}headers/`);
   await ready(page);
   seen.headers = await page.textContent("#where");
+  await page.getByText("Kept here").waitFor();
   await page.context().close();
 }
 
@@ -200,6 +202,22 @@ async function chosenWhileItLoads() {
   seen.chosen = [await ready(page), await page.textContent("#where"), await page.locator("#ask").isEnabled()];
   await page.getByRole("radio", { name: /^fp32/ }).check();
   seen.stays = [await ready(page), await page.getByRole("radio", { name: /^CPU/ }).isChecked()];
+  await page.context().close();
+}
+
+// A variant chosen before the first one is loaded is loaded alone.
+async function chosenBeforeItLoads() {
+  const page = await watched(await browser.newContext(), true);
+  await page.addInitScript(() => {
+    navigator.serviceWorker.register = () => new Promise((resolve) => { setTimeout(resolve, 1500); });
+  });
+  let workers = 0;
+  page.on("worker", () => { workers += 1; });
+  await page.goto(`${url}slow/`);
+  await page.getByRole("radio", { name: /^fp32/ }).check();
+  await ready(page);
+  await page.waitForTimeout(1500);
+  seen.early = [await ready(page), workers];
   await page.context().close();
 }
 

@@ -174,6 +174,7 @@ def test_sites(head_bundles, tmp_path):
     needing_other_operators(served / "operators")
     (served / "nowasm/runtime/ort-wasm-simd-threaded.wasm").unlink()
     (served / "noscript/client.js").unlink()
+    (served / "headers/bundle/README.md").unlink()
 
     titles = (f"version {number}" for number in itertools.count(1))
 
@@ -185,6 +186,7 @@ def test_sites(head_bundles, tmp_path):
     with serving(served, renew) as url:
         seen = browser.drive(Path(__file__).with_name("site.mjs"), url, tmp_path)
     check_page(seen, url)
+    assert seen["offlineCard"] == (served / "good/bundle/README.md").read_text(encoding="utf-8")
     check_answers(seen, default, head_bundles)
     assert seen["errors"].keys() == SENTENCES.keys()
     for name, sentence in SENTENCES.items():
@@ -205,6 +207,7 @@ def check_page(seen, url):
     ready = "Ready: it answers in this browser."
     assert seen["chosen"] == [ready, "on the CPU, 1 thread", True]
     assert seen["stays"] == [ready, True]
+    assert seen["early"] == [ready, 1]
     assert seen["noRoom"] == [ready, "Not all of it is kept here: the next visit needs the network."]
     assert seen["queried"] == ready
     stopped = "the part of this page that runs the model has stopped (out of memory): load the page again"

@@ -293,7 +293,8 @@ async function start() {
         return;
     }
     await keepOffline();
-    await load();
+    if (!loading)
+        await load(); // another variant may have been chosen meanwhile
 }
 /** Say whether all that was used is kept for visits without a network. */
 async function showKept() {
