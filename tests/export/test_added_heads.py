@@ -154,6 +154,16 @@ def test_a_pooler_that_no_head_reads_may_be_another(base, tmp_path_factory, tmp_
         added(bare, others[0], third)
 
 
+def test_notes_on_what_an_added_checkpoint_holds_besides(base, tmp_path_factory, tmp_path):
+    """That it lacks the pooler is no news where the base has one."""
+    [tagger] = heads_on(tmp_path_factory, "bert", base, tmp_path, [TOKEN_CLASSIFICATION])
+    loss = {"loss.weight": torch.ones(2)}
+    other = rewrite(tagger, tmp_path / "other", lambda tensors: tensors | loss)
+    assert read_checkpoint(locate(str(other))).notes[0].startswith("the weights hold no pooler: ")
+    assert added(base, other).notes == ("other: left out, as part of neither the encoder nor a head: loss.weight",)
+    assert added(base, tagger).notes == ()
+
+
 def test_what_cannot_be_added(base, classifier, tmp_path):
     with pytest.raises(CheckpointError, match="holds a sequence-classification head, and there is one already"):
         added(classifier, classifier)

@@ -135,10 +135,12 @@ def _addition(other: Checkpoint, located: Located, heads: Collection[str]) -> Ad
     """Return the heads of a checkpoint, whose encoder is that of another."""
     every = {head: other.layout.heads[head] for head in heads}
     own = {name for layout in every.values() for name in (*layout.shapes, *layout.tied)}
+    # What the other lacks, this one may have.
+    notes = (*(note for note in other.plan.notes if note not in other.plan.lacks), *other.decoder_notes())
     planned = replace(
         other.plan,
         entries={head: other.plan.entries[head] for head in heads},
         renames={stored: name for stored, name in other.plan.renames.items() if name in own},
-        notes=tuple(f"{located.name}: {note}" for note in other.decoder_notes()),
+        notes=tuple(f"{located.name}: {note}" for note in notes),
     )
     return Addition(located=located, checkpoint=replace(other, plan=planned))

@@ -57,6 +57,8 @@ class Plan:
     """Whether a decoder is the word embedding's matrix."""
     notes: tuple[str, ...]
     """Sentences on what was left out, and why."""
+    lacks: tuple[str, ...] = ()
+    """Those of them that say what a bundle of this checkpoint alone does not have."""
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -105,7 +107,8 @@ def plan(
     stored_heads = _stored_heads(present, layout, claimed)
     _require_decoders(stored_heads, present, layout, tied=tied)
     heads, lacks = _usable(stored_heads, config, family, layout)
-    notes += [*lacks, *_broken_promises(stored_heads, claimed, config)]
+    lacks += _broken_promises(stored_heads, claimed, config)
+    notes += lacks
     owned = {name for head in heads for name in (*layout.heads[head].shapes, *layout.heads[head].tied)}
     pooler = f"{family.prefix}pooler."  # of an encoder that has none, or takes the first state as it is
     kept = {
@@ -119,7 +122,7 @@ def plan(
     notes += _nameless(present, stored_heads, layout)
     entries = {head: entry_of(head, config) for head in heads}
     notes += untrusted_activation(config) if SEQUENCE_CLASSIFICATION in entries else []
-    return Plan(entries=entries, renames=kept, tied=tied, notes=tuple(notes))
+    return Plan(entries=entries, renames=kept, tied=tied, notes=tuple(notes), lacks=tuple(lacks))
 
 
 def left_out(names: Iterable[str], why: str = NO_PART) -> list[str]:
