@@ -137,6 +137,18 @@ def test_a_large_refused_body_is_taken_so_that_the_answer_arrives(plain):
     assert statuses(answer) == [413]
 
 
+def test_a_connection_that_is_refused_is_counted_and_logged(plain):
+    def counted():
+        return plain.metric("bertport_failures_total", bundle="", reason="bad_request")
+
+    before = counted()
+    for sent in (b"\x16\x03\x01\x02", GET.replace(b"/health", b"a.b:80") + b"\r\n", ask() + b"NONSENSE\r\n\r\n"):
+        assert 400 in statuses(exchange(plain, sent))
+    assert counted() == before + 3
+    sentence = "the request's target is not a path: send one that begins with /"
+    plain.wait_for("refused", client="127.0.0.1", status=400, reason="bad_request", error=sentence)
+
+
 @pytest.mark.slow
 def test_a_body_that_nobody_reads_ends_in_time(plain):
     before = resident(plain)

@@ -411,6 +411,8 @@ def test_a_limit_on_files_bounds_connections_before_it_is_met(tiny_bundle):
             for connection in held:
                 connection.close()
         server.until(lambda: server.get("/health")[0] == 200)
+        assert server.metric("bertport_failures_total", bundle="", reason="overloaded") >= 1
+        server.wait_for("refused", status=429, client="127.0.0.1")
         assert server.post("/", ASK)[0] == 200
         assert server.stop() == 0
         assert not [line for line in server.lines if line["level"] == "error"]

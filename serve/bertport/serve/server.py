@@ -61,7 +61,7 @@ def serve(settings: Settings) -> None:
     sock = _listen(settings.host, settings.port)
     config = uvicorn.Config(
         make_app(service),
-        http=bounded(_connections(settings.limits.max_connections)),
+        http=bounded(_connections(settings.limits.max_connections), service.refused),
         ws="none",
         loop="auto",
         lifespan="off",

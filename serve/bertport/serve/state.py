@@ -12,12 +12,13 @@ from bertport.serve.engine.pieces import Pieces
 from bertport.serve.engine.registry import Registry
 from bertport.serve.errors import Failed, Loading
 from bertport.serve.http.admission import Admission
-from bertport.serve.observability.metrics import Metrics
+from bertport.serve.observability.metrics import OTHER, Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bertport.serve.engine.worker import ModelWorker
+    from bertport.serve.errors import Problem
     from bertport.serve.settings import Settings
 
 __all__ = ["Service"]
@@ -57,6 +58,13 @@ class Service:
         if (bundle, note) not in self._told:
             self._told.add((bundle, note))
             _LOG.warning("a client is told: %s", note, extra={"fields": {"bundle": bundle}})
+
+    def refused(self, problem: Problem, client: str) -> None:
+        """Count and log a connection that is refused before there is a request on it."""
+        self.metrics.failed(OTHER, OTHER, OTHER, problem.reason)
+        if self.settings.access_log:
+            fields = {"status": problem.status, "client": client, "reason": problem.reason, "error": problem.message}
+            _LOG.info("refused", extra={"fields": fields})
 
     def check_ready(self) -> None:
         """Return where everything that was asked to be served can be asked.

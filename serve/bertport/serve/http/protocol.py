@@ -150,6 +150,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     max_connections = 4096
     ahead = Ahead()
+    refused: Callable[[Problem, str], None]
+    """Told of each connection that is refused where no request is there to tell of it, and of its client's address."""
 
     transport: Guarded  # type: ignore[assignment]  # what uvicorn uses of one
 
@@ -172,7 +174,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Refuse what is too many."""
         super().connection_made(Guarded(transport, self._unread, self._linger))  # type: ignore[arg-type]  # as above
         if len(self.connections) > self.max_connections:
-            self.transport.write(_answer(Overloaded("too many connections: try again later", retry_after=1)))
+            problem = Overloaded("too many connections: try again later", retry_after=1)
+            self._tell(problem)
+            self.transport.write(_answer(problem))
             self.transport.close()
             return
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_late)
@@ -376,20 +380,29 @@ class BoundedProtocol(HttpToolsProtocol):
         answer = _answer(problem)
         if self._stage is Stage.BODY and self.pipeline:
             self.pipeline.popleft()  # its own turn has not come
+            self._tell(problem)
         elif self._stage is Stage.BODY and not self.cycle.response_complete:
             if not self.cycle.response_started:
                 self.transport.write(answer)
             self.transport.close()
-            self.cycle.disconnected = True
+            self.cycle.disconnected = True  # which its own end tells of
             self.cycle.message_event.set()
             return
         elif self.cycle is None or self.cycle.response_complete:
             if self._stage is not Stage.BODY:  # that one has had its answer
                 self.transport.write(answer)
+                self._tell(problem)
             self.transport.close()
             return
+        else:
+            self._tell(problem)
         self._last = answer
         self.flow.pause_reading()
+
+    def _tell(self, problem: Problem) -> None:
+        # Browsers keep connections in reserve, which send nothing in time.
+        if self._counted or not isinstance(problem, BodyTimeout):
+            self.refused(problem, self.client[0] if self.client else "")
 
     def _unread(self) -> bool:
         return self._stage is not Stage.BETWEEN or bool(self._ahead) or bool(self._counted)
@@ -456,6 +469,7 @@ def _answer(problem: Problem) -> bytes:
     )
 
 
-def bounded(max_connections: int) -> type[BoundedProtocol]:
-    """Return the protocol with a bound on the connections."""
-    return type("Protocol", (BoundedProtocol,), {"max_connections": max_connections, "ahead": Ahead()})
+def bounded(max_connections: int, refused: Callable[[Problem, str], None]) -> type[BoundedProtocol]:
+    """Return the protocol with a bound on the connections, and with what is told of those that are refused."""
+    own = {"max_connections": max_connections, "ahead": Ahead(), "refused": staticmethod(refused)}
+    return type("Protocol", (BoundedProtocol,), own)
