@@ -184,7 +184,7 @@ def test_a_store_never_holds_more_than_it_may():
     assert admission.bodies.held == 0
 
 
-def test_a_probe_is_answered_where_clients_have_not_read_as_much_as_may_be_held():
+def test_probes_and_metrics_are_answered_where_clients_have_not_read_as_much_as_may_be_held():
     def status_of(path):
         sent = []
 
@@ -200,7 +200,10 @@ def test_a_probe_is_answered_where_clients_have_not_read_as_much_as_may_be_held(
     Reservation(service.admission.answers).grow(service.admission.answers.most)
     assert status_of("/docs") == 429
     assert status_of("/health") == 200
-    assert service.admission.probes.held == 0
+    assert status_of("/metrics") == 200
+    assert service.admission.probes.held == service.admission.metrics.held == 0
+    Reservation(service.admission.metrics).grow(service.admission.metrics.most)
+    assert (status_of("/metrics"), status_of("/health")) == (429, 200)
 
 
 class Transport:

@@ -41,6 +41,8 @@ _LOG = logging.getLogger(__name__)
 
 OPEN = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready"})
 """Paths that need no API key: what asks whether a server is up has none."""
+METRICS = "/metrics"
+"""Path of the counters, which are answered whatever clients have not read."""
 
 SANE = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 """Request ids that are taken over from the client: nothing that could break a line of a log or of a header."""
@@ -78,7 +80,7 @@ def make_app(service: Service) -> ASGIApp:
         Route("/health", operations.health),
         Route("/ready", operations.ready),
         Route("/info", operations.info),
-        Route("/metrics", operations.metrics),
+        Route(METRICS, operations.metrics),
         Route("/reload", operations.reload, methods=["POST"]),
     ]
     app: ASGIApp = Front(Router(routes, redirect_slashes=False), service)
@@ -140,7 +142,9 @@ class Front:
         scope["app"] = self._app  # so that the router raises what it does not find
         admission = self._service.admission
         body = Reservation(admission.bodies)
-        answer = Reservation(admission.probes if path in OPEN else admission.answers)
+        answer = Reservation(
+            admission.probes if path in OPEN else admission.metrics if path == METRICS else admission.answers
+        )
         scope["state"] = {"service": self._service, "context": context, "body": body, "answer": answer}
         span = self._tracing.begin(headers, context) if self._tracing else None
         status = 0

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Admission", "Reservation", "Store"]
 
+LEAST_OF_METRICS = 1 << 20
+"""Bytes of /metrics that may be held at least: one of a server with many bundles has some hundred thousand."""
+
 
 class Store:
     """Bytes that all requests together hold of one kind; used from the event loop only.
@@ -93,6 +96,8 @@ class Admission:
         self.answers = Store(limits.max_answer_bytes_held, "answers that clients have not read")
         # A probe must not fail, and the process be ended, because of what others have not read.
         self.probes = Store(limits.max_answer_bytes_held, "answers to probes")
+        # /metrics is needed most then; clients that do not read it can hold a part of what others may.
+        self.metrics = Store(max(limits.max_answer_bytes_held // 4, LEAST_OF_METRICS), "metrics")
         self.draining = False
 
     @property
