@@ -16,7 +16,7 @@ import pytest
 
 from bertport.runtime.providers.table import AUTO, PROVIDERS
 from bertport.serve.errors import REASONS
-from bertport.serve.observability.tracing import tracing
+from bertport.serve.observability.tracing import _exporter, tracing
 from tests.serve.running import PATIENCE, Running
 
 ASK = {"inputs": "a [MASK]"}
@@ -209,8 +209,29 @@ def test_spans_where_opentelemetry_is_asked_for(tiny_bundle):
 def test_variables_of_opentelemetry_that_are_empty_are_none(monkeypatch):
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
     monkeypatch.setattr("bertport.serve.observability.tracing._set_up", pytest.fail)
     assert tracing() is None
+
+
+def test_several_exporters_of_spans(monkeypatch, caplog):
+    asked = []
+    monkeypatch.setattr("bertport.serve.observability.tracing._set_up", asked.append)
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console, OTLP,zipkin,none")
+    tracing()
+    monkeypatch.delenv("OTEL_TRACES_EXPORTER")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://localhost:4318/v1/traces")
+    tracing()
+    assert asked == [["console", "otlp"], ["otlp"]]
+    [message] = caplog.messages
+    assert message.startswith("no spans are exported by 'zipkin', which OTEL_TRACES_EXPORTER names: ")
+
+
+def test_an_exporter_of_spans_without_its_package_leaves_the_others(monkeypatch, caplog):
+    monkeypatch.setattr("bertport.serve.observability.tracing.OTLP", "no_such_package")
+    assert _exporter("otlp") is None
+    assert caplog.messages == ["no spans are exported by 'otlp': no_such_package is not installed"]
+    assert _exporter("console") is not None
 
 
 def _values(text):

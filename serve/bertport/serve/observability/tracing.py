@@ -1,7 +1,8 @@
 """Spans for OpenTelemetry, where its packages are installed and its environment variables ask for them.
 
-`opentelemetry-instrument bertport serve` sets a provider up by itself. Without it, `OTEL_TRACES_EXPORTER` (`otlp` or
-`console`) or `OTEL_EXPORTER_OTLP_ENDPOINT` does, as OpenTelemetry's specification names them.
+`opentelemetry-instrument bertport serve` sets a provider up by itself. Without it, `OTEL_TRACES_EXPORTER` (`otlp`,
+`console`, or both with a comma between them) or `OTEL_EXPORTER_OTLP_ENDPOINT` does, as OpenTelemetry's specification
+names them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ __all__ = ["Tracing", "tracing"]
 
 _LOG = logging.getLogger(__name__)
 
-EXPORTER, ENDPOINT = "OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT"
+EXPORTER = "OTEL_TRACES_EXPORTER"
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+EXPORTERS = ("otlp", "console")
 NAME = "bertport.serve"
 OTLP = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 """A package of its own; imported by name, because it need not be there."""
@@ -71,26 +74,51 @@ def tracing() -> Tracing | None:
     except ImportError:
         return None
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):  # none has been set up
-        exporter = os.environ.get(EXPORTER) or ("otlp" if os.environ.get(ENDPOINT) else "none")
-        if exporter == "none" or not _set_up(exporter):
+        exporters = _exporters()
+        if not exporters or not _set_up(exporters):
             return None
     return Tracing(trace.get_tracer(NAME))
 
 
-def _set_up(exporter: str) -> bool:
+def _exporters() -> list[str]:
+    """Return the exporters that the variables ask for; one that there is not is told."""
+    stated = os.environ.get(EXPORTER) or ("otlp" if any(os.environ.get(name) for name in ENDPOINTS) else "")
+    names = dict.fromkeys(name.strip().lower() for name in stated.split(","))
+    for name in names.keys() - {"", "none", *EXPORTERS}:
+        known = ", ".join(EXPORTERS)
+        _LOG.warning("no spans are exported by %r, which %s names: give some of %s", name, EXPORTER, known)
+    return [name for name in names if name in EXPORTERS]
+
+
+def _set_up(exporters: list[str]) -> bool:
     """Set a provider up; a missing package is told and does not stop the server."""
     try:
         from opentelemetry import trace
         from opentelemetry.sdk.resources import OTELResourceDetector, Resource
         from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
-
-        made = ConsoleSpanExporter() if exporter == "console" else import_module(OTLP).OTLPSpanExporter()
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         _LOG.warning("no spans are exported: %s is not installed", error.name)
         return False
+    made = [exporter for name in exporters if (exporter := _exporter(name)) is not None]
+    if not made:
+        return False
     given = OTELResourceDetector().detect().attributes  # what `create` is given would take the place of them
     provider = TracerProvider(resource=Resource.create({"service.name": "bertport", **given}))
-    provider.add_span_processor(BatchSpanProcessor(made))
+    for exporter in made:
+        provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)  # which sends what is left when the process ends
     return True
+
+
+def _exporter(name: str) -> Any:  # noqa: ANN401 — as above
+    """Return an exporter; None where its package is missing."""
+    from opentelemetry.sdk.trace.export import ConsoleSpanExporter
+
+    if name == "console":
+        return ConsoleSpanExporter()
+    try:
+        return import_module(OTLP).OTLPSpanExporter()
+    except ImportError as error:
+        _LOG.warning("no spans are exported by %r: %s is not installed", name, error.name)
+        return None
