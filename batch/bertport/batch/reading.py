@@ -349,7 +349,9 @@ def cut(place: Place, files: Sequence[File], source: Source, rows: int, counts: 
         PathError: for a file that cannot be read.
         UsageError: for a URL that no worker could open.
     """
-    place.at(files[0].path).stored()  # a URL that no worker could open is refused before the run begins
+    # A URL that no worker could open is refused before the run begins; in one, `::` in a name stands for a chain.
+    for file in (files[0], *(file for file in files[1:] if "::" in file.path)):
+        place.at(file.path).stored()
     spans: list[list[tuple[int, int, int]]] = []
     limit = rows
     if source.format == "parquet":
