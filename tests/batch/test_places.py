@@ -178,6 +178,23 @@ def test_workers_open_what_is_in_an_archive(tiny_bundle, tmp_path):
         assert run(tiny_bundle, "fill-mask", f"{url}{tmp_path}/in.zip", tmp_path / f"out{number}")["rows"] == 2
 
 
+def test_every_file_whose_name_stands_for_a_chain_in_a_url_is_refused_before_the_run(tiny_bundle, tmp_path):
+    for name in ("a", "b", "b::c"):
+        fsspec.filesystem("memory").pipe_file(f"/chained/{name}.jsonl", b'{"text": "the [MASK]"}\n')
+    with pytest.raises(UsageError, match=r"no worker could open memory://chained/b::c\.jsonl by its URL"):
+        run(tiny_bundle, "fill-mask", "memory://chained", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_columns_that_folders_name(tmp_path):
+    folder = fill(tmp_path / "run=3", "lang=en/day=1/a.jsonl", "lang=de/b.jsonl", "c=d.jsonl")
+    for place in (folder, f"{folder}/*/**/*.jsonl", f"file://{folder}"):
+        found = open_place(str(place))
+        assert found.folder_columns(found.files()) == ["day", "lang"]
+    one = open_place(str(folder / "c=d.jsonl"))
+    assert one.folder_columns(one.files()) == []
+
+
 def test_a_url_that_leads_elsewhere_is_refused():
     fs = fsspec.filesystem("memory")
     for url, path in (("memory://a", "/b"), ("nowhere://me:word@a", "/a")):

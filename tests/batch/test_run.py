@@ -30,6 +30,7 @@ from bertport.batch.reading import chunks, cut, read_source
 from bertport.batch.tasks import TASKS
 from bertport.batch.worker import Counts, open_model
 from bertport.runtime import load
+from bertport.runtime.commands.progress import Progress
 from bertport.runtime.errors import BundleError, InputTextError, MissingDependencyError, PathError, UsageError
 from tests.conftest import contents
 
@@ -466,6 +467,22 @@ def test_what_cannot_be_is_one_sentence(tiny_bundle, tmp_path):
         run(tiny_bundle, "fill-mask", data, out, parameters={"pooling": "mean"})
     with pytest.raises(UsageError, match="needs the head"):
         run(tiny_bundle, "embeddings", data, out)
+
+
+def test_columns_that_only_folders_name_are_told(tiny_bundle, tmp_path):
+    (tmp_path / "in" / "lang=en").mkdir(parents=True)
+    data = lines(tmp_path / "in" / "lang=en" / "rows.jsonl", GOOD[:1])
+
+    def said(number, **chosen):
+        stream = io.StringIO()
+        with Progress(stream) as progress:
+            ask(tiny_bundle, tmp_path / "in", tmp_path / f"out{number}", progress=progress, **chosen)
+        return stream.getvalue()
+
+    assert "note: lang: columns that only folders name are not read; write them into the files\n" in said(0)
+    assert "note" not in said(1, carry=["id"])
+    lines(data, [{**GOOD[0], "lang": "en"}])
+    assert "note" not in said(2)
 
 
 def test_names_and_prefixes(tiny_bundle, expected, tmp_path):

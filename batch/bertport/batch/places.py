@@ -152,6 +152,11 @@ class Place:
         files: list[File] = self._tried(lambda: list(self._local() if self.local else self._behind_url()))
         return sorted(files, key=lambda file: file.path)
 
+    def folder_columns(self, files: Sequence[File]) -> list[str]:
+        """Return the columns that the names of folders below it state, as `lang=en` does."""
+        top = _split(self.path)[0] if self.pattern else self.path.rstrip("/")
+        return sorted({name for file in files for name in re.findall(r"/([^/=]+)=[^/]*(?=/)", file.path[len(top) :])})
+
     def names(self) -> dict[str, int]:
         """Return the sizes of the files that are in a folder itself, by name."""
 

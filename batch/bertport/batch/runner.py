@@ -127,6 +127,9 @@ def run(  # noqa: PLR0913 — each is one choice, by keyword
         on_error=on_error,
         engine=engine,
     )
+    named = [name for name in place.folder_columns(files) if name not in job.source.carried]
+    if progress is not None and carry is None and named:
+        progress.note(f"{', '.join(named)}: columns that only folders name are not read; write them into the files")
     pace = Pace(record)
     if progress is not None and record.resumed:
         progress.say(f"{record.resumed:,} of {len(record.parts):,} parts are done already")
