@@ -90,6 +90,7 @@ def _image(base: Path) -> list[int]:
     if not (layout.exists() and is_made_of(made_of, commit())):
         for left in ("layout", "made", "unpacked"):
             shutil.rmtree(PLACE / left, ignore_errors=True)
+        _buildah("rm", "--all")  # what a build that failed has left, whose name is taken
         _buildah("from", "--name", NAME, "scratch")
         _buildah("add", "--quiet", NAME, str(base), "/")
         _buildah("commit", "--quiet", "--rm", NAME, "localhost/debian-python")
@@ -117,6 +118,8 @@ def _run() -> dict[str, Any]:
     _settings(port)
     began = time.monotonic()
     runc = ["runc", "--root", str(PLACE / "state")]
+    delete = [*runc, "delete", "--force", NAME]
+    subprocess.run(delete, check=False)  # the container of a run that was killed
     with subprocess.Popen(
         [*runc, "run", "--bundle", str(PLACE / "unpacked"), NAME], stderr=subprocess.DEVNULL
     ) as started:
@@ -140,7 +143,7 @@ def _run() -> dict[str, Any]:
             try:
                 code = started.wait(60)
             except subprocess.TimeoutExpired:
-                subprocess.run([*runc, "delete", "--force", NAME], check=False)
+                subprocess.run(delete, check=False)
                 code = -signal.SIGKILL
     here = load().fill_mask(TEXT)
     off = max(abs(one["score"] - two["score"]) for one, two in zip(answered, here, strict=True))

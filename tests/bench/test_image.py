@@ -37,6 +37,8 @@ def test_an_image_of_another_commit_is_made_again(commands, tmp_path, monkeypatc
     assert build(tmp_path / "base.tar") == LAYERS
     once = len(commands)
     assert once > 0
+    starting = [number for number, command in enumerate(commands) if "from" in command]
+    assert "rm" in commands[starting[0] - 1]  # a container of that name, which a failed build has left
     assert build(tmp_path / "base.tar") == LAYERS
     assert len(commands) == once  # it was kept
     monkeypatch.setattr(image, "commit", lambda: "b" * 40)
