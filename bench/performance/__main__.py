@@ -12,9 +12,10 @@ model, so it gets a quarter of the texts, and fill-mask alone; the default model
 
 Writes the figures and the page of this machine's class of CPU, such as docs/data/performance-vnni.json and
 docs/research/performance-vnni.md, and the README's line of all classes; for AVX2 alone run `python -m bench.avx2 python
--m bench.performance`. --output writes elsewhere. Models and environments are made once, by --prepare or before anything
-is measured, and kept in out/bench and .tools. --pages writes the pages anew from the data and measures nothing; with
---check the exit code is 1 where one is not what the data say.
+-m bench.performance`. --output writes elsewhere, and has to be given with --models, --tasks and --without, which
+measure a part. Models and environments are made once, by --prepare or before anything is measured, and kept in
+out/bench and .tools. --pages writes the pages anew from the data and measures nothing; with --check the exit code is 1
+where one is not what the data say.
 """
 
 from __future__ import annotations
@@ -231,6 +232,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pages", action="store_true", help="write the pages from the data, measure nothing")
     parser.add_argument("--check", action="store_true", help="compare the pages with the data, measure nothing")
     given = parser.parse_args()
+    if (given.models or given.tasks or given.without) and not (given.output or given.quick or given.prepare):
+        parser.error("--models, --tasks and --without measure a part, and the pages have all: add --output DIRECTORY")
     given.rounds = given.rounds or (3 if given.quick else 5)
     given.texts = given.texts or (24 if given.quick else 60)
     given.tasks = given.tasks or list(TASKS[:1] if given.quick else TASKS)

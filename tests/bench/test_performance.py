@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from bench.performance import environments, figures, models, pages, profiling, sections
+from bench.performance.__main__ import arguments
 from bench.performance.bars import bars
 from bench.performance.classes import CLASSES, class_of
 from bench.performance.inputs import inputs_of, share_of
@@ -36,6 +37,17 @@ def operators(tiny_bundle):
     feeds = profiling.feeds_of(1, 24, manifest.architecture.vocab_size)
     path = tiny_bundle / manifest.variants["fp32"].file
     return profiling.operators(path, feeds, seconds=0.2, threads=1)
+
+
+@pytest.mark.parametrize("part", [("--models", "default"), ("--tasks", "fill-mask"), ("--without", "shapes,profile")])
+def test_figures_of_a_part_do_not_take_the_place_of_all(part, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench.performance", *part])
+    with pytest.raises(SystemExit):
+        arguments()
+    assert "measure a part, and the pages have all: add --output DIRECTORY" in capsys.readouterr().err
+    for more in (["--output", str(tmp_path)], ["--quick"], ["--prepare"]):
+        monkeypatch.setattr(sys, "argv", ["bench.performance", *part, *more])
+        assert arguments().rounds
 
 
 def test_a_profile_counts_the_operations_that_the_share_of_the_peak_is_made_of(operators, tiny_bundle):
