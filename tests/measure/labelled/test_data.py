@@ -262,8 +262,17 @@ def test_numbers_that_are_names_and_the_numbers_of_others_are_refused(manifest, 
 
 def test_truth_values_are_no_order_of_labels_of_which_one_is_named_so(manifest, write):
     path = write([{"text": "a", "label": value} for value in [True, False] * 4])
-    with pytest.raises(BertportError, match=r"line 2: the label 'False' is not one of .*\(true, other\)"):
+    with pytest.raises(BertportError, match=r"line 2: the label 'false' is not one of .*\(true, other\)"):
         read_labelled(path, TASK, two_labels(manifest, ("true", "other")))
+
+
+@pytest.mark.parametrize("spelling", [str.lower, str])
+def test_a_label_map_names_truth_values_as_json_or_python_writes_them(spelling, manifest, write):
+    path = write([{"text": "a", "label": label} for label in [True, False] * 4])
+    label_map = {spelling("True"): "positive", spelling("False"): "negative"}
+    assert list(read_labelled(path, TASK, manifest, label_map=label_map).truths) == [2, 0] * 4
+    with pytest.raises(BertportError, match=r"names 'yes', which the data does not have .true, false.: map labels"):
+        read_labelled(path, TASK, manifest, label_map={"yes": "positive"})
 
 
 def test_a_label_map_leads_to_the_bundles_names(manifest, write):

@@ -79,7 +79,7 @@ def read_label_values(
     ordered = len(labels) == 2 and all(labels[word] == label for word, label in words.items())  # noqa: PLR2004 — yes and no
     if ordered and all(_boolean(value) is not None for value, _ in mapped):
         return Reading(BOOLEANS, tuple(labels[bool(_boolean(value))] for value, _ in mapped))
-    texts = [(str(value), place) for value, place in mapped]
+    texts = [(_spellings(value)[0], place) for value, place in mapped]
     for form, number in ((IDS, _id), (DEFAULT_NAMES, _default_name)):
         numbers = [number(value) for value, _ in mapped]
         if all(found is not None for found in numbers):
@@ -108,12 +108,14 @@ def _check_map(
     label_map: Mapping[str, str], values: Sequence[str | int], known: set[str], labels: Sequence[str]
 ) -> None:
     """Raise UsageError for a map from a label that the data does not have, or to one that the bundle does not have."""
-    there = {str(value) for value in values} | {entity_type(str(value)) for value in values}
+    written = dict.fromkeys(_spellings(value)[0] for value in values)
+    there = {spelling for value in values for spelling in _spellings(value)}
+    there |= {entity_type(str(value)) for value in values}
     for source, target in label_map.items():
         if source not in there:
             raise UsageError(
                 f"the label map names {excerpt(source)}, which the data does not have "
-                f"({shown(dict.fromkeys(map(str, values)))}): map labels of the data to those of the bundle"
+                f"({shown(written)}): map labels of the data to those of the bundle"
             )
         if target not in known:
             raise UsageError(
@@ -122,11 +124,16 @@ def _check_map(
             )
 
 
+def _spellings(value: str | int) -> tuple[str, ...]:
+    """Return how a map may write a value, its usual form first: a truth value as JSON does, or as Python does."""
+    return (str(value).lower(), str(value)) if isinstance(value, bool) else (str(value),)
+
+
 def _mapped(value: str | int, label_map: Mapping[str, str], *, tags: bool) -> str | int:
     """Return a value with its name in the bundle; of tags the type may be mapped alone."""
-    text = str(value)
-    if text in label_map:
-        return label_map[text]
+    for spelling in _spellings(value):
+        if spelling in label_map:
+            return label_map[spelling]
     if tags and isinstance(value, str):
         prefix, kind = tag_parts(value)
         if kind in label_map and kind:
