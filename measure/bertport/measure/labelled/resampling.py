@@ -100,7 +100,8 @@ def permutation_p(candidate: Sums, reference: Sums, settings: Settings, *, permu
     """Return the two-sided p-value of a paired permutation test: each example's two predictions swapped by a coin.
 
     Of a mean it is the sign-flip test of the examples' differences (Fisher 1935); of any other metric approximate
-    randomization (Noreen 1989).
+    randomization (Noreen 1989). What is swapped are contributions to sums: of a correlation numbers, or ranks, that
+    were standardized on their own side, and ranks are not taken anew.
     """
     seen = candidate.value - reference.value
     if not np.isfinite(seen):
