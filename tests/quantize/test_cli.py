@@ -14,11 +14,13 @@ from click.testing import CliRunner
 
 from bertport.quantize import quantizer, remeasure
 from bertport.quantize.evaluation import Speed
+from bertport.quantize.isa import saturates
 from bertport.quantize.recipes.table import RECIPES
 from bertport.quantize.search.sensitivity import Layers
 from bertport.runtime.bundle.digest import sealed
 from bertport.runtime.cli import app
 from bertport.runtime.errors import PathError, UsageError
+from bertport.runtime.providers.cpu import INSTRUCTION_SETS
 from tests.conftest import contents
 from tests.quantize.conftest import manifest_of
 
@@ -123,6 +125,23 @@ def test_explain_saves_which_layers_a_variant_without_a_table_has_in_higher_prec
     few = ["--text", held_out, "--calibration-text", held_out, "--positions", 60, "--pairs", 4]
     said = [json.loads(run(path, "--explain", "--json", *given).stdout) for given in (few, [])]
     assert [table["higher_precision"] for table in said] == [higher, higher]
+
+
+def test_explain_does_not_save_the_table_of_other_weights_as_the_variants(quantized, held_out, tmp_path):
+    import shutil
+
+    path = shutil.copytree(quantized[0].path, tmp_path / "bundle")
+    manifest = manifest_of(path)
+    requires = manifest["variants"]["int8-dynamic"]["requires"]
+    requires["isa"] = "avx512_vnni" if saturates(INSTRUCTION_SETS.get(requires.get("isa"))) else "avx2"
+    (path / "manifest.json").write_bytes(sealed(manifest))
+    few = ["--text", held_out, "--calibration-text", held_out, "--positions", 60, "--pairs", 4]
+    answer = run(path, "--explain", *few)
+    assert answer.exit_code == 0, answer.stderr
+    assert "cls.predictions.decoder" in answer.stdout
+    assert "note: the table is not saved: its weights are for " in answer.stderr
+    assert f"and those of int8-dynamic here for {requires['isa']}" in answer.stderr
+    assert "quantization/int8-dynamic.json" not in manifest_of(path)["files"]
 
 
 def test_explain_shows_a_table_that_cannot_be_saved(quantized, held_out, monkeypatch):

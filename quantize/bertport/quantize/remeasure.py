@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bertport.quantize.card import layers_file, refresh_card, write_layers
 from bertport.quantize.evaluation import REFERENCE, evaluate, measurement, time_against
-from bertport.quantize.isa import resolve_isa
+from bertport.quantize.isa import AUTO, resolve_isa, saturates
 from bertport.quantize.job import (
     Options,
     Outcome,
@@ -31,12 +31,15 @@ from bertport.runtime.bundle.changes import add_files, listed, replace_figures, 
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.select import CPU, suits
 from bertport.runtime.errors import BundleError, PathError, ProviderError, UnknownNameError, UsageError
+from bertport.runtime.providers.cpu import INSTRUCTION_SETS
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
 
+    from bertport.quantize.recipes.table import Recipe
     from bertport.runtime.bundle.manifest import Variant
+    from bertport.runtime.providers.cpu import InstructionSet
 
 __all__ = ["explain", "remeasure"]
 
@@ -158,8 +161,9 @@ def _default_with(name: str, variant: Variant) -> Callable[[Bundle], str]:
 def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tuple[Layers, list[str]]:
     """Return the table of a recipe's layers, and which of them its variant has in higher precision.
 
-    The table that a search saved is read; where there is none it is measured, and saved if the bundle has the variant
-    and can be written.
+    The table that a search saved is read; where there is none, or the instruction set that is asked for has other
+    weights than the variant, it is measured. It is saved if the bundle has the variant, of these weights, and can be
+    written.
 
     Args:
         path: The bundle's directory.
@@ -174,22 +178,36 @@ def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tup
     emitter_of(recipe)
     tidy(path, write=False)  # a table that was saved is read from bundles that nobody may write, too
     bundle = Bundle.open(path)
+    variant = bundle.manifest.variants.get(name)
+    asked = INSTRUCTION_SETS.get(options.isa)
     file = listed(bundle.manifest, layers_file(name))
-    if file is not None:
+    if file is not None and (options.isa == AUTO or not _has_other_weights(variant, recipe, asked)):
         saved = json.loads(bundle.read(file))
         return Layers.from_json(saved), list(saved["higher_precision"])
     refuse_idle_settings([recipe], options)
     check_packages()
     evaluator = prepare(bundle, options)
-    source = read_source([recipe], bundle, resolve_isa(options.isa), options)
+    isa = resolve_isa(options.isa)
+    source = read_source([recipe], bundle, isa, options)
     calibrator = calibrator_for([recipe], bundle, source, options)
     layers = rank_layers(evaluator, recipe, calibrator.apply(source, recipe) if calibrator else source)
-    if name not in bundle.manifest.variants:
+    if variant is None:
         return layers, []
     # A search that the time ended before it had a table leaves layers in higher precision, too.
-    higher = list((bundle.manifest.variants[name].fidelity or {}).get("higher_precision", []))
+    higher = list((variant.fidelity or {}).get("higher_precision", []))
+    if _has_other_weights(variant, recipe, isa):
+        made_for, own = isa.name if isa else "an unknown CPU", variant.requires.isa or "any CPU"
+        options.noted(f"the table is not saved: its weights are for {made_for}, and those of {name} here for {own}")
+        return layers, higher
     try:
         refresh_card(add_files(bundle, lambda directory: write_layers(layers, higher, name, directory)))
     except (PathError, BundleError) as error:  # what was measured is the answer all the same
         options.noted(f"the table is not saved: {error.message}")
     return layers, higher
+
+
+def _has_other_weights(variant: Variant | None, recipe: Recipe, isa: InstructionSet | None) -> bool:
+    """Return whether a variant has weights that were rounded otherwise than for an instruction set."""
+    if variant is None or not recipe.by_instruction_set:
+        return False
+    return saturates(INSTRUCTION_SETS.get(variant.requires.isa or "")) != saturates(isa)
