@@ -178,7 +178,8 @@ def evaluate(  # noqa: PLR0913 — what a comparison takes
         provider: Short name of the provider that the candidate runs on.
         precision: How it computes products, as manifests call it.
         exact: Whether 8-bit products are to be computed in float32, slowly, as ONNX defines them: for a graph that is
-            measured on another provider than it is made for.
+            measured on another provider than it is made for, which is timed with that one's 8-bit kernels all
+            the same.
     """
     config = AS_DEFINED if exact else {}
     with bundle.opening(candidate) if isinstance(candidate, str) else nullcontext(candidate) as source:
