@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.packing import pack
 from bertport.runtime.bundle.writer import write_manifest
 from bertport.runtime.cli import app
 from bertport.runtime.errors import BundleError, PathError, UnknownNameError, UsageError
@@ -149,6 +150,18 @@ def test_without_a_variant_the_first_that_can_be_batched_is_taken_and_that_is_sa
     assert "'masked_positions'" in written.note
     alone = write_repository(default_bundle(), tmp_path / "alone", max_batch_size=0)
     assert (alone.variant, alone.note) == (Bundle.open(default_bundle()).manifest.default_variant, None)
+
+
+def test_where_no_variant_can_be_taken_the_error_names_the_option_with_which_one_can(tmp_path):
+    """An installation embeds int8-dynamic alone."""
+    bundle = pack(default_bundle(), tmp_path / "bundle", ["int8-dynamic"]).path
+    with pytest.raises(UsageError, match="'masked_positions'.*: pass --max-batch-size 0, to run each request by its"):
+        write_repository(bundle, tmp_path / "out")
+    with pytest.raises(UsageError, match="computes in int8-dynamic.*: pass --device cpu$"):
+        write_repository(bundle, tmp_path / "out", device="gpu", max_batch_size=0)
+    assert not (tmp_path / "out").exists()
+    written = write_repository(bundle, tmp_path / "out", max_batch_size=0)
+    assert written.variant == "int8-dynamic"
 
 
 @pytest.mark.parametrize(

@@ -144,9 +144,11 @@ def _variant(bundle: Bundle, asked: str | None, device: str, *, batched: bool) -
         if reason is None:
             return name, f"variant {name!r} is taken: {default!r} {reasons[default]}" if name != default else None
         reasons[name] = reason
+    alone = any(_unfit(bundle, name, device, batched=False) is None for name in variants)
     raise UsageError(
         f"no variant of {bundle.path} can be served by Triton: "
         + "; ".join(f"{name} {why}" for name, why in reasons.items())
+        + f": pass {'--max-batch-size 0, to run each request by itself' if alone else '--device cpu'}"
     )
 
 
