@@ -30,6 +30,12 @@ def read(*inputs, rest=b""):
     return read_request(body + rest, str(len(body)))
 
 
+@pytest.mark.parametrize("header", ["-1", "99", "all", "9" * 40])
+def test_a_header_that_is_no_size_of_the_json_is_refused_with_what_to_give(header):
+    with pytest.raises(BadRequest, match=r"the body has 14 bytes: give the number of bytes of its JSON"):
+        read_request(b'{"inputs": []}', header)
+
+
 @pytest.mark.parametrize(
     "shape",
     [

@@ -51,7 +51,7 @@ def test_a_load_goes_on_when_its_caller_is_cancelled(tiny_bundle):
         loading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await loading
-        with pytest.raises(Conflict, match="loaded already"):
+        with pytest.raises(Conflict, match="loaded already: ask again"):
             await registry.load()
         while not registry.ready:  # noqa: ASYNC110 — it has none to wait for
             await asyncio.sleep(0.05)

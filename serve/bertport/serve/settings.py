@@ -184,7 +184,10 @@ class Limits:
                 "a full request could never enter; lower the one or raise --max-queue-items"
             )
         if self.max_payload_bytes > self.max_body_bytes_held:
-            raise UsageError("--max-payload-bytes is more than --max-body-bytes-held: no such request could ever enter")
+            raise UsageError(
+                "--max-payload-bytes is more than --max-body-bytes-held, and such a body could never enter: lower the "
+                "one or raise the other"
+            )
         if 2 * self.max_answer_bytes > self.max_answer_bytes_held:
             raise UsageError(
                 "--max-answer-bytes is more than half of --max-answer-bytes-held, and an answer is held twice while "

@@ -133,6 +133,19 @@ def test_a_limit_that_is_none_is_refused(value):
         Limits(request_timeout=value)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_items": 3000},
+        {"max_payload_bytes": 1 << 29},
+        {"max_answer_bytes": 1 << 28},
+    ],
+)
+def test_limits_that_contradict_each_other_are_refused_with_what_to_do(wrong):
+    with pytest.raises(UsageError, match=f"--{next(iter(wrong)).replace('_', '-')} is .*lower the one or raise "):
+        Limits(**wrong)
+
+
 @pytest.mark.parametrize("value", ["", " ", "\n"])
 @pytest.mark.parametrize("variable", ["API_KEY", "HOST", "ALLOWED_HOSTS", "CORS_ORIGIN"])
 def test_a_restriction_whose_variable_is_empty_ends_the_command(tiny_bundle, variable, value):

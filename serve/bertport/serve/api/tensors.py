@@ -91,7 +91,10 @@ def read_request(body: bytes, header: str | None) -> Asked:
     if header is not None:
         size = int(header) if header.isdecimal() and len(header) < len(str(len(body))) + 1 else -1
         if not 0 <= size <= len(body):
-            raise BadRequest(f"Inference-Header-Content-Length is {header[:20]!r} and the body has {len(body)} bytes")
+            raise BadRequest(
+                f"Inference-Header-Content-Length is {header[:20]!r} and the body has {len(body)} bytes: give the "
+                "number of bytes of its JSON"
+            )
     value = parse_json(body[:size])
     if not isinstance(value, dict):
         raise BadRequest('the request is an object with "inputs"')

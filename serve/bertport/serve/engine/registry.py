@@ -238,7 +238,7 @@ class Registry:
             BertportError: when a bundle cannot be loaded, for whatever reason; what there was goes on.
         """
         if self._busy:
-            raise Conflict("the bundles are being loaded already")
+            raise Conflict("the bundles are being loaded already: ask again when that is done")
         self._busy = True
         self._loading = asyncio.ensure_future(self._exchange())
         await asyncio.shield(self._loading)  # what a thread has begun to load, it loads: nobody would close it
