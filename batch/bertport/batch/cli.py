@@ -29,7 +29,7 @@ __all__ = ["batch"]
     "--output",
     required=True,
     metavar="DIR",
-    help="Folder of the parts: a path or a URL. Required.",
+    help="Folder of the parts: a path or a URL.",
     shell_complete=completion.directories,
 )
 @click.option("--engine", default="local", show_default=True, metavar="NAME", help="local, or ray for a cluster.")
