@@ -118,7 +118,7 @@ def add_head(setitem: Callable[[dict[Any, Any], str, Any], None]) -> None:
             make=colours,
             attributes=("logits",),
             labels=lambda config: tuple(config["id2label"].values()),
-            example=('model.predict("colour", ["some text"])', 'bertport predict colour "some text" -m BUNDLE'),
+            example=('model.predict("colour", ["some text"])', 'bertport predict colour -i "some text" -m BUNDLE'),
         ),
     )
     setitem(
