@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bertport.export.checkpoint.source import read_json
+from bertport.export.checkpoint.source import UNMATCHED, read_json
 from bertport.export.checkpoint.weights import find_weights, read_shapes, read_tensors
 from bertport.runtime.bundle.manifest import SIMILARITIES, Embedding, EmbeddingModule
 from bertport.runtime.errors import CheckpointError
@@ -317,8 +317,7 @@ def _pooling(settings: Mapping[str, Any], width: int, path: Path) -> Module:
     stated = settings.get("embedding_dimension", settings.get("word_embedding_dimension", width))
     if stated != width:
         raise CheckpointError(
-            f"{path} says that states have {excerpt(stated)} numbers and the encoder's have {width}: the two do not "
-            "belong together"
+            f"{path} says that states have {excerpt(stated)} numbers and the encoder's have {width}: {UNMATCHED}"
         )
     modes = settings.get("pooling_mode", [name for name, flag in MODES.items() if settings.get(flag)] or "mean")
     names = (modes,) if isinstance(modes, str) else tuple(modes) if isinstance(modes, list) else ()
@@ -340,7 +339,7 @@ def _dense(settings: Mapping[str, Any], width: int, path: Path) -> Module:
     if given != width or type(size) is not int or size < 1:
         raise CheckpointError(
             f"{path} makes vectors of {excerpt(size)} numbers out of {excerpt(given)}, and those before it have "
-            f"{width}: the two do not belong together"
+            f"{width}: {UNMATCHED}"
         )
     stated = settings.get("activation_function", "torch.nn.modules.activation.Tanh")
     name = str(stated).rpartition(".")[2]
@@ -357,7 +356,7 @@ def _layer_norm(settings: Mapping[str, Any], width: int, path: Path) -> Module:
     if settings.get("dimension", width) != width:
         raise CheckpointError(
             f"{path} says that vectors have {excerpt(settings['dimension'])} numbers and "
-            f"those before it have {width}: the two do not belong together"
+            f"those before it have {width}: {UNMATCHED}"
         )
     shapes: Shapes = {"norm.weight": (width,), "norm.bias": (width,)}
     return Module(facts=EmbeddingModule(kind="layer-norm"), size=width, shapes=shapes)
@@ -396,7 +395,6 @@ def _weights(directory: Path, shapes: Shapes) -> WeightFiles:
         name = next(tensor for tensor in sorted(stored | shapes) if stored.get(tensor) != shapes.get(tensor))
         have, want = (list(known[name]) if name in known else "none" for known in (stored, shapes))
         raise CheckpointError(
-            f"{files.paths[0]} has {name} of the shape {have} and config.json beside it says {want}: the two do not "
-            "belong together"
+            f"{files.paths[0]} has {name} of the shape {have} and config.json beside it says {want}: {UNMATCHED}"
         )
     return files

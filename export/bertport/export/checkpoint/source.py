@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "UNMATCHED",
     "Located",
     "Part",
     "copy_small_files",
@@ -53,6 +54,8 @@ SAFE = ("model.safetensors", "model.safetensors.index.json")
 LARGEST = 256 * 2**20
 """Bytes of a file that is read whole; the largest tokenizer.json has some 30 MB."""
 REMEDY = "restore the checkpoint's file"
+UNMATCHED = "the two do not belong together; copy both from one checkpoint"
+"""End of an error on files that contradict each other, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from bertport.export.checkpoint.families import FAMILIES, promises
 from bertport.export.checkpoint.foreign import MERGE
 from bertport.export.checkpoint.heads import HEADS, entry_of
 from bertport.export.checkpoint.labels import untrusted_activation
+from bertport.export.checkpoint.source import UNMATCHED
 from bertport.runtime.errors import CheckpointError, MissingHeadError, UnknownNameError
 from bertport.runtime.heads import POOLER, SEQUENCE_CLASSIFICATION
 
@@ -241,19 +242,13 @@ def check_shapes(
     """
     for name, target in sorted(renames.items()):
         if target not in expected:
-            raise CheckpointError(
-                f"the weights hold {name}, which config.json has no place for: the two do not belong together"
-            )
+            raise CheckpointError(f"the weights hold {name}, which config.json has no place for: {UNMATCHED}")
         if stored[name] != expected[target]:
             shape, wanted = list(stored[name]), list(expected[target])
-            raise CheckpointError(
-                f"{name} has the shape {shape} and config.json says {wanted}: the two do not belong together"
-            )
+            raise CheckpointError(f"{name} has the shape {shape} and config.json says {wanted}: {UNMATCHED}")
     missing = sorted(set(expected) - set(renames.values()))
     if missing:
-        raise CheckpointError(
-            f"the weights lack {missing[0]}, which config.json calls for: the two do not belong together"
-        )
+        raise CheckpointError(f"the weights lack {missing[0]}, which config.json calls for: {UNMATCHED}")
 
 
 def _prefix(names: Collection[str], family: Family, layout: Layout) -> str:
