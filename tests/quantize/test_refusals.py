@@ -13,12 +13,19 @@ from bertport.quantize import job, quantizer
 from bertport.quantize.evaluation import Speed
 from bertport.quantize.job import Options
 from bertport.quantize.quantizer import quantize
+from bertport.runtime.bundle.packing import pack
 from bertport.runtime.cli import app
-from bertport.runtime.errors import InputTextError, MissingHeadError, UsageError
+from bertport.runtime.errors import BundleError, InputTextError, MissingHeadError, UsageError
 from tests.conftest import contents
 from tests.families import TINY
 
 FOREIGN = "\u4eca\u65e5\u306f\u3044\u3044\u5929\u6c17\u3067\u3059\u3002"
+
+
+def test_a_bundle_that_was_packed_without_fp32_is_refused_with_the_one_to_take(tiny_bundle, tmp_path):
+    packed = pack(tiny_bundle, tmp_path / "packed", ["portable"])
+    with pytest.raises(BundleError, match=r"packed has no fp32 serving graph .*: take the bundle that it was packed"):
+        quantize(packed.path, options=Options())
 
 
 @pytest.fixture

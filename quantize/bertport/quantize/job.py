@@ -416,4 +416,7 @@ def _computing(recipe: Recipe) -> Provider:
 def _check_source(bundle: Bundle) -> None:
     variant = bundle.manifest.variants.get(REFERENCE)
     if variant is None or variant.kind != "serving":
-        raise BundleError(f"the bundle at {bundle.path} has no fp32 serving graph to quantize: export it again")
+        raise BundleError(
+            f"the bundle at {bundle.path} has no fp32 serving graph to quantize: take the bundle that it was packed "
+            "from, or export the checkpoint again"
+        )
