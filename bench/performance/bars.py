@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.performance.classes import CLASSES, class_of
-from bench.performance.ratios import compare, times
+from bench.performance.ratios import compare, exactly, times
 
 if TYPE_CHECKING:
     from bertport.measure.statistics import Estimate
@@ -142,7 +142,7 @@ def _of_texts(bar: Bar, models: dict[str, Any]) -> dict[str, Any]:
     if compared is None:
         return _said(text, wanted, None, met=False)
     estimate: Estimate = compared.times
-    return _said(text, wanted, times(estimate), met=estimate.value >= bar.least)
+    return _said(text, wanted, times(estimate, bar.least), met=estimate.value >= bar.least)
 
 
 def _of_shape(bar: ShapeBar, shapes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def _of_shape(bar: ShapeBar, shapes: list[dict[str, Any]]) -> dict[str, Any]:
     if ours is None or "bertport fp32" not in ms:
         return _said(text, f"at least {bar.least}x", None, met=False)
     ratio = ms["bertport fp32"] / ours
-    return _said(text, f"at least {bar.least}x", f"{ratio:.2f}x", met=ratio >= bar.least)
+    return _said(text, f"at least {bar.least}x", f"{exactly(ratio, bar.least)}x", met=ratio >= bar.least)
 
 
 def _fastest(groups: tuple[str, ...]) -> str:
@@ -169,7 +169,7 @@ def _of_overhead(ratios: list[dict[str, Any]]) -> list[dict[str, Any]]:
         _said(
             f"{NAMES['default']}: {ratio['subject']}, time over that of its tokenizer and session alone",
             f"at most {OVERHEAD:.2f}",
-            f"{1 / ratio['times'][0]:.2f}",
+            exactly(1 / ratio["times"][0], OVERHEAD),
             met=1 / ratio["times"][0] <= OVERHEAD,
         )
         for ratio in ratios
@@ -182,7 +182,7 @@ def _of_peak(shapes: list[dict[str, Any]]) -> list[dict[str, Any]]:
         _said(
             f"{NAMES[shape['model']]}: fp32 at 1x128, share of the matmul peak",
             f"at least {SHARE_OF_PEAK:.0%}",
-            f"{shape['share_of_peak']:.0%}",
+            f"{exactly(100 * shape['share_of_peak'], 100 * SHARE_OF_PEAK, 0)}%",
             met=shape["share_of_peak"] >= SHARE_OF_PEAK,
         )
         for shape in shapes

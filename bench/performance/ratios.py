@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from bertport.measure.statistics import Estimate
 
-__all__ = ["Compared", "best_row", "compare", "ratios", "times"]
+__all__ = ["Compared", "best_row", "compare", "exactly", "ratios", "times"]
+
+MOST_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,19 @@ def ratios(name: str, task: str, rows: Sequence[dict[str, Any]]) -> list[dict[st
     return compared
 
 
-def times(estimate: Estimate) -> str:
-    """Say how many times as fast, with the interval."""
-    return f"{estimate.value:.2f}x ({estimate.low:.2f} to {estimate.high:.2f})"
+def times(estimate: Estimate, bar: float) -> str:
+    """Say how many times as fast, with the interval, so that it can be told from the ratio that is wanted."""
+    return f"{exactly(estimate.value, bar)}x ({estimate.low:.2f} to {estimate.high:.2f})"
+
+
+def exactly(value: float, bar: float, digits: int = 2) -> str:
+    """Return a figure with as many digits as tell it from its bar: 4.997, and not a 5.00 that misses 5.
+
+    Args:
+        value: The figure.
+        bar: What is wanted of it.
+        digits: Digits behind the point, at least.
+    """
+    while digits < MOST_DIGITS and value != bar and round(value, digits) == round(bar, digits):
+        digits += 1
+    return f"{value:.{digits}f}"

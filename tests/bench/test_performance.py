@@ -18,7 +18,7 @@ from bench.performance.inputs import inputs_of, share_of
 from bench.performance.models import Prepared
 from bench.performance.peers import open_peer
 from bench.performance.programs import OPTIMUM
-from bench.performance.ratios import compare
+from bench.performance.ratios import compare, exactly
 from bench.performance.report import page
 from bench.performance.shares import add_like, shares_of
 from bench.performance.subjects import BATCHES, subjects_of
@@ -256,6 +256,23 @@ def test_on_amx_the_fastest_of_openvinos_set_ups_counts_and_shapes_have_bars_too
         "met": True,
     }
     assert not verdicts[f"Default model: the fastest of int8, int8-static-cpu and int8-dynamic {alone}"]["met"]
+
+
+@pytest.mark.parametrize(
+    ("value", "bar", "digits", "shown"),
+    [(4.99716, 5.0, 2, "4.997"), (5.0, 5.0, 2, "5.00"), (3.924, 5.0, 2, "3.92"), (79.7, 80.0, 0, "79.7")],
+)
+def test_a_figure_can_be_told_from_the_bar_that_it_misses(value, bar, digits, shown):
+    assert exactly(value, bar, digits) == shown
+
+
+@pytest.mark.parametrize("name", ["vnni", "avx2"])
+def test_the_bars_of_a_page_follow_from_its_rounds(name):
+    def verdicts(rows):
+        return [(row["bar"], row["wanted"], row["found"].partition(" (")[0], row["met"]) for row in rows]
+
+    result = pages.measured(CLASSES[name])
+    assert verdicts(result["figures"]["bars"]) == verdicts(bars(result, result["figures"]))
 
 
 def test_random_weights_get_the_shares_that_held_the_budget_on_another_model(tiny_bundle, tmp_path):
