@@ -62,6 +62,9 @@ EXPLAINED: tuple[dict[str, str], ...] = (
     },
 )
 """Items of the list that explains the rows: by group a sentence, which is shown where the page has such rows."""
+ONE_TURN = """A size of batch that took 1.25 times as
+long as its group's best in the first round took no further turns: its row says "1 turn". """
+"""What is said where such rows are; figures of before that rule have none."""
 PAGE = """# Performance: {title}
 
 From text to answer, compared with what people use today: the same weights, texts and machine, in turns. Written
@@ -78,8 +81,7 @@ by `{command}`; the figures are in [data/{stem}.json](../data/{stem}.json).{othe
 
 Every subject has a process of its own, in the environment that it needs. In a round each answers all inputs once; the
 next round has the reverse order. Nothing else may measure on the machine. First each answers all inputs once: this is
-the warm-up, and fidelity is computed from these answers. A size of batch that took 1.25 times as
-long as its group's best in the first round took no further turns: its row says "1 turn". Throughput is that of the
+the warm-up, and fidelity is computed from these answers. {turns}Throughput is that of the
 median round; intervals are 95% bootstrap intervals of the ratio, over rounds. Each call is timed: `texts at once` says
 how many it answers, and the percentiles are those of calls. Peak memory is that of the process after its warm-up with
 batches of that size and smaller ones; rows of one precision share a process.
@@ -172,6 +174,7 @@ def page(result: dict[str, Any]) -> str:
         conditions=conditions.strip(),
         bars=bars,
         models=sections,
+        turns=ONE_TURN if any(row.get("turns") == 1 for row in figures["rows"]) else "",
         rounds="; ".join(f"{NAMES[name]}: {model['rounds']} rounds" for name, model in result["models"].items()),
         texts="; ".join(
             f"{NAMES[name]}: " + ", ".join(f"{len(lengths)} for {task}" for task, lengths in model["lengths"].items())

@@ -117,6 +117,15 @@ def test_a_page_explains_the_rows_that_it_has():
             assert (f"*{group.removesuffix(' torch')}*" in page(result)) == (group in groups)
 
 
+def test_rows_of_one_turn_are_explained_where_there_are_some():
+    """The page of VNNI is of before a slow size of batch was left out after its first turn."""
+    for name, some in (("vnni", False), ("avx2", True)):
+        result = pages.measured(CLASSES[name])
+        turns = {row.get("turns") for row in result["figures"]["rows"]}
+        assert (1 in turns) is some
+        assert ('its row says "1 turn"' in page(result)) is some
+
+
 def test_an_instruction_set_belongs_to_one_class_or_has_one_of_its_own():
     belongs = [name for row in CLASSES.values() for name in row.instruction_sets]
     assert len(belongs) == len(set(belongs))
