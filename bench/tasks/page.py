@@ -81,7 +81,7 @@ def _bars(data: Mapping[str, Any]) -> str:
     how = (
         "For each target: the figure compared with it, and whether it was met. Differences are INT8 minus fp32, in "
         "points; a score is the mean of a task's metrics. Agreement is the share of examples with fp32's label, over "
-        "all seeds together; “lowest” is that of the worst single run."
+        "all seeds together; “lowest” is that of the worst seed."
     )
     lines = _opening("What INT8 costs", how, ["target", *names])
     for bar in BARS:
@@ -122,7 +122,7 @@ def _bar_cell(bar: Bar, figure: Mapping[str, Any] | None) -> str:
         text += f", lowest {bar.show(figure['lowest'])}"
     if not figure["met"]:
         return f"{text}: **missed**"
-    return f"{text}: met" if figure["every_run"] else f"{text}: met by the mean, **missed** by a run"
+    return f"{text}: met" if figure["every_run"] else f"{text}: met by the mean, **missed** by a seed"
 
 
 def _larger_losses(data: Mapping[str, Any], names: Sequence[str]) -> list[str]:

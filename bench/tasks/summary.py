@@ -211,7 +211,7 @@ def _losses(name: str, runs: Sequence[Run]) -> list[dict[str, Any]]:
 def _bars(
     name: str, runs: Sequence[Run], tasks: Sequence[TaskRuns], mean: Mapping[str, float] | None
 ) -> dict[str, dict[str, Any]]:
-    """Return the figure that is held against each bar, the lowest of a single run, and whether they reach it."""
+    """Return the figure that is held against each bar, the lowest of a seed, and whether they reach it."""
     bars = {}
     for bar in BARS:
         if bar.name in {MEAN, LOW_END}:

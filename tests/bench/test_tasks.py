@@ -232,6 +232,25 @@ def test_the_summary_follows_from_the_runs(measured):
                 )
 
 
+def test_the_lowest_is_that_of_a_seed_over_the_tasks_of_a_target(measured):
+    """One target is about two tasks: a run of one of them may agree less than both together."""
+    _, data = measured
+    assert "“lowest” is that of the worst seed." in section(data, "").replace("\n", " ")
+    for name, bar in itertools.product(VARIANTS, BARS):
+        figure = data["summary"].get(name, {"bars": {}})["bars"].get(bar.name)
+        if figure is None or not bar.name.startswith("agreement"):
+            continue
+        by_seed = {}
+        for run_ in data["runs"]:
+            if run_["task"] in bar.tasks and "metrics" in run_["subjects"].get(name, {}):
+                by_seed.setdefault(run_["seed"], []).append(run_["subjects"][name]["agreement"])
+        means = [
+            np.average([share["value"] for share in shares], weights=[share["count"] for share in shares])
+            for shares in by_seed.values()
+        ]
+        assert figure["lowest"] == pytest.approx(min(means))
+
+
 def test_transformers_answer_as_the_bundle_of_the_same_weights(classifier, pairs):
     checkpoint, bundle = classifier
     ours = predict_labelled(load(bundle, threads=1), pairs)
