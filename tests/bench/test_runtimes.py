@@ -121,6 +121,12 @@ def test_a_cell_is_the_worst_of_its_results(listed, said):
     assert cell([Result(**{**HOW, **each}) for each in listed]) == said
 
 
+def test_a_share_of_a_tolerance_is_rounded_as_the_page_says():
+    shown = cell([Result(**{**HOW, "difference": 0.0494, "tolerance": 0.3})])
+    assert shown == "within 16%"  # of 16.5: it is not "at most" 16
+    assert "share of the tolerance, rounded to a whole per cent" in PAGE.read_text(encoding="utf-8").replace("\n", " ")
+
+
 def test_a_difference_is_seen_wherever_it_is():
     values = np.array([[3.0, 2.0, 1.0, 0.0, -1.0]], dtype=np.float32)
     rms = float(np.sqrt(np.mean(values**2)))
