@@ -31,14 +31,15 @@ def test_a_cell_is_the_worst_of_its_rows_refused_or_not_run():
     guests = {"max": GUEST, "cortex-a72": {**GUEST, "features": []}}
     data = {"guests": guests, "rows": rows, "date": "2026-11-29T00:00:00Z", "commit": "0" * 40}
     failure = "FAILED test_cli.py::test_one - assert 1 == 2"
-    ran = {"counts": {"passed": 3, "failed": 1}, "failures": [failure], "commit": "1" * 40}
+    ended = "test_doctor.py ended with -11: no word"
+    ran = {"counts": {"passed": 3, "failed": 1}, "failures": [failure, ended], "commit": "1" * 40}
     text = section(data, {"tests": {"max": ran}})
     assert "| int8-dynamic | 40% (1) | not run |" in text
     assert "| int8-static | refused | not run |" in text
     assert "| `max` | no | no | yes | 3 | 0 | 2 | 0 | 1 |" in text
     assert "- int8-static: no" in text
-    assert "| `max` | 3 | 0 | 1 | 111111111111 |" in text
-    assert f"- `max`: {failure}" in text
+    assert "| `max` | 3 | 0 | 2 | 111111111111 |" in text
+    assert f"- `max`: {failure}\n- `max`: {ended}\n" in text
 
 
 def test_what_pytest_said_is_counted():
