@@ -19,17 +19,18 @@ def _webgpu(data: dict[str, Any]) -> list[str]:
         "| bundle | variant | largest difference from `cpu`, by output |",
         "|---|---|---|",
     ]
-    refused: dict[str, str] = {}
+    refused: dict[tuple[str, str], list[str]] = {}
     for bundle, variants in data["bundles"].items():
         for variant, result in variants.items():
             if "refused" in result:
-                refused.setdefault(result["words"], f"{bundle}, `{variant}`")
+                refused.setdefault((variant, result["words"]), []).append(bundle)
                 continue
             outputs = ", ".join(f"`{output}` {difference:.1e}" for output, difference in result["differences"].items())
             lines.append(f"| {bundle} | `{variant}` | {outputs} |")
-    for words, where in refused.items():
+    for (variant, words), bundles in refused.items():
         said = f"ONNX Runtime's own error: “{_plain(words)}”" if words else "ONNX Runtime itself runs it"
-        lines.append(f"\nRefused before it is opened: {where}. {said}.")
+        more = f" and {len(bundles) - 1} more" if len(bundles) > 1 else ""
+        lines.append(f"\nRefused before it is opened: {bundles[0]}{more}, `{variant}`. {said}.")
     return lines
 
 

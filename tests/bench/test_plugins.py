@@ -33,6 +33,15 @@ def test_the_page_is_what_the_data_say():
     check_section(PAGE, section(WEBGPU, ENGINES), "bench.plugins")
 
 
+def test_every_bundle_of_which_a_variant_is_refused_is_counted():
+    told = {"int8-static": {"refused": "no", "words": ""}, "fp16": {"refused": "no", "words": ""}}
+    text = section({**WEBGPU, "bundles": dict.fromkeys(("one", "two", "three"), told)}, ENGINES)
+    said = [line for line in text.splitlines() if line.startswith("Refused")]
+    assert said == [
+        f"Refused before it is opened: one and 2 more, `{variant}`. ONNX Runtime itself runs it." for variant in told
+    ]
+
+
 def test_the_page_has_a_row_of_every_plugin():
     text = PAGE.read_text(encoding="utf-8")
     for name, row in PROVIDERS.items():
