@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.checkout import ROOT
+from bench.checkout import ROOT, wrapped
 from bench.performance.environments import optimum_python
 from bench.performance.models import FEW, few_texts
 from bench.pictures.smaller import make_smaller
@@ -49,11 +49,16 @@ PICTURED = ("default",)
 SEED = 0
 BASE = "bert-base-random"
 AGREEMENT = "agreement.json"
+HOW = (
+    "What `bertport compare` measured, by {commands}. The figures of each report are kept, and for the default model a "
+    "picture of the top of its page. These commands render the whole page, as HTML, Markdown and CSV, and measure "
+    "nothing; they need the extra `compare`:"
+)
+EFFORT = "medium"
+"""Effort of a report, unless another is asked for."""
 INDEX = """# Reports
 
-What `bertport compare` measured, by `python -m bench.reports default --twice` and `python -m bench.reports base`. The
-figures of each report are kept, and for the default model a picture of the top of its page. These commands render the
-whole page, as HTML, Markdown and CSV, and measure nothing; they need the extra `compare`:
+{how}
 
 ```sh
 {render}
@@ -289,9 +294,9 @@ def order(one: dict[str, float], other: dict[str, float]) -> int:
     return 1 if one["value"] < other["value"] else -1
 
 
-def index(reports: Path) -> None:
-    """Write the page that lists the reports."""
-    rows, twice, pictures, render = [], [], [], []
+def index(reports: Path) -> str:
+    """Return the page that lists the reports."""
+    rows, twice, pictures, render, commands = [], [], [], [], []
     for name in MODELS:
         path = reports / name / "report.json"
         if not path.is_file():
@@ -304,18 +309,20 @@ def index(reports: Path) -> None:
         rows.append(f"| {labels} | [report.json]({name}/report.json) | {where} |")
         render.append(f"bertport compare --from docs/reports/{name}/report.json --output out/{name}-report")
         again = path.with_name(AGREEMENT)
+        effort = "" if report["settings"]["name"] == EFFORT else f" --effort {report['settings']['name']}"
+        commands.append(f"`python -m bench.reports {name}{effort}{' --twice' if again.is_file() else ''}`")
         if again.is_file():
             twice.append(f"{name}, {in_words(read(again))} [Figures]({name}/{AGREEMENT}).")
     below = "".join(f"\n{block}\n" for block in (*twice, *pictures))
-    text = INDEX.format(rows="\n".join(rows), below=below, render="\n".join(render))
-    (reports / "README.md").write_text(text, encoding="utf-8")
+    how = "\n".join(wrapped(HOW.format(commands=" and ".join(commands))))
+    return INDEX.format(how=how, rows="\n".join(rows), below=below, render="\n".join(render))
 
 
 def main() -> None:
     """Write the reports named on the command line, or all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"{', '.join(MODELS)}; all when none is named")
-    parser.add_argument("--effort", choices=PRESETS, default="medium", help="how much to measure  [default: medium]")
+    parser.add_argument("--effort", choices=PRESETS, default=EFFORT, help=f"how much to measure  [default: {EFFORT}]")
     parser.add_argument("--twice", action="store_true", help="compare twice, and write whether the runs agree")
     parser.add_argument("--prepare", action="store_true", help="make the bundles, measure nothing")
     parser.add_argument("--again", action="store_true", help="take the pictures again, measure nothing")
@@ -335,7 +342,7 @@ def main() -> None:
             continue
         if name in PICTURED:
             photograph(target)
-        index(arguments.output)
+        (arguments.output / "README.md").write_text(index(arguments.output), encoding="utf-8")
 
 
 if __name__ == "__main__":

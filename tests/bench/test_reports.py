@@ -1,8 +1,14 @@
-"""What two runs of a comparison have in common."""
+"""What two runs of a comparison have in common, and what the list of reports says of each."""
 
 import copy
 
-from bench.reports import agreement, in_words, order
+from bench.reports import REPORTS, agreement, in_words, index, order
+
+
+def test_the_list_of_reports_is_what_the_reports_say():
+    text = index(REPORTS)
+    assert (REPORTS / "README.md").read_text(encoding="utf-8") == text
+    assert "base --effort quick`" in text.replace("\n", " ")  # as its command line has it
 
 
 def estimate(value, low, high):
