@@ -443,12 +443,17 @@ def _cells(made: Made, head: str | None, server: Any) -> Iterator[str]:  # noqa:
     yield YES if all(validation and output in validation.worst for validation in checked) else "**not compared**"
     answers = made.answers(made.model, head)
     wanted = [asked.wanted(made.reference_of(head), text) for text in made.inputs(head)]
-    yield YES if all(map(_same, wanted, answers)) else "**differs**"
+    yield YES if agree(_same, wanted, answers) else "**differs**"
     rounded = made.answers(made.quantized, head)
-    yield YES if all(map(_alike, answers, rounded)) else "**another form**"
+    yield YES if agree(_alike, answers, rounded) else "**another form**"
     body = {"inputs": made.inputs(head), "parameters": asked.parameters}
     status, served = server.post(f"/models/{manifest.name}/tasks/{asked.task}", body)
-    yield YES if status == 200 and all(map(_same, answers, served)) else f"**{status}**"  # noqa: PLR2004 — OK
+    yield YES if status == 200 and agree(_same, answers, served) else f"**{status}**"  # noqa: PLR2004 — OK
+
+
+def agree(same: Callable[[Any, Any], bool], wanted: Any, given: Any) -> bool:  # noqa: ANN401 — lists of answers
+    """Tell whether there are as many answers, and each is the same as its counterpart by a function of two."""
+    return isinstance(given, list) and len(wanted) == len(given) and all(map(same, wanted, given))
 
 
 def _alike(one: Any, other: Any) -> bool:  # noqa: ANN401 — answers of a task
