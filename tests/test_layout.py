@@ -72,6 +72,14 @@ def test_the_rules_of_the_layout(rule):
     assert getattr(TREE, rule)() == set()
 
 
+@pytest.mark.parametrize("area", ROOMS)
+def test_the_page_of_the_architecture_names_every_room(area):
+    page = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    [row] = [line for line in page.splitlines() if line.startswith(f"| `{area}` |")]
+    named = [room.rpartition(".")[2] for room in ROOMS[area]]
+    assert [room for room in named if f"`{room}`" not in row] == []
+
+
 def write(root, files):
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
