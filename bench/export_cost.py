@@ -131,7 +131,8 @@ def section(data: dict[str, Any]) -> str:
         f"Machine: {machine['cpu']}, {machine['instruction_set']}, {machine['physical_cores']} cores; "
         f"{data['date'][:10]}, commit {data['commit'][:7]}; {data['versions']}."
     )
-    lines += ["", compared, "", "The run of bertport whose peak is the median:", "", *stages, "", described, ""]
+    said = "The run of bertport whose peak before the validation is the median:"
+    lines += ["", compared, "", said, "", *stages, "", described, ""]
     return "\n".join(lines)
 
 
