@@ -217,6 +217,8 @@ def kill(case: Case, material: Material, scratch: Path, *, seconds: float = 0.0,
     if code not in (0, -signal.SIGKILL):
         return "", f"WRONG: it ended with {code}"
     left = outcome(case, material, bundle)
+    if code == 0 and left != "new":  # it ended before the moment came, and so all of its work is done
+        left = f"WRONG: it ended with 0, and left the bundle {left}"
     wrong = left if left.startswith("WRONG") else again(case, material, bundle, left)
     shutil.rmtree(folder)
     return ("done" if code == 0 else left), wrong

@@ -6,8 +6,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from bench import interruption
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "docs" / "data" / "interruption.json"
@@ -33,3 +36,14 @@ def test_of_a_hundred_kills_each_nothing_was_wrong():
         cases = [case for case in data["cases"] if case["command"] == command]
         assert sum(case["kills"] for case in cases) >= 100
         assert not [case["wrong"] for case in cases if case["wrong"]]
+
+
+@pytest.mark.parametrize(("left", "wrong"), [("new", ""), ("old", "WRONG: it ended with 0, and left the bundle old")])
+def test_a_command_that_ended_has_done_its_work(left, wrong, tmp_path, monkeypatch):
+    """In place of the command and of what reads its bundle."""
+    monkeypatch.setattr(interruption, "run", lambda *_, **__: 0)
+    monkeypatch.setattr(interruption, "ended", lambda _: 0)
+    monkeypatch.setattr(interruption, "outcome", lambda *_: left)
+    monkeypatch.setattr(interruption, "again", lambda *_: "")
+    case = SimpleNamespace(place=lambda *_: None)
+    assert interruption.kill(case, None, tmp_path, step=1) == ("done", wrong)
