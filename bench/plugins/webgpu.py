@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["BOUND", "compared", "in_namespace", "versions"]
+__all__ = ["BOUND", "compared", "distance", "in_namespace", "versions"]
 
 PLUGIN = "onnxruntime-ep-webgpu==0.4.0"
 BOUND = 1e-4
@@ -185,9 +186,15 @@ def _differences(bundle: Bundle, name: str) -> dict[str, Any]:
     for feeds in batches():
         expected, got = (graph.run(feeds, outputs) for graph in graphs)
         for output in outputs:
-            worst[output] = max(worst[output], float(np.abs(got[output] - expected[output]).max()))
+            worst[output] = max(worst[output], distance(got[output], expected[output]))
     nodes = {ort: sum(counts.values()) for ort, counts in graphs[1].placement.items()}
     return {"differences": worst, "nodes": nodes}
+
+
+def distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Return the largest difference of two arrays; infinite for a value that is not finite: `max` passes over NaN."""
+    far = float(np.abs(one - other).max())
+    return far if math.isfinite(far) else math.inf
 
 
 def _words(bundle: Bundle, name: str) -> str:

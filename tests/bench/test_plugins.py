@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.checkout import check_section
 from bench.plugins.page import section
+from bench.plugins.webgpu import distance
 from bertport.runtime.providers.table import PROVIDERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,3 +68,10 @@ def test_engines_are_made_of_what_the_row_takes(variant, result):
         return
     assert set(result["bytes"]) == {"SM86", "SM89", "SM120"}
     assert any("Disabling TF32" in words for words in result["said"])
+
+
+def test_a_value_that_is_not_finite_is_as_far_as_can_be():
+    ones = np.ones(3, np.float32)
+    assert distance(ones, ones + np.float32(0.5)) == 0.5
+    for wrong in (np.nan, np.inf):
+        assert max(0.0, distance(np.array([1, wrong, 1], np.float32), ones)) == math.inf
