@@ -47,3 +47,10 @@ def test_a_command_that_ended_has_done_its_work(left, wrong, tmp_path, monkeypat
     monkeypatch.setattr(interruption, "again", lambda *_: "")
     case = SimpleNamespace(place=lambda *_: None)
     assert interruption.kill(case, None, tmp_path, step=1) == ("done", wrong)
+
+
+def test_the_index_of_research_says_how_many_kills_there_were():
+    cases = json.loads(DATA.read_text(encoding="utf-8"))["cases"]
+    text = " ".join((ROOT / "docs" / "research" / "README.md").read_text(encoding="utf-8").split())
+    assert f"After each of the {sum(case['kills'] for case in cases)} kills the bundle was" in text
+    assert {state for case in cases for state in case["left"]} == {"done", "missing", "new", "old"}

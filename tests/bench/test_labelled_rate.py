@@ -1,7 +1,10 @@
 """The rate of labelled data: the texts that are timed, the processes that are, and what is said of the figures."""
 
+import json
+
 import pytest
 
+from bench.checkout import ROOT
 from bench.labelled_rate import GROWTH, MOST_WORDS, measure, run, table, texts, write
 from bertport.measure.labelled.records import open_records
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
@@ -66,3 +69,11 @@ def test_the_bar_is_met_or_missed():
     line = table(figures(0.95))
     assert "0.950 of it (0.940 to 0.960), met; peak 100 MB for 10,000 texts, 101 MB for 40,000" in line
     assert "missed" in table(figures(0.85))
+
+
+def test_the_index_of_research_says_what_the_data_say():
+    data = json.loads((ROOT / "docs" / "data" / "labelled-rate.json").read_text(encoding="utf-8"))
+    text = " ".join((ROOT / "docs" / "research" / "README.md").read_text(encoding="utf-8").split())
+    share, (less, more) = data["share"], data["peak_bytes"].items()
+    assert f"at {share['value']:.2f} ({share['low']:.2f} to {share['high']:.2f}) of the rate of `Model.predict`" in text
+    assert f"{less[1] / 1e6:.0f} MB for {less[0]} texts and {more[1] / 1e6:.0f} MB for {more[0]}" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ PROGRAMS = {
     for path in sorted((ROOT / "bench").rglob("*.py"))
     if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
 }
+PAGES = [ROOT / "README.md", ROOT / "js" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -26,6 +28,12 @@ def test_contributing_names_programs_that_exist():
     named = {word for word in text.split() if word.startswith("bench.")}
     assert len(named) > 10
     assert named <= PROGRAMS.keys()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_page_names_programs_that_exist(page):
+    named = re.findall(r"python3? -m\s+(bench(?:\.\w+)*)", page.read_text(encoding="utf-8"))
+    assert set(named) <= PROGRAMS.keys()
 
 
 def test_none_is_imported_but_as_a_part_of_bench():
