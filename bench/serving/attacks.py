@@ -119,7 +119,7 @@ def attacks() -> dict[str, Attack]:
         ),
         "targets": Attack(
             case="S4",
-            summary="4,096 targets of 500 characters",
+            summary="4,096 targets of 485 characters",
             request=_json(
                 "/tasks/fill-mask",
                 {"inputs": "a [MASK]", "parameters": {"targets": [f"{n:05d}" + "x y " * 120 for n in range(4096)]}},
@@ -151,7 +151,7 @@ def attacks() -> dict[str, Attack]:
         ),
         "silent": Attack(
             case="S5",
-            summary="64 clients that ask for logits of 192 tokens as JSON, 62 MB, and do not read",
+            summary="64 clients that ask for logits of 160 tokens as JSON, some 50 MB, and do not read",
             clients=READERS,
             reads=False,
             request=_infer(160, [2000 + n for n in range(160)], "logits"),

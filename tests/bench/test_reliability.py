@@ -71,3 +71,20 @@ def test_the_tests_that_the_pages_name_are_there():
         assert named
         missing = [name for name in named if not (ROOT / name).exists()]
         assert not missing, page
+
+
+def test_an_attack_is_what_its_summary_says():
+    plans = attacks.attacks()
+    recorded = json.loads((DATA / "serving-attacks.json").read_text(encoding="utf-8"))["attacks"]
+    told = {name: row["summary"] for name, row in recorded.items()}
+    assert told == {name: plan.summary for name, plan in plans.items()}
+
+    def body(name):
+        return json.loads(plans[name].request.partition(b"\r\n\r\n")[2])
+
+    for name in ("silent", "silent-binary"):
+        [ids] = body(name)["inputs"]
+        tokens = int(re.search(r"logits of (\d+) tokens", plans[name].summary)[1])
+        assert ids["shape"] == [1, tokens] == [1, len(ids["data"])]
+    targets = body("targets")["parameters"]["targets"]
+    assert plans["targets"].summary == f"{len(targets):,} targets of {len(targets[0])} characters"
