@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from bertport.compare.report.assembly import conclude
+from bertport.compare.report.formatting import NONE
 from bertport.compare.report.html import html
 from bertport.compare.report.markdown import escape, markdown
 from bertport.compare.report.plots import plots
@@ -70,6 +71,17 @@ def test_the_summary_says_nothing_twice(trained):
         assert markdown(conclude(typed(changed))).count(words) == html(conclude(typed(changed))).count(words) == 1
         if value < budget["top1"]:
             assert {choice.row for choice in summary.choices} == {"fp32"}
+
+
+def test_memory_that_the_system_does_not_tell_is_no_figure(trained):
+    changed = copy.deepcopy(trained)
+    for name in ("fp32", "noisy"):
+        speed = row(changed, name)["speed"]
+        speed["start"]["peak_bytes_of_one_answer"] = speed["single_stream"]["peak_bytes"] = 0
+    assert "MiB of memory for one answer" in markdown(typed(trained))
+    assert "MiB of memory for one answer" not in markdown(typed(changed))
+    tables = {table.title: table for section in sections(typed(changed)) for table in section.tables}
+    assert {cells[3] for cells in tables["Start"].rows} == {NONE}
 
 
 def test_nothing_is_taken_for_markup(trained):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,6 +164,13 @@ def test_memory_is_what_is_resident_and_not_what_is_promised():
     promised = np.empty(2**30, dtype=np.uint8)  # not touched: the pages are not there yet
     assert peak_bytes() - before < 2**28
     assert promised.nbytes == 2**30
+
+
+def test_memory_that_the_system_does_not_tell_stops_no_timing(monkeypatch):
+    monkeypatch.setattr(Path, "read_bytes", lambda _: b"Name:\tpython\nVmRSS:\t100 kB\n")  # as in gVisor
+    assert peak_bytes() > 2**24  # by getrusage
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert peak_bytes() == 0
 
 
 def test_fresh_processes_measure_the_start_each_time(graph_file):

@@ -14,6 +14,7 @@ __all__ = [
     "divergence",
     "figure",
     "interval",
+    "mebibytes",
     "megabytes",
     "milliseconds",
     "number",
@@ -88,6 +89,11 @@ def divergence(estimate: Interval) -> str:
 def figure(estimate: Interval | None, form: str) -> str:
     """Return an estimate by a format, that of a percentage included."""
     return percent(estimate, f"{form[:-1]}f") if form.endswith("%") else interval(estimate, form)
+
+
+def mebibytes(size: float) -> str:
+    """Return a number of bytes of memory in MiB; a dash for 0, where the operating system does not say."""
+    return f"{size / MIB:,.0f}" if size else NONE
 
 
 def megabytes(size: float | None) -> str:

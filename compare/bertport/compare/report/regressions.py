@@ -68,7 +68,8 @@ def _cold_start(row: Row) -> Estimate | None:
 
 
 def _memory(row: Row) -> float | None:
-    return row.speed.single_stream.peak_bytes if row.speed.single_stream else None
+    # 0 where the operating system does not say
+    return row.speed.single_stream.peak_bytes or None if row.speed.single_stream else None
 
 
 def _of_head(head: str, key: str, row: Row) -> Estimate | None:

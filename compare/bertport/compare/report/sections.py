@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bertport.compare.report.bias import bias_paragraphs, bias_tables
 from bertport.compare.report.document import TRAINED
-from bertport.compare.report.formatting import MB, MIB, NONE, capitalized, figure, sentence
+from bertport.compare.report.formatting import MB, NONE, capitalized, figure, mebibytes, sentence
 from bertport.compare.report.labelled import labelled_notes, labelled_paragraphs, labelled_points, labelled_tables
 from bertport.compare.report.significance import LABELLED
 from bertport.compare.report.tables import Table, overview, quality_tables, speed_tables
@@ -209,10 +209,12 @@ def _saves(row: Row, reference: Row) -> str:
         parts.append(f"{row.size_bytes / MB:,.1f} MB on disk instead of {reference.size_bytes / MB:,.1f}")
     one, other = row.speed.start, reference.speed.start
     if one and other:
-        memory = [start.peak_bytes_of_one_answer / MIB for start in (one, other)]
-        parts.append(f"{memory[0]:,.0f} MiB of memory for one answer instead of {memory[1]:,.0f}")
+        memory = [start.peak_bytes_of_one_answer for start in (one, other)]
+        if all(memory):
+            parts.append(f"{mebibytes(memory[0])} MiB of memory for one answer instead of {mebibytes(memory[1])}")
         seconds = [start.cold_start.value for start in (one, other)]
-        parts.append(f"{seconds[0]:.2f} s from the start of Python to it instead of {seconds[1]:.2f}")
+        answer = "it" if all(memory) else "the first answer"
+        parts.append(f"{seconds[0]:.2f} s from the start of Python to {answer} instead of {seconds[1]:.2f}")
     return f"What {row.name} saves: {'; '.join(parts)}." if parts else ""
 
 

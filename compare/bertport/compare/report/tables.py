@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bertport.compare.report.formatting import (
-    MIB,
     NONE,
     capitalized,
     divergence,
     figure,
     interval,
+    mebibytes,
     megabytes,
     milliseconds,
     percent,
@@ -331,7 +331,7 @@ def _single_stream(report: Report) -> Table:
                 ),
                 _speedup(row, SINGLE_STREAM),
                 " / ".join(f"{share:.0%}" for share in single_stream.times.stages.values()) or NONE,
-                f"{single_stream.peak_bytes / MIB:,.0f}",
+                mebibytes(single_stream.peak_bytes),
                 NONE if row.is_variant else percent(row.same_answers),
             )
             for row, single_stream in rows
@@ -419,7 +419,7 @@ def _start(report: Report) -> Table:
                 row.name,
                 interval(row.speed.start.cold_start, ".2f"),
                 interval(row.speed.start.load, ".2f"),
-                f"{row.speed.start.peak_bytes_of_one_answer / MIB:,.0f}",
+                mebibytes(row.speed.start.peak_bytes_of_one_answer),
                 megabytes(row.size_bytes),
             )
             for row in report.rows

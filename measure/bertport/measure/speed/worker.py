@@ -16,8 +16,10 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -143,18 +145,19 @@ def _serve_arrivals(texts: Texts, answer: Callable[[Sequence[Any]], object]) -> 
 
 
 def peak_bytes() -> int:
-    """Return the most memory that this process has had resident.
+    """Return the most memory that this process has had resident; 0 where the operating system does not say.
 
     On Linux from /proc: there `getrusage` starts a process at the peak of the one that started it.
     """
+    with suppress(OSError):  # gVisor has the file, but not the line
+        if line := re.search(rb"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_bytes(), re.MULTILINE):
+            return int(line[1]) * 1024
     try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:
         import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) * 1024
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def main() -> None:
