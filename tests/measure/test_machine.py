@@ -12,6 +12,7 @@ import pytest
 
 from bertport.measure import machine
 from bertport.measure.machine import MACHINE_LOCK, awaited, describe_machine, machine_lock, matmul_peak
+from bertport.runtime.errors import PathError
 from bertport.runtime.matmul import matmul_model
 from bertport.runtime.providers.cpu import BF16, Cpu
 
@@ -71,6 +72,41 @@ def test_it_says_which_process_is_waited_for(lock):
     assert awaited() == f"waiting for a process, which measures or trains on this machine ({lock})"
     with machine_lock():
         assert awaited() == f"waiting for process {os.getpid()}, which measures or trains on this machine ({lock})"
+
+
+def test_a_lock_that_another_user_has_made_is_taken(lock, monkeypatch):
+    """In /tmp, where Linux opens the file of another user only without O_CREAT."""
+    lock.touch()
+    opened = os.open
+
+    def protected(path, flags, *mode):
+        if flags & os.O_CREAT and lock.exists():
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", protected)
+    with machine_lock():
+        assert machine._depth == 1
+
+
+def test_a_lock_that_nobody_else_can_read_is_said(lock, monkeypatch):
+    def refuse(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    said = r"^cannot open the lock of measurements \S+ \(Permission denied\): remove that file, or make it readable$"
+    with pytest.raises(PathError, match=said), machine_lock():
+        pass
+    assert machine._depth == 0
+
+
+def test_others_can_read_the_lock_whatever_the_umask(lock):
+    before = os.umask(0o077)
+    try:
+        with machine_lock():
+            assert lock.stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)
 
 
 def test_threads_of_one_process_take_turns(lock):

@@ -6,7 +6,7 @@ import os
 import platform
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bertport.runtime.errors import PathError
 from bertport.runtime.matmul import fastest_gflops, matmul_model
 from bertport.runtime.providers.cpu import cpu, usable_cores
 from bertport.runtime.providers.table import PROVIDERS
@@ -123,8 +124,7 @@ def machine_lock(waiting: Callable[[], None] | None = None) -> Iterator[None]:
         if _depth:
             yield
             return
-        # Readable is enough to lock a file, so that several users can share it.
-        descriptor = os.open(MACHINE_LOCK, os.O_RDONLY | os.O_CREAT, 0o644)
+        descriptor = _open_lock()
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -137,6 +137,27 @@ def machine_lock(waiting: Callable[[], None] | None = None) -> Iterator[None]:
         finally:
             _depth = 0
             os.close(descriptor)
+
+
+def _open_lock() -> int:
+    """Open the file that is locked; readable is enough for that, so that several users can share it.
+
+    Raises:
+        PathError: when another user has made it so that nobody else can read it.
+    """
+    try:
+        with suppress(FileNotFoundError):
+            # Not with O_CREAT: Linux then refuses a file of another user in /tmp (`fs.protected_regular`).
+            return os.open(MACHINE_LOCK, os.O_RDONLY)
+        descriptor = os.open(MACHINE_LOCK, os.O_RDONLY | os.O_CREAT, 0o644)
+        with suppress(PermissionError):  # made by another user meanwhile, whose file it is
+            os.fchmod(descriptor, 0o644)  # whatever the umask
+    except OSError as error:
+        raise PathError(
+            f"cannot open the lock of measurements {MACHINE_LOCK} ({error.strerror or error}): remove that file, or "
+            "make it readable"
+        ) from error
+    return descriptor
 
 
 def awaited() -> str:
