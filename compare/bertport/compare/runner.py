@@ -412,7 +412,8 @@ class Comparison:
         if entry.name in self.failed:
             return BiasStep()
         try:
-            pairs = probe(bench.open(entry), read_sample_tokenizer(compared.bundle), sentences)
+            tokenizer, most = read_sample_tokenizer(compared.bundle), compared.bundle.manifest.max_length
+            pairs = probe(bench.open(entry), tokenizer, sentences, max_length=most)
         except BertportError as error:
             return BiasStep(why=as_unicode(str(error)))
         return BiasStep(pairs=tuple(pairs))

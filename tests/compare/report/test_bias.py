@@ -119,3 +119,15 @@ def test_a_classifier_is_timed_by_its_task_and_misses_no_other_head(classified):
     assert "NSP" not in said
     assert "MLM" not in said
     assert "portable: the same weights as they were exported (--variant portable)" in said
+
+
+def test_a_sentence_with_a_mask_that_is_too_long_is_said_too(make_options, tmp_path):
+    templates = tmp_path / "templates.json"
+    long = f"The {{}} {'went ' * 200}to [MASK]."
+    templates.write_text(json.dumps({"templates": [long], "groups": [["man", "woman"]]}), encoding="utf-8")
+    options = make_options(tmp_path / "out", variants=("fp32",), templates=str(templates))
+    report = assemble(Comparison(options, Interrupting(PEAK)).run())
+    assert report.rows[0].bias is None
+    [said] = [sentence for sentence in report.not_measured if "the bias probe: a sentence of the bias" in sentence]
+    assert said.startswith("fp32, ")
+    assert "tokens and the model takes 160: shorten its template: 'The man went" in said

@@ -69,7 +69,8 @@ def test_one_word_twice_has_no_distance_and_two_words_have_one(tiny_bundle, tmp_
     path = tmp_path / "templates.json"
     path.write_text(json.dumps({"templates": ["The {} went [MASK]."], "groups": [["man", "man"], ["man", "queen"]]}))
     bundle = Bundle.open(tiny_bundle)
-    results = probe(graph_of(load(tiny_bundle, threads=1)), read_sample_tokenizer(bundle), read_probe(path))
+    tokenizer, graph = read_sample_tokenizer(bundle), graph_of(load(tiny_bundle, threads=1))
+    results = probe(graph, tokenizer, read_probe(path), max_length=bundle.manifest.max_length)
     assert [result.distance for result in results] == [pytest.approx(0, abs=1e-9), pytest.approx(0.1, abs=0.1)]
     assert results[1].distance > 1e-6
     model = load(tiny_bundle, threads=1)
@@ -98,7 +99,8 @@ def test_a_template_is_asked_with_the_model_s_own_mask(family, tmp_path):
             logits[0, tokenizer.encode("the king", add_special_tokens=False).ids[-1]] = 9
             return {"logits": logits}
 
-    [answer] = probe(Graph(), made, Probe(name="", description="", templates=("A {} [MASK].",), groups=(("a", "b"),)))
+    sentences = Probe(name="", description="", templates=("A {} [MASK].",), groups=(("a", "b"),))
+    [answer] = probe(Graph(), made, sentences, max_length=64)
     assert answer.answers_a[0][0] == "king"
     for batch, word in zip(asked, "ab", strict=True):
         assert batch.input_ids[0].tolist() == tokenizer.encode(f"A {word} {mask}.").ids

@@ -20,11 +20,12 @@ from bertport.measure.quality.metrics import log_softmax
 from bertport.measure.quality.model import make_batch
 from bertport.measure.quality.samples import Sample
 from bertport.runtime.errors import InputTextError, PathError
-from bertport.runtime.excerpts import as_unicode
+from bertport.runtime.excerpts import as_unicode, excerpt
 from bertport.runtime.heads import MLM, output_of
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sized
 
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
@@ -37,6 +38,7 @@ __all__ = [
     "SHIPPED_FOR_LABELS",
     "PairAnswers",
     "Probe",
+    "check_length",
     "jensen_shannon",
     "probe",
     "read_label_probe",
@@ -145,11 +147,21 @@ def _read(path: Path, *, masks: int, mixed: bool) -> Probe:
     )
 
 
-def probe(graph: Graph, tokenizer: SampleTokenizer, sentences: Probe) -> list[PairAnswers]:
-    """Ask a model all sentences of a probe, with its own mask; return its answers pair by pair."""
+def probe(graph: Graph, tokenizer: SampleTokenizer, sentences: Probe, *, max_length: int) -> list[PairAnswers]:
+    """Ask a model all sentences of a probe, with its own mask; return its answers pair by pair.
+
+    Args:
+        graph: The variant.
+        tokenizer: The model's.
+        sentences: The probe, whose templates have a mask.
+        max_length: Longest input that the model takes, in tokens.
+
+    Raises:
+        InputTextError: for a sentence that is too long, or in which the tokenizer does not find one mask.
+    """
     answers = []
     for template, one, other in sentences.pairs():
-        first, second = (_answer(graph, tokenizer, text, template) for text in (one, other))
+        first, second = (_answer(graph, tokenizer, text, template, max_length) for text in (one, other))
         answers.append(
             PairAnswers(
                 template=template,
@@ -170,10 +182,31 @@ def jensen_shannon(first: NDArray[np.float64], second: NDArray[np.float64]) -> f
     return min(1.0, max(0.0, nats / float(np.log(2))))
 
 
-def _answer(graph: Graph, tokenizer: SampleTokenizer, text: str, template: int) -> NDArray[np.float64]:
+def check_length(ids: Sized, text: str, max_length: int) -> None:
+    """See that a model takes a sentence of a probe.
+
+    Args:
+        ids: Its token ids, with special ones.
+        text: The sentence.
+        max_length: Longest input that the model takes, in tokens.
+
+    Raises:
+        InputTextError: for one that is too long.
+    """
+    if len(ids) > max_length:
+        raise InputTextError(
+            f"a sentence of the bias probe has {len(ids)} tokens and the model takes {max_length}: "
+            f"shorten its template: {excerpt(text)}"
+        )
+
+
+def _answer(
+    graph: Graph, tokenizer: SampleTokenizer, text: str, template: int, max_length: int
+) -> NDArray[np.float64]:
     mask = tokenizer.vocabulary.mask
     own = text.replace(MASK, tokenizer.tokenizer.id_to_token(mask))
     ids, types = tokenizer.around(tokenizer.ids(own))
+    check_length(ids, text, max_length)
     positions = np.flatnonzero(ids == mask)
     if len(positions) != 1:
         raise InputTextError(f"the tokenizer finds {len(positions)} masks in {own!r}: write the mask as {MASK}, once")

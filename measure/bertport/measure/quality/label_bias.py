@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bertport.measure.quality.bias import check_length
 from bertport.measure.quality.model import make_batch
 from bertport.measure.quality.samples import Sample
-from bertport.runtime.errors import InputTextError
-from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION, output_of
 from bertport.runtime.tasks.labels import ACTIVATIONS, activation_of, labelled
 
@@ -78,11 +77,7 @@ def probe_labels(graph: Graph, tokenizer: SampleTokenizer, sentences: Probe, man
 
     def scores(text: str, template: int) -> tuple[float, ...]:
         ids, types = tokenizer.around(tokenizer.ids(text))
-        if len(ids) > manifest.max_length:
-            raise InputTextError(
-                f"a sentence of the bias probe has {len(ids)} tokens and the model takes {manifest.max_length}: "
-                f"shorten its template: {excerpt(text)}"
-            )
+        check_length(ids, text, manifest.max_length)
         sample = Sample(text=template, input_ids=ids, token_type_ids=types)
         logits: NDArray[np.float32] = graph.run(make_batch([sample]), [output])[output][0].astype(np.float32)
         return tuple(activation(logits).tolist())
