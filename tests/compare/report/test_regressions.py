@@ -81,6 +81,49 @@ def test_another_machine_and_another_text_are_not_compared(document):
     assert len(compared.not_compared) == 2
 
 
+def with_memory(document, size):
+    report = copy.deepcopy(document)
+    for row in report["rows"]:
+        if row["speed"]["single_stream"]:
+            row["speed"]["single_stream"]["peak_bytes"] = size
+    return report
+
+
+def test_memory_is_compared_where_speed_is(document):
+    """A longer text, and another number of threads, take more of it."""
+    old, new = with_memory(document, 2**27), with_memory(document, 2**28)
+    changes = differences(typed(old), typed(new), TOLERANCE).changes
+    assert {(change.figure, change.regression) for change in changes} == {("peak memory", True)}
+    elsewhere, longer = copy.deepcopy(new), copy.deepcopy(new)
+    elsewhere["settings"]["threads"] = 64
+    longer["text"]["inputs"]["lengths"][0] += 100
+    for report, why in (
+        (elsewhere, "the machine or the threads differ"),
+        (longer, "the texts that were timed have other lengths"),
+    ):
+        compared = differences(typed(old), typed(report), TOLERANCE)
+        assert compared.changes == ()
+        assert compared.not_compared == (f"speed and peak memory: {why}",)
+
+
+def test_memory_that_was_not_told_is_no_figure(document):
+    for sizes in ((0, 2**28), (2**28, 0)):
+        old, new = (with_memory(document, size) for size in sizes)
+        assert differences(typed(old), typed(new), TOLERANCE).changes == ()
+
+
+def test_a_change_from_nothing_has_no_share(document):
+    old = copy.deepcopy(document)
+    [row] = [row for row in old["rows"] if row["name"] == "noisy"]
+    row["quality"]["mlm"]["accuracy_candidate"] = estimate(0.0)
+    new = copy.deepcopy(old)
+    [row] = [row for row in new["rows"] if row["name"] == "noisy"]
+    row["quality"]["mlm"]["accuracy_candidate"] = estimate(0.5)
+    [change] = differences(typed(old), typed(new), TOLERANCE).changes
+    assert change.change is None
+    assert change.sentence == "noisy: MLM top-1 accuracy went from 0% to 50%: better"
+
+
 def test_the_command_ends_with_3(document, tmp_path):
     import json
 
@@ -102,6 +145,9 @@ def test_the_command_ends_with_3(document, tmp_path):
 def test_tolerances():
     assert parse_tolerance("0.1") == dict.fromkeys(("speed", "quality", "size", "memory"), 0.1) | {"labelled": 0.0}
     assert parse_tolerance("speed=0.2, quality=0")["quality"] == 0
+    for text in ("0.2,speed=0.1", "speed=0.1,0.2"):
+        tolerance = parse_tolerance(text)
+        assert (tolerance["speed"], tolerance["quality"]) == (0.1, 0.2)
     assert {figure.kind for figure in figures()} | {"labelled"} == set(parse_tolerance("0"))
     for bad in ("", "fast", "-1", "nan", "speed="):
         with pytest.raises(UsageError, match="not a tolerance"):

@@ -142,7 +142,7 @@ def parse_tolerance(text: str) -> dict[Kind, float]:
     """
     tolerance = dict.fromkeys(KINDS, DEFAULT) | {LABELLED: 0.0}
     given: set[str] = set()
-    for part in text.split(","):
+    for part in sorted(text.split(","), key=lambda part: "=" in part):  # that for all before those for kinds
         name, equals, value = part.rpartition("=")
         name = name.strip()
         if name in given:
@@ -196,7 +196,7 @@ def differences(old: Report, new: Report, tolerance: Mapping[Kind, float]) -> Ag
         created=old.created,
         tolerance={str(kind): share for kind, share in tolerance.items()},
         changes=tuple(changes),
-        not_compared=(*skipped.values(), *added),
+        not_compared=(*dict.fromkeys(skipped.values()), *added),
     )
 
 
@@ -229,9 +229,9 @@ def _incomparable(old: Report, new: Report) -> dict[Kind, str]:
     skipped: dict[Kind, str] = {}
     machines = [(report.machine.cpu, report.machine.usable_cores, report.settings.threads) for report in (old, new)]
     if machines[0] != machines[1]:
-        skipped["speed"] = "speed: the machine or the threads differ"
+        skipped["speed"] = skipped["memory"] = "speed and peak memory: the machine or the threads differ"
     elif old.text.inputs.lengths != new.text.inputs.lengths:
-        skipped["speed"] = "speed: the texts that were timed have other lengths"
+        skipped["speed"] = skipped["memory"] = "speed and peak memory: the texts that were timed have other lengths"
     if old.text.sha256 != new.text.sha256:
         skipped["quality"] = "quality: the text differs"
     if _measured_on(old.data) != _measured_on(new.data):
@@ -290,7 +290,7 @@ def _compare(figure: Figure, old: Row, new: Row, tolerance: float) -> Iterator[C
     size = abs(other.value - one.value) if figure.kind == LABELLED else abs(change)
     regression = worse and size > tolerance
     verdict = "worse, beyond the tolerance" if regression else "worse, within the tolerance" if worse else "better"
-    by = "" if figure.kind == LABELLED else f" ({change:+.1%})"
+    by = "" if figure.kind == LABELLED or not math.isfinite(change) else f" ({change:+.1%})"
     yield Change(
         row=new.name,
         figure=figure.name,
