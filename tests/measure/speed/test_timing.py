@@ -116,6 +116,19 @@ def test_last_words_that_are_not_utf_8_are_told(tmp_path, monkeypatch):
         Worker(WorkerSpec(name="one", opener="dying:die"))
 
 
+def test_an_answer_that_is_cut_off_is_an_end_of_the_process(tmp_path, monkeypatch):
+    program = (
+        "import __main__\nimport os\n\ndef die(_):\n"
+        "    def cut(text, *, file, flush):\n"
+        "        file.write(text[:8])\n        file.flush()\n        os._exit(3)\n"
+        "    __main__.print = cut\n"
+    )
+    (tmp_path / "dying.py").write_text(program, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(WorkerError, match=r"^one: the process that runs it ended \(exit code 3\)"):
+        Worker(WorkerSpec(name="one", opener="dying:die"))
+
+
 def test_values_travel_as_json():
     for value in (SHAPE, Texts(task="fill-mask", inputs=("a", "b")), WorkerSpec(name="a", file="b", config={"c": "d"})):
         assert from_json(json.loads(json.dumps(to_json(value)))) == value

@@ -103,7 +103,7 @@ class Worker:
         finally:
             late = not watchdog.is_alive()
             watchdog.cancel()
-        if not line:
+        if not line.endswith("\n"):  # nothing, or a part of an answer that the end of the process cut off
             self._process.wait()
             raise self._gone(late=late)
         answer: dict[str, Any] = json.loads(line)
