@@ -77,6 +77,7 @@ def test_every_scenario_is_measured(document):
         assert speed["offline"]["padded_tokens"] == computed(document["text"]["inputs"]["lengths"])
         [server] = speed["server"]
         assert server["runs"] == TINY_PRESET.server_rounds * TINY_PRESET.requests
+        assert server["warmup_runs"] == TINY_PRESET.inputs
         assert set(speed["shapes"]) == {"1x8", "2x16"}
         assert 0 < speed["shapes"]["1x8"]["share_of_peak"] < 1
     assert set(row(document, "noisy")["times_faster"]) == {"SingleStream", "Offline", "1x8", "2x16"}

@@ -468,7 +468,7 @@ class Comparison:
             Step(
                 key=f"{TIME}{server_name(share)}",
                 label=f"speed: {SERVER} at {share:.0%} of the reference's rate",
-                weight=preset.server_rounds * preset.requests * count / share,
+                weight=count * (texts + preset.server_rounds * preset.requests / share),
                 run=partial(self._server, share),
             )
             for share in preset.server_shares
@@ -520,7 +520,7 @@ class Comparison:
         seconds = [value for turn in alone.rounds for value in turn]
         rate = share * len(seconds) / sum(seconds)
         workload = scenario(SERVER, self.inputs, rate=rate, requests=self.preset.requests, seed=self.options.seed)
-        step = self._time({server_name(share): workload}, rounds=self.preset.server_rounds, runs=1)
+        step = self._time({server_name(share): workload}, rounds=self.preset.server_rounds, runs=1, warmup=1)
         return dataclasses.replace(step, rate=rate, reference=alone.subject)
 
 

@@ -267,6 +267,9 @@ def test_texts_are_timed_through_the_runtime(tiny_bundle):
         offline = worker.time(dataclasses.replace(texts, scenario="Offline"), warmup=1, runs=3)
         assert (len(offline["warmup"]), len(offline["seconds"])) == (1, 3)
         assert offline["tokens"] > stream["tokens"] > 0  # so short that they share a batch, and the shorter is padded
+        arriving = dataclasses.replace(texts, scenario="Server", arrivals=(0.0, 0.001, 0.002))
+        served = worker.time(arriving, warmup=1, runs=2)
+        assert (len(served["warmup"]), len(served["seconds"])) == (2, 6)  # each input once, then the requests
         pairs = Texts(task="next-sentence", inputs=(("He went.", "She came."),))
         assert len(worker.time(pairs, warmup=0, runs=2)["seconds"]) == 2
         with pytest.raises(WorkerError, match="No mask_token"):

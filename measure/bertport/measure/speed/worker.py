@@ -111,7 +111,7 @@ def repeat(
     Args:
         texts: The scenario.
         answer: Answers a list of inputs.
-        warmup: Passes before the timed ones.
+        warmup: Passes before the timed ones; those of Server give each input once, one after the other.
         runs: Timed passes.
         began_timing: Called between the two.
 
@@ -122,7 +122,7 @@ def repeat(
     for number in range(warmup + runs):
         if number == warmup and began_timing:
             began_timing()
-        if texts.scenario == SERVER:
+        if texts.scenario == SERVER and number >= warmup:
             seconds = _serve_arrivals(texts, answer)
         else:
             size = len(texts.inputs) if texts.scenario == OFFLINE else texts.at_once
