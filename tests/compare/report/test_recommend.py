@@ -12,6 +12,7 @@ from bertport.compare.report.recommend import recommend, verdicts
 from bertport.compare.report.regressions import differences, parse_tolerance
 from bertport.compare.report.sections import notes
 from bertport.measure.budget import BROKEN, HELD, UNDECIDED, default_budget, parse_budget
+from bertport.measure.quality.heads import HEADS
 from bertport.measure.statistics import share
 from bertport.runtime.cli import app
 from tests.compare.conftest import typed
@@ -160,6 +161,32 @@ def test_no_budget_is_held_and_one_of_nothing_that_was_measured_is_undecided(tra
     noisy(trained)["quality"]["nsp"] = None
     assert [judged.verdict for judged in verdicts(typed(trained))] == [UNDECIDED]
     assert "because nothing that it bounds was measured." in " ".join(notes(conclude(typed(trained))))
+
+
+def test_a_budget_is_not_held_where_a_bound_of_it_was_not_measured(trained):
+    """A text of one sentence a line makes no pairs of sentences."""
+    trained["settings"]["budget"] = {"top1": 0.9, "nsp": 0.005}
+    noisy(trained)["quality"]["mlm"]["top1_agreement"] = estimate(0.99, 0.98, 1.0)
+    noisy(trained)["quality"]["nsp"] = None
+    [verdict] = verdicts(typed(trained))
+    assert (verdict.verdict, [bound.verdict for bound in verdict.bounds]) == (UNDECIDED, [HELD])
+    assert verdict.near == ("NSP flips, at most 0.50% asked: not measured in this run",)
+    said = " ".join(notes(conclude(typed(trained))))
+    assert "Accuracy budget of noisy: undecided. NSP flips, at most 0.50% asked: not measured in this run." in said
+    for recommendation in recommend(typed(trained)):
+        assert recommendation.choice == "noisy"
+        assert recommendation.reason.endswith("; whether it is within the budget is undecided")
+
+
+def test_a_head_is_judged_by_the_row_that_measures_it(trained, monkeypatch):
+    """As a classifier's, which gives classes or scores, and is never judged by the bounds of both."""
+    judged = HEADS["nsp"]
+    limit = dataclasses.replace(judged.limits[0], name="other", path=("others", "flips"))
+    monkeypatch.setitem(HEADS, "others", dataclasses.replace(judged, name="others", head="nsp", limits=(limit,)))
+    trained["bundles"][0]["heads"] = ["nsp", "others"]
+    trained["settings"]["budget"] = {"nsp": 0.5, "other": 0.5}
+    [verdict] = verdicts(typed(trained))
+    assert (verdict.verdict, verdict.near) == (HELD, ())
 
 
 def test_the_fastest_and_the_smallest_within_the_budget_are_recommended(trained):

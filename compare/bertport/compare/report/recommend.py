@@ -12,7 +12,7 @@ from bertport.compare.report.formatting import interval, megabytes, milliseconds
 from bertport.compare.report.labelled import standing
 from bertport.compare.report.metrics import losses
 from bertport.measure.budget import BROKEN, HELD, UNDECIDED, applicable, judge_all, overall
-from bertport.measure.quality.heads import limit_named
+from bertport.measure.quality.heads import HEADS, limit_named
 from bertport.measure.speed.workload import OFFLINE, SINGLE_STREAM
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def verdicts(report: Report) -> tuple[Verdict, ...]:
     """Judge every variant whose quality was measured by the accuracy budget.
 
     A bound has the verdict of this run, or, where this run cannot tell, that of the manifest's record, if the text is
-    the one that ships: of a user's own text the record says nothing.
+    the one that ships: of a user's own text the record says nothing. A budget is undecided where a
+    bound of it was not measured.
 
     Returns:
         One for each variant; none for a bundle whose accuracy means nothing.
@@ -95,7 +96,9 @@ def verdicts(report: Report) -> tuple[Verdict, ...]:
 
 def _verdict(report: Report, row: Row) -> Verdict:
     bounds = _bounds(report, row)
-    verdict = overall(bound.verdict for bound in bounds) if report.settings.budget else HELD
+    unmeasured = _unmeasured(report, row, bounds)
+    outcomes = [*(bound.verdict for bound in bounds), *(UNDECIDED for _ in unmeasured)]
+    verdict = overall(outcomes) if report.settings.budget else HELD
     return Verdict(
         bundle=row.bundle,
         row=row.name,
@@ -103,7 +106,23 @@ def _verdict(report: Report, row: Row) -> Verdict:
         bounds=bounds,
         holds=verdict != BROKEN,
         breaks=tuple(bound.sentence for bound in bounds if bound.verdict == BROKEN),
-        near=tuple(bound.sentence for bound in bounds if bound.verdict == UNDECIDED),
+        near=(*(bound.sentence for bound in bounds if bound.verdict == UNDECIDED), *unmeasured),
+    )
+
+
+def _unmeasured(report: Report, row: Row, bounds: Sequence[Bound]) -> tuple[str, ...]:
+    """Return a sentence for each bound on a head of the bundle whose figure this run does not have."""
+    budget = applicable(report.settings.budget, report.bundle(row.bundle).heads)
+    judged = {bound.limit for bound in bounds}
+    measured = {head.key for head in HEADS.values() if row.head(head.name)}
+    # A head of the manifest is measured by one of its rows alone: the other's bounds are not asked of it.
+    limits = [
+        limit
+        for limit in map(limit_named, budget)
+        if limit.name not in judged and (row.head(limit.path[0]) or HEADS[limit.path[0]].key not in measured)
+    ]
+    return tuple(
+        f"{limit.meaning}, {limit.asked(budget[limit.name])} asked: not measured in this run" for limit in limits
     )
 
 
@@ -188,14 +207,16 @@ def _recommend(report: Report, bundle: BundleInfo, goal: Goal, judged: Mapping[s
         reason += f"; {of_choice}"
     verdict = judged.get(choice or "")
     if verdict and verdict.verdict == UNDECIDED:
-        reason += f"; {_doubt(verdict.bounds)}"
+        reason += f"; {_doubt(verdict)}"
     return Recommendation(bundle=bundle.label, goal=goal.name, choice=choice, reason=reason)
 
 
-def _doubt(bounds: Sequence[Bound]) -> str:
+def _doubt(verdict: Verdict) -> str:
     """Return what the figures of an undecided variant say: those of the larger sample, here or recorded."""
+    bounds = verdict.bounds
+    measured = len(verdict.near) == sum(bound.verdict == UNDECIDED for bound in bounds)
     known = [max((bound.run, bound.record or bound.run), key=lambda judged: judged.count) for bound in bounds]
-    if bounds and all(judged.inside for judged in known):
+    if bounds and measured and all(judged.inside for judged in known):
         return "within the budget by its figures, but not beyond doubt"
     return "whether it is within the budget is undecided"
 

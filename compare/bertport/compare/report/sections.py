@@ -11,7 +11,7 @@ from bertport.compare.report.formatting import MB, NONE, capitalized, figure, me
 from bertport.compare.report.labelled import labelled_notes, labelled_paragraphs, labelled_points, labelled_tables
 from bertport.compare.report.significance import LABELLED
 from bertport.compare.report.tables import Table, overview, quality_tables, speed_tables
-from bertport.measure.budget import HELD
+from bertport.measure.budget import HELD, UNDECIDED
 from bertport.measure.quality.heads import HEADS
 from bertport.measure.statistics import says_no_difference
 from bertport.runtime.commands.progress import duration
@@ -164,7 +164,8 @@ def verdict_sentences(judged: Verdict) -> tuple[str, ...]:
     start = f"Accuracy budget of {judged.row}: {judged.verdict}"
     if not judged.bounds:
         return (start if judged.verdict == HELD else f"{start}, because nothing that it bounds was measured",)
-    return start, *(capitalized(bound.sentence) for bound in judged.bounds if bound.verdict == judged.verdict)
+    of_bounds = (bound.sentence for bound in judged.bounds if bound.verdict == judged.verdict)
+    return start, *map(capitalized, judged.near if judged.verdict == UNDECIDED else of_bounds)
 
 
 def _costs_and_saves(report: Report, row: Row) -> tuple[str, ...]:
