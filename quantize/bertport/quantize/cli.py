@@ -228,10 +228,10 @@ def _show_results(results: Sequence[Outcome | Refused], *, as_json: bool) -> Non
             show(f"in higher precision ({kind}) to meet the budget: {', '.join(higher)}")
         if result.default:
             show(f"{result.name} is the bundle's default on the CPU")
-        elif result.first:
-            provider = (result.variant.fidelity or {}).get("provider")
+        if result.taken and result.first != result.default:
+            variant, provider = result.taken.variant, result.taken.provider
             where = "" if provider == CPU else f" where {provider} is installed"
-            show(f"auto takes {result.name} on this class of CPU{where}")
+            show(f"auto takes {variant} on this class of CPU{where}")
 
 
 def _answer(value: object, text: Callable[[], str], *, as_json: bool) -> None:

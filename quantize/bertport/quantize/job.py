@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from bertport.quantize.texts import Evaluation
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.bundle.manifest import Variant
+    from bertport.runtime.bundle.measured import MeasuredSpeed
     from bertport.runtime.providers.cpu import InstructionSet
     from bertport.runtime.providers.table import Provider
 
@@ -79,11 +80,16 @@ class Outcome:
     measured: Measurement
     """Its accuracy, speed and size."""
     default: bool
-    """Whether `load` takes it when no variant is asked for."""
+    """Whether it is the bundle's default: what `load` takes on CPUs of a class that nothing was measured on."""
     labelled: LabelledAccuracy | None = None
     """Its accuracy on labelled data beside fp32's; None without such data."""
-    first: bool = False
-    """Whether it is the fastest that was measured on this class of CPU: what `auto` takes."""
+    taken: MeasuredSpeed | None = None
+    """The fastest that was measured on this class of CPU, this or another: what `auto` takes here; None for none."""
+
+    @property
+    def first(self) -> bool:
+        """Whether it is that one itself."""
+        return self.taken is not None and self.taken.variant == self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,9 +50,10 @@ if TYPE_CHECKING:
     from bertport.quantize.recipes.source import GraphSource
     from bertport.runtime.bundle.golden import Golden, GoldenVariant
     from bertport.runtime.bundle.manifest import Manifest
+    from bertport.runtime.bundle.measured import MeasuredSpeed
     from bertport.runtime.providers.cpu import InstructionSet
 
-__all__ = ["faster_default", "is_first", "quantize"]
+__all__ = ["faster_default", "quantize", "taken_here"]
 
 
 def quantize(
@@ -156,13 +157,13 @@ def _add(job: Job, recipe: Recipe) -> Outcome:
         measured=measured,
         default=bundle.manifest.default_variant == recipe.name,
         labelled=solution.labelled,
-        first=is_first(bundle.manifest, recipe.name),
+        taken=taken_here(bundle.manifest),
     )
 
 
-def is_first(manifest: Manifest, name: str) -> bool:
-    """Return whether a variant is the fastest of those that were measured on this class of CPU: `load` takes it."""
-    return [speed.variant for speed in fastest_here(manifest)][:1] == [name]
+def taken_here(manifest: Manifest) -> MeasuredSpeed | None:
+    """Return the fastest of the variants that were measured on this class of CPU, which `auto` takes; None for none."""
+    return next(iter(fastest_here(manifest)), None)
 
 
 def _written(job: Job, recipe: Recipe, solution: Solution, work: Workspace) -> tuple[Variant, dict[str, Path]]:
@@ -310,6 +311,10 @@ def _default_with(bundle: Bundle, name: str, variant: Variant) -> str | None:
 
 def faster_default(bundle: Bundle, name: str, variant: Variant) -> str | None:
     """Make the fastest variant for the CPU that was measured within a budget the bundle's default.
+
+    Faster by the shape at which it gains least, on whatever machine it was measured: the default is for machines that
+    nothing was measured on, where no shape may be slower. What `load` takes of those that were measured on its own
+    class of CPU, by the mean of the shapes, may be another (`bertport.runtime.bundle.measured`).
 
     A provider that the default is not for gets fp32, as before.
     """

@@ -23,7 +23,7 @@ from bertport.quantize.job import (
     refuse_unmeasured,
 )
 from bertport.quantize.labelled import LabelledJudge
-from bertport.quantize.quantizer import faster_default, is_first
+from bertport.quantize.quantizer import faster_default, taken_here
 from bertport.quantize.recipes.table import RECIPES, recipe_named
 from bertport.quantize.search.mixed_precision import STABILITY, emitter_of, rank_layers
 from bertport.quantize.search.sensitivity import Layers
@@ -136,7 +136,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
                 measured=measured,
                 default=default,
                 labelled=labelled,
-                first=is_first(bundle.manifest, name),
+                taken=taken_here(bundle.manifest),
             )
         )
         options.told(outcomes[-1])
