@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -21,8 +22,10 @@ from bertport.compare.report.schema import SCHEMA_FILE
 from bertport.compare.resume import JOURNAL
 from bertport.compare.runner import Comparison
 from bertport.measure.budget import default_budget
+from bertport.measure.machine import describe_machine
 from bertport.runtime.batching import plan
 from bertport.runtime.cli import app
+from bertport.runtime.commands.progress import Progress
 from bertport.runtime.errors import (
     InputTextError,
     MissingHeadError,
@@ -139,6 +142,28 @@ def test_an_interrupted_run_keeps_what_it_has_and_goes_on(make_options, tmp_path
 def test_nothing_to_resume_is_said(make_options, tmp_path):
     with pytest.raises(UsageError, match="no unfinished comparison"):
         Comparison(make_options(tmp_path / "out", resume=True))
+
+
+def test_what_was_begun_with_other_packages_is_not_gone_on_with(make_options, tmp_path, monkeypatch):
+    options = make_options(tmp_path / "out", variants=("fp32",))
+    Comparison(options)
+    resumed = dataclasses.replace(options, resume=True)
+    assert Comparison(resumed).journal.resumed == 0
+    with pytest.raises(UsageError, match="was begun with another --random-weights: repeat its command"):
+        Comparison(dataclasses.replace(resumed, random_weights=True))
+    upgraded = dataclasses.replace(describe_machine(), versions={"onnxruntime": "99.0"})
+    monkeypatch.setattr(runner, "describe_machine", lambda: upgraded)
+    with pytest.raises(UsageError, match="was begun with another version of a package: repeat its command"):
+        Comparison(resumed)
+
+
+def test_a_comparison_that_is_begun_anew_says_what_it_drops(make_options, tmp_path):
+    said = io.StringIO()
+    for _ in range(2):
+        Comparison(make_options(tmp_path / "out", variants=("fp32",)), Progress(said))
+    assert said.getvalue() == (
+        f"the unfinished comparison in {tmp_path / 'out'} is dropped, because --resume was not given\n"
+    )
 
 
 def test_the_command_writes_every_file(compared_bundle, held_out, tmp_path, monkeypatch):

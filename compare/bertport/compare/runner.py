@@ -39,13 +39,13 @@ from bertport.compare.workloads import (
 )
 from bertport.measure.budget import UNDECIDED, applicable, default_budget, judge_all, parse_budget, refuse_idle
 from bertport.measure.interrupts import stoppable
-from bertport.measure.machine import Machine, awaited, describe_machine, matmul_peak
+from bertport.measure.machine import Machine, awaited, describe_machine, installed_versions, matmul_peak
 from bertport.measure.quality.bias import probe, read_label_probe, read_probe
 from bertport.measure.quality.heads import measured_rows
 from bertport.measure.quality.label_bias import probe_labels
 from bertport.measure.quality.model import read_sample_tokenizer, read_tokenizer
 from bertport.measure.quality.samples import TASK_KINDS, TEXTS, refuse_unread
-from bertport.measure.speed.baselines import check_task, prepare_baseline
+from bertport.measure.speed.baselines import BASELINES, check_task, prepare_baseline
 from bertport.measure.speed.process import Worker, WorkerError
 from bertport.measure.speed.tasks import TIMED
 from bertport.measure.speed.timing import interleave
@@ -150,7 +150,7 @@ class Comparison:
         self.failed: dict[str, str] = {}
         path = writable(Path(options.output)) / JOURNAL
         if path.exists() and not options.resume:
-            self.progress.say(f"{path.parent} holds an unfinished comparison, which is begun anew (--resume goes on)")
+            self.progress.say(f"the unfinished comparison in {path.parent} is dropped, because --resume was not given")
         self.journal = Journal(path, self._settings(), resume=options.resume)
         for note in data_notes(options, self.data):
             self.progress.note(note)
@@ -256,8 +256,9 @@ class Comparison:
         return [f"{name}, the bias probe: {step.why}" for name, step in steps if step and step.why]
 
     def _settings(self) -> dict[str, object]:
-        options = self.options
+        options, machine = self.options, describe_machine()
         data = data_info(options, self.data)
+        packages = [package for name in options.baselines for package in BASELINES[name].distributions]
         return {
             **({"labelled data": data} if data else {}),
             "bundles": [
@@ -273,7 +274,9 @@ class Comparison:
             "threads": options.threads,
             "seed": options.seed,
             "budget": self.bounds,
-            "machine": describe_machine().cpu,
+            "--random-weights": options.random_weights,
+            "machine": machine.cpu,
+            "version of a package": machine.versions | installed_versions(packages),
         }
 
     def _prepare_baselines(self, scratch: Path) -> None:
