@@ -60,11 +60,21 @@ def test_what_does_not_go_together_is_refused(asked, compared_bundle):
         asked(limit=0)
 
 
-def test_data_and_a_finished_report_are_not_taken_together(labelled_bundle, tmp_path):
-    command = ["compare", "--from", "report.json", "--data", str(labelled_bundle / "texts.jsonl"), "--output"]
-    done = CliRunner().invoke(app, [*command, str(tmp_path / "out")])
+@pytest.mark.parametrize(
+    ("options", "idle"),
+    [
+        (("bundle",), "BUNDLE"),
+        (("bundle", "--resume", "--data", "texts.jsonl"), "BUNDLE, --data, --resume"),
+        (("--variant", "int8", "--quick", "--seed", "0"), "--quick, --variant, --seed"),
+        (("--text", "my.txt", "--baseline", "transformers"), "--text, --baseline"),
+    ],
+)
+def test_what_to_measure_and_a_finished_report_are_not_taken_together(tmp_path, options, idle):
+    command = ["compare", "--from", "report.json", "--output", str(tmp_path / "out"), *options]
+    done = CliRunner().invoke(app, command)
     assert done.exit_code == 2
-    assert "--from takes a report as it is: leave bundles, --data and --resume out" in done.stderr
+    assert done.stderr == f"bertport: error: --from takes a report as it is: leave {idle} out\n"
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("option", [["--metric", "f1"], ["--limit", "9"], ["--task", "x"], ["--label-column", "y"]])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from bertport.compare.codec import encode
 from bertport.compare.presets import PRESETS
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from bertport.measure.labelled.options import DataChoice
 
 __all__ = ["RegressionError", "compare"]
+
+READ_WITH_FROM = frozenset({"output", "source", "against", "tolerance", "budget", "as_json"})
+"""Parameters that a report which is there is read with."""
 
 
 class RegressionError(BertportError):
@@ -148,8 +152,7 @@ def compare(  # noqa: PLR0913 — one parameter per option
     limits = parse_tolerance(tolerance)
     old = read_report(against) if against else None
     if source is not None:
-        if bundles or resume or labelled.data:
-            raise UsageError("--from takes a report as it is: leave bundles, --data and --resume out")
+        _refuse_measuring(bundles)
         report = conclude(read_report(source), bounds)
     for name in REPORT_FILES:
         keep_apart(output / name, (text, templates, labelled.data), bundles)
@@ -193,6 +196,25 @@ def compare(  # noqa: PLR0913 — one parameter per option
     else:
         show(_summary(report, paths))
     _finish(report, output)
+
+
+def _refuse_measuring(bundles: tuple[str, ...]) -> None:
+    """Refuse what says how to measure beside --from, which measures nothing.
+
+    Raises:
+        UsageError: for bundles, and for options that nothing reads.
+    """
+    context = click.get_current_context()
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if isinstance(parameter, click.Option)
+        and parameter.name not in READ_WITH_FROM
+        and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    ]
+    if bundles or given:
+        idle = ", ".join([*(["BUNDLE"] if bundles else []), *given])
+        raise UsageError(f"--from takes a report as it is: leave {idle} out")
 
 
 def _summary(report: Report, paths: Mapping[str, Path]) -> str:
