@@ -123,6 +123,13 @@ def test_plots_take_the_colour_and_the_names_of_the_page(trained):
     assert set(re.findall(r"url\(#([^)]*)\)", drawn)) <= set(ids)
 
 
+def test_plots_of_two_bundles_have_no_name_in_common(trained):
+    changed = copy.deepcopy(trained)
+    changed["bundles"].append({**copy.deepcopy(changed["bundles"][0]), "label": "another"})
+    ids = [name for plot in plots(typed(changed)) for name in re.findall(r'\bid="([^"]*)"', plot.svg)]
+    assert len(ids) == len(set(ids))
+
+
 @pytest.mark.parametrize("name", [r"a$\frac$", "$x$", "_mine"])
 def test_a_name_stands_in_every_plot_as_it_is_written(trained, name):
     changed = copy.deepcopy(trained)

@@ -346,7 +346,7 @@ def _layers(label: str, variant: str, table: LayerTable) -> Plot | None:
         title=f"{label}: {variant}",
         caption=f"The {len(rows)} layers that cost most, the costliest first. The table holds all of them.",
         description=f"Bars: {rows[0].name} {rows[0].damage:.5f} nats, and less.",
-        svg=_svg(figure, f"layers-{variant}", f"{label}: {variant}"),
+        svg=_svg(figure, f"layers-{label}-{variant}", f"{label}: {variant}"),
     )
 
 
