@@ -1,14 +1,22 @@
 """Workloads made of a text, the count of operations."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from bertport.compare.entries import open_bundles
-from bertport.compare.workloads import arrivals, flops, make_inputs
-from bertport.measure.speed.baselines import padded_tokens
+from bertport.compare.entries import Entry, open_bundles
+from bertport.compare.report.speed import RowSpeed
+from bertport.compare.workloads import Inputs, arrivals, flops, make_inputs
+from bertport.measure.speed.baselines import padded_by, padded_tokens
+from bertport.measure.speed.timing import Run
+from bertport.measure.speed.workload import OFFLINE, WorkerSpec
+from bertport.measure.statistics import Settings
 from bertport.measure.text import Text, read_texts
 from bertport.runtime.bundle.manifest import Architecture
 from bertport.runtime.errors import InputTextError
+from bertport.runtime.heads import MULTIPLE_CHOICE
+from tests.compare.test_quality import with_heads
 
 BASE = Architecture(
     model_class="BertForPreTraining",
@@ -65,3 +73,50 @@ def test_a_long_text_is_cut_to_what_the_model_takes(tiny_bundle):
 def test_padding_counts_the_longest_of_each_batch():
     assert padded_tokens([3, 5, 2], rows=2) == 2 * 5 + 2
     assert padded_tokens([7] * 9, rows=8) == 63
+
+
+def test_a_question_is_as_many_texts_as_the_model_reads_for_it(tiny_bundle, held_out):
+    inputs = make_inputs([with_heads(tiny_bundle, MULTIPLE_CHOICE)], read_texts(held_out), 4, seed=0)
+    assert inputs.task == "multiple-choice"
+    assert [len(row) for row in inputs.rows] == [2] * 4
+    assert inputs.lengths == tuple(one + other for one, other in inputs.rows)
+    longest = max(length for row in inputs.rows for length in row)
+    assert inputs.summary().padded_tokens_to_longest == 8 * longest
+
+
+def test_the_work_of_a_query_is_that_of_each_of_its_documents():
+    """A token attends to those of its own document alone."""
+    rows = ((100, 100), (100, 50))
+    inputs = Inputs(task="text-ranking", texts=("a", "b"), rows=rows, cut=0, all_lengths=(200, 150))
+    run = Run(
+        subject="peer",
+        workload=OFFLINE,
+        rounds=((1.0,), (1.0,)),
+        warmup=(),
+        load_s=(),
+        start_s=(),
+        peak_bytes=1,
+        stages={},
+    )
+    spec = WorkerSpec(name="peer", baseline="sentence-transformers")
+    entry = Entry(bundle="b", kind="sentence-transformers", recipe="fp32", size_bytes=1, spec=spec)
+    machine = SimpleNamespace(matmul_gflops=1000.0)
+    runs = {OFFLINE: {"peer": run}}
+    measurements = SimpleNamespace(machine=machine, inputs=inputs, runs=runs, shapes={}, server={})
+    offline = RowSpeed(measurements, entry, None, BASE, Settings(resamples=10)).speed().offline
+    work = 3 * flops(BASE, 1, 100, 0) + flops(BASE, 1, 50, 0)
+    assert offline.share_of_peak == pytest.approx(work / 1e12)
+    assert (offline.texts_per_second.value, offline.real_tokens, offline.padded_tokens) == (2, 350, 400)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "rows", "tokens"),
+    [
+        ("transformers", "text-classification", [(9,), (1,)] * 8, 2 * 8 * 9),
+        ("sentence-transformers", "embeddings", [(9,), (1,)] * 8, 8 * 9 + 8 * 1),
+        ("transformers", "multiple-choice", [(9, 1), (2, 3)], 2 * 9 + 2 * 3),
+        ("sentence-transformers", "text-ranking", [(9, 1) * 8, (2, 3)], 8 * 9 + 8 * 1 + 2 * 3),
+    ],
+)
+def test_padding_is_that_of_the_batches_that_a_baseline_makes(name, task, rows, tokens):
+    assert padded_by(name, task, rows) == tokens

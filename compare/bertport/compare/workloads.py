@@ -104,22 +104,29 @@ class Inputs:
     """The task that is timed: a row of `bertport.measure.speed.tasks.TIMED`."""
     texts: tuple[JSON, ...]
     """Inputs of the task; for fill-mask texts with one mask each."""
-    lengths: tuple[int, ...]
-    """Tokens that the model reads for each, with special ones, by the first bundle's tokenizer."""
+    rows: tuple[tuple[int, ...], ...]
+    """Tokens of each text, or pair of texts, that the model reads for each, with special ones, by the first bundle's
+    tokenizer: several for a question with its choices or a query with its documents."""
     cut: int
     """Number of texts that were cut because they were longer than a model takes."""
     all_lengths: tuple[int, ...]
     """Tokens of every text given, uncut."""
 
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens that the model reads for each."""
+        return tuple(map(sum, self.rows))
+
     def summary(self) -> InputsSummary:
         """Return counts and quantiles."""
+        read = [length for row in self.rows for length in row]
         return InputsSummary(
             task=self.task,
             texts=len(self.texts),
             cut=self.cut,
             real_tokens=sum(self.lengths),
-            padded_tokens_in_batches_of_8=padded_tokens(self.lengths),
-            padded_tokens_to_longest=max(self.lengths) * len(self.lengths),
+            padded_tokens_in_batches_of_8=padded_tokens(read),
+            padded_tokens_to_longest=max(read) * len(read),
             lengths=self.lengths,
             percentiles=_percentiles(self.lengths),
             percentiles_of_all=_percentiles(self.all_lengths),
@@ -178,7 +185,7 @@ def make_inputs(bundles: Sequence[ComparedBundle], texts: Sequence[Text], count:
     return Inputs(
         task=row.name,
         texts=tuple(chosen),
-        lengths=tuple(sum(_lengths(tokenizers[0], row.name, asked)) for asked in chosen),
+        rows=tuple(tuple(_lengths(tokenizers[0], row.name, asked)) for asked in chosen),
         cut=cut,
         all_lengths=tuple(len(encoding.ids) + added for encoding in encoded),
     )
@@ -214,7 +221,7 @@ def labelled_inputs(bundles: Sequence[ComparedBundle], data: LabelledData, count
     return Inputs(
         task=task,
         texts=tuple(kept[number] for number in fitting),
-        lengths=tuple(lengths[number] for number in fitting),
+        rows=tuple(tuple(_lengths(tokenizers[0], task, kept[number])) for number in fitting),
         cut=0,
         all_lengths=tuple(lengths),
     )

@@ -17,7 +17,7 @@ from bertport.compare.report.document import (
 )
 from bertport.compare.workloads import COLD_START, flops, server_name
 from bertport.measure import statistics
-from bertport.measure.speed.baselines import padded_tokens
+from bertport.measure.speed.baselines import padded_by
 from bertport.measure.speed.tasks import TIMED
 from bertport.measure.speed.timing import speedup, summarize
 from bertport.measure.speed.workload import OFFLINE, SINGLE_STREAM
@@ -120,18 +120,19 @@ class RowSpeed:
         return SingleStream(times=self._times(run), peak_bytes=run.peak_bytes) if run else None
 
     def _offline(self) -> Offline | None:
-        run, lengths = self._run(OFFLINE), self._measurements.inputs.lengths
+        run, inputs = self._run(OFFLINE), self._measurements.inputs
         if run is None:
             return None
-        times, tokens = self._times(run), sum(lengths)
-        decoded = TIMED[self._measurements.inputs.task].decoded
-        work = sum(flops(self._architecture, 1, length, decoded) for length in lengths)
+        times, tokens = self._times(run), sum(inputs.lengths)
+        decoded = TIMED[inputs.task].decoded
+        work = sum(flops(self._architecture, 1, length, decoded) for row in inputs.rows for length in row)
+        padded = padded_by(self._entry.kind, inputs.task, inputs.rows) if run.tokens is None else run.tokens
         return Offline(
             times=times,
-            texts_per_second=_rate(times.median, len(lengths)),
+            texts_per_second=_rate(times.median, len(inputs.rows)),
             tokens_per_second=_rate(times.median, tokens),
             real_tokens=tokens,
-            padded_tokens=padded_tokens(lengths) if run.tokens is None else run.tokens,
+            padded_tokens=padded,
             share_of_peak=self._share_of_peak(work, times),
             peak_bytes=run.peak_bytes,
         )

@@ -37,6 +37,7 @@ __all__ = [
     "check_baseline",
     "check_task",
     "open_pipeline",
+    "padded_by",
     "padded_tokens",
     "prepare_baseline",
 ]
@@ -223,6 +224,8 @@ class Baseline:
     """Distributions whose versions a report states."""
     converted: bool = False
     """Whether it loads an export of its own rather than the checkpoint."""
+    sorts: bool = False
+    """Whether it sorts texts by length, the longest first, before it makes batches of them."""
     classes: Mapping[str, str]
     """The tasks that it answers, each with the name of the class that does."""
     open: Callable[[str, int | None, str], Loaded]
@@ -267,6 +270,7 @@ BASELINES: dict[str, Baseline] = {
             extra="cpu,compare,export",
             own="sentence-transformers",
             distributions=("torch", "transformers", "sentence-transformers"),
+            sorts=True,
             classes={"embeddings": "SentenceTransformer", RANKING: "CrossEncoder"},
             open=_sentence_transformers,
         ),
@@ -280,6 +284,22 @@ def padded_tokens(lengths: Sequence[int], rows: int = BATCH) -> int:
     """Count the tokens that batches in the order given take when each is padded to its longest text."""
     batches = (lengths[begin : begin + rows] for begin in range(0, len(lengths), rows))
     return sum(len(batch) * max(batch) for batch in batches)
+
+
+def padded_by(name: str, task: str, rows: Sequence[Sequence[int]]) -> int:
+    """Count the tokens that a baseline computes where it answers all inputs of a task, padding included.
+
+    Args:
+        name: A row of the table of baselines.
+        task: A task that it answers.
+        rows: By input, the tokens of each text that the model reads for it.
+    """
+    if task == CHOICE:  # the choices of a question are a batch
+        return sum(padded_tokens(row, len(row)) for row in rows)
+    if task == RANKING:  # one query after the other
+        return sum(padded_tokens(sorted(row, reverse=True)) for row in rows)
+    lengths = [length for row in rows for length in row]
+    return padded_tokens(sorted(lengths, reverse=True) if BASELINES[name].sorts else lengths)
 
 
 if __name__ == "__main__":
