@@ -6,6 +6,7 @@ import re
 import pytest
 
 from bertport.compare.report.assembly import conclude
+from bertport.compare.report.formatting import NONE
 from bertport.compare.report.markdown import markdown
 from bertport.compare.report.plots import plots
 from bertport.compare.report.regressions import differences, parse_tolerance
@@ -53,6 +54,21 @@ def test_how_its_answers_move_with_the_batch_is_shown(classified):
     stability = row(classified, "noisy")["quality"]["stability"]
     assert table.rows[0][-3] == f"{stability['batch_mates']['class_largest_change']:.4f}"
     assert table.rows[0][-4].startswith("100.0% (")
+
+
+def test_a_figure_that_is_no_number_is_a_dash(classified):
+    """As of a head that gives all texts one score: no change has a size in deviations of nothing."""
+    changed = copy.deepcopy(classified)
+    known = {"value": 0.5, "low": 0.4, "high": 0.6, "count": 9, "clusters": 9}
+    unknown = dict.fromkeys(("largest_change", "square_change", "correlation"))
+    row(changed, "noisy")["quality"]["scores"] = {
+        **dict.fromkeys(("change", "rank", "top1_agreement"), known),
+        **unknown,
+        "largest_difference": 0.1,
+    }
+    tables = {table.title: table for table in quality_tables(typed(changed))}
+    [cells] = tables["Scores of texts"].rows
+    assert cells[-2:] == (NONE, NONE)
 
 
 def test_a_head_of_pretraining_is_shown_as_before(document):

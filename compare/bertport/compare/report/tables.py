@@ -124,7 +124,8 @@ def _cell(report: Report, row: Row, figures: HeadFigures | None, column: Column)
         return NONE
     value = figures.read(column.key)
     if not isinstance(value, Estimate):
-        return f"{value:{column.form}}"
+        known = isinstance(value, float | int) and math.isfinite(value)  # scores that are all the same have no spread
+        return f"{value:{column.form}}" if known else NONE
     return divergence(value) if column.divergence else figure(value, column.form)
 
 
