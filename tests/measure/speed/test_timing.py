@@ -83,6 +83,14 @@ def test_a_request_that_takes_too_long_is_ended(graph_file):
         assert time.monotonic() - began < 30
 
 
+def test_requests_that_are_still_to_come_are_no_part_of_the_time_allowed(tiny_bundle):
+    """Hundreds of them, at half the rate of a large model, come for longer than any answer takes."""
+    arriving = Texts(task="fill-mask", inputs=("The [MASK] ran.",), scenario="Server", arrivals=(0.0, 2.0))
+    with Worker(WorkerSpec(name="tiny", bundle=str(tiny_bundle), threads=1)) as worker:
+        worker.timeout = 1.5
+        assert len(worker.time(arriving, warmup=1, runs=1)["seconds"]) == 2
+
+
 def test_a_worker_stops_when_asked():
     done = subprocess.run(
         [sys.executable, "-m", "bertport.measure.speed.worker"],

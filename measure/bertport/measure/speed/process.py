@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from bertport.measure.speed.workload import to_json
+from bertport.measure.speed.workload import Texts, to_json
 from bertport.runtime.errors import BertportError
 
 if TYPE_CHECKING:
@@ -77,22 +77,29 @@ class Worker:
 
     def time(self, workload: Workload, *, warmup: int, runs: int) -> dict[str, Any]:
         """Have a workload run; see `bertport.measure.speed.worker` for the answer."""
-        return self.ask({"do": "time", "workload": to_json(workload), "warmup": warmup, "runs": runs})
+        arrivals = workload.arrivals if isinstance(workload, Texts) else ()
+        request = {"do": "time", "workload": to_json(workload), "warmup": warmup, "runs": runs}
+        return self.ask(request, idle=runs * max(arrivals, default=0.0))
 
     def answers(self, workload: Workload) -> list[Answer]:
         """Return the answer to each input of a workload of texts."""
         answers: list[Answer] = self.ask({"do": "answer", "workload": to_json(workload)})["answers"]
         return answers
 
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, request: Mapping[str, Any], *, idle: float = 0.0) -> dict[str, Any]:
         """Send a request and wait for its answer.
+
+        Args:
+            request: As `bertport.measure.speed.worker` reads it.
+            idle: Seconds that it takes however fast the model is, which are no part of the timeout.
 
         Raises:
             WorkerError: when the answer is an error, does not come in time, or the process ends.
         """
         if self._process.poll() is not None:
             raise self._gone()
-        watchdog = threading.Timer(self.timeout, self._process.kill)
+        patience = self.timeout + idle
+        watchdog = threading.Timer(patience, self._process.kill)
         watchdog.start()
         try:
             self._process.stdin.write(json.dumps(request) + "\n")  # type: ignore[union-attr]  # a pipe, as asked for
@@ -105,7 +112,7 @@ class Worker:
             watchdog.cancel()
         if not line.endswith("\n"):  # nothing, or a part of an answer that the end of the process cut off
             self._process.wait()
-            raise self._gone(late=late)
+            raise self._gone(patience if late else None)
         answer: dict[str, Any] = json.loads(line)
         if not answer["ok"]:
             raise WorkerError(f"{self.spec.name}: {answer['error']}")
@@ -128,11 +135,11 @@ class Worker:
         for line in self._process.stderr or ():
             self._said.append(line)
 
-    def _gone(self, *, late: bool = False) -> WorkerError:
-        how = f"did not answer within {self.timeout:g} s" if late else "ended"
+    def _gone(self, late: float | None = None) -> WorkerError:
+        how = "ended" if late is None else f"did not answer within {late:g} s"
         self._listener.join(timeout=1)
         code = self._process.poll()
-        memory = "; it may have run out of memory" if code == -9 and not late else ""  # noqa: PLR2004 — SIGKILL
+        memory = "; it may have run out of memory" if code == -9 and late is None else ""  # noqa: PLR2004 — SIGKILL
         said = f": {self._said[-1].strip()}" if self._said else ""
         message = f"{self.spec.name}: the process that runs it {how} (exit code {code}{memory}){said}"
         return WorkerError(message)
