@@ -129,7 +129,12 @@ def runs_in(checkpoints: Path, tasks: Sequence[str] | None) -> list[tuple[str, i
 
 
 def measure_all(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure every run; return the data."""
+    """Measure every run that is asked for; return the data of all that are measured.
+
+    Raises:
+        SystemExit: with a sentence, where there is none, or a file of data is missing.
+    """
+    from bench.tasks.made import is_made
     from bench.tasks.measuring import is_measured, measure, of_the_commonest, read_answers
     from bench.tasks.summary import TaskRuns, summarize
 
@@ -138,20 +143,19 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
     answers: dict[str, dict[int, dict[str, Predictions]]] = {}
     data: dict[str, LabelledData] = {}
     encoder: dict[str, Any] = {}
+    wanted = runs_in(options.checkpoints, options.task)
     for name, seed in runs_in(options.checkpoints, None):
-        task = TASKS[name]
-        asked = name in (options.task or TASKS)
-        if not asked and not is_measured(options.work / f"{name}-{seed}"):
+        checkpoint, place = options.checkpoints / f"{name}-{seed}" / "model", options.work / f"{name}-{seed}"
+        if (name, seed) not in wanted and not (is_measured(place) and is_made(checkpoint, place)):
             print(f"{name}-{seed}: left out, for it is not measured by the recipes of today", file=sys.stderr)
             continue
-        made, labelled = prepare(options, name, seed, VARIANTS if asked else ())
-        figures = measure(task, options.checkpoints / f"{name}-{seed}" / "model", made, labelled)
-        training = options.checkpoints / f"{name}-{seed}" / "run.json"
-        runs.append({"task": name, "seed": seed, "training": _training(training), "subjects": figures["subjects"]})
+        made, labelled = prepare(options, name, seed, VARIANTS if (name, seed) in wanted else ())
+        figures = measure(TASKS[name], checkpoint, made, labelled)
+        runs.append({"task": name, "seed": seed, "training": _training(checkpoint.with_name("run.json")), **figures})
         facts[name] = {
             "examples": len(labelled),
             "fingerprint": labelled.fingerprint,
-            "commonest": of_the_commonest(task, labelled),
+            "commonest": of_the_commonest(TASKS[name], labelled),
         }
         encoder = encoder or _encoder(made)
         answers.setdefault(name, {})[seed] = read_answers(made, labelled)
@@ -160,7 +164,7 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
     together = [TaskRuns(task=TASKS[name], data=data[name], answers=answers[name]) for name in data]
     old = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else {}
     return {
-        **provenance(),
+        **min((run["measured"] for run in runs), key=lambda stamp: stamp["date"]),  # no newer than any figure
         "encoder": encoder,
         "tasks": facts,
         "runs": runs,
@@ -170,19 +174,36 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def time_all(options: argparse.Namespace) -> dict[str, Any]:
-    """Time the first run of each task; return the data with what was timed."""
+    """Time the first run of each task; return the data with what was timed.
+
+    Raises:
+        SystemExit: with a sentence, where `measure` has to come first.
+    """
+    from bench.tasks.made import is_made
     from bench.tasks.timing import time_task
 
     data = read_data(options.output, f"{PROGRAM} measure")
-    timed: dict[str, Any] = dict((data.get("speed") or {}).get("tasks", {}))
+    former: dict[str, Any] = data.get("speed") or {"tasks": {}}
+    timed: dict[str, Any] = {name: {**_stamp(former), **row} for name, row in former["tasks"].items()}
     first = dict(runs_in(options.checkpoints, options.task)[::-1])
+    for name, seed in first.items():
+        if not is_made(options.checkpoints / f"{name}-{seed}" / "model", options.work / f"{name}-{seed}"):
+            sys.exit(
+                f"{options.work / f'{name}-{seed}'} holds nothing of this checkpoint by the recipes of today: "
+                f"run python -m {PROGRAM} measure first"
+            )
     for name, seed in sorted(first.items(), key=lambda run: list(TASKS).index(run[0])):
         made, labelled = prepare(options, name, seed)
         inputs = [example.inputs for example in labelled.examples()]
         checkpoint = options.checkpoints / f"{name}-{seed}" / "model"
-        timed[name] = time_task(TASKS[name], checkpoint, made, inputs, quick=options.quick)
+        timed[name] = {**provenance(), **time_task(TASKS[name], checkpoint, made, inputs, quick=options.quick)}
         print(f"{name}-{seed}: timed", file=sys.stderr, flush=True)
-    return {**data, "speed": {**provenance(), "tasks": timed}}
+    return {**data, "speed": {"tasks": timed}}
+
+
+def _stamp(data: dict[str, Any]) -> dict[str, Any]:
+    """Return when and where data were measured that say so of the whole."""
+    return {key: data[key] for key in ("commit", "date", "machine") if key in data}
 
 
 def prepare(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from bench.tasks.page import METRICS, WIDTH, difference, mean_difference
+from bench.tasks.page import METRICS, WIDTH, commits_of, difference, mean_difference
 from bench.tasks.summary import POINTS
 from bench.tasks.tables import TASKS
 
@@ -23,7 +23,7 @@ def finish_of(data: Mapping[str, Any], title: str) -> str:
         title: What people call it.
     """
     said = [_shown(data, name) for name in data["summary"] if name.startswith("int8-static")]
-    text = f"- With {title} (commit {data['commit'][:7]}): {'; '.join(said) or 'no static variant was measured'}."
+    text = f"- With {title} ({commits_of(data)}): {'; '.join(said) or 'no static variant was measured'}."
     return fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False) + "\n"
 
 

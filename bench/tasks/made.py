@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Made", "make", "training_texts"]
+__all__ = ["Made", "is_made", "make", "training_texts"]
 
 RECORD = "made.json"
 MOST_TEXTS = 4000
@@ -93,21 +94,36 @@ def make(
         place: Where what is made of it is kept.
         recipes: Names of the variants to make.
         positions: Held-out texts, and pairs of them, on which the budget is judged.
-        training: The task's training part, for recipes that are calibrated on it; None for the sample that ships.
+        training: The task's training part, for recipes that are calibrated on it; None where there is none.
+
+    Raises:
+        SystemExit: with a sentence, for a recipe that is calibrated on a training part where there is none.
     """
     weights = file_sha256(checkpoint / "model.safetensors")
     made = _kept(place, weights) or _exported(checkpoint, place, weights)
     left = [name for name in recipes if name not in made.refused]
     left = [name for name in left if name not in Bundle.open(made.bundle).manifest.variants]
+    on_task = [name for name in left if _calibrates_on_task(name)]
+    if on_task and training is None:
+        sys.exit(
+            f"{on_task[0]} is calibrated on texts of the task's training part, and there is none for {place.name}: put "
+            "it beside the dev part, or name other variants by --recipe"
+        )
     if left:
         began = time.monotonic()
-        for on_task in (False, True):
-            names = [name for name in left if _calibrates_on_task(name) is on_task]
-            own = training_texts(training, place / "calibration.jsonl") if names and on_task and training else None
-            made.refused.update(add_variants(made.bundle, names, positions=positions, calibration=own))
+        others = [name for name in left if name not in on_task]
+        made.refused.update(add_variants(made.bundle, others, positions=positions))
+        if on_task and training:
+            texts = training_texts(training, place / "calibration.jsonl")
+            made.refused.update(add_variants(made.bundle, on_task, positions=positions, calibration=texts))
         made.seconds["+".join(left)] = time.monotonic() - began
         made.keep()
     return made
+
+
+def is_made(checkpoint: Path, place: Path) -> bool:
+    """Return whether `make` would go on with what is kept, rather than begin anew."""
+    return _kept(place, file_sha256(checkpoint / "model.safetensors")) is not None
 
 
 def _kept(place: Path, weights: str) -> Made | None:

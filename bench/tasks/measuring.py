@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.checkout import provenance
 from bench.tasks import peer
 from bench.tasks.graphs import open_stock, open_variant
 from bench.tasks.tables import CHANGED, FP32, PYTORCH, STOCK, SUBJECTS, VARIANTS
@@ -43,7 +44,10 @@ def is_measured(place: Path) -> bool:
 
 
 def measure(task: Task, checkpoint: Path, made: Made, data: LabelledData) -> dict[str, Any]:
-    """Have every subject answer the examples; return the figures of each, kept where that was done before."""
+    """Have every subject answer the examples; return the figures of each, and when and where they were measured.
+
+    They are kept, and taken from there where nothing has changed.
+    """
     kept = made.place / FIGURES
     variants = [name for name in (FP32, *VARIANTS) if name in Bundle.open(made.bundle).manifest.variants]
     stamp = {
@@ -53,13 +57,22 @@ def measure(task: Task, checkpoint: Path, made: Made, data: LabelledData) -> dic
         "instruction_set": describe_machine().instruction_set,  # kernels of 8 bits differ in what they answer
         "changes": CHANGED,
     }
-    if kept.exists():
-        figures: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-        if figures["made_of"] == stamp:
-            return figures
+    figures: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    if figures.get("made_of") != stamp or "measured" not in figures:
+        subjects = _answered(task, checkpoint, made, data, variants)
+        figures = {"made_of": stamp, "measured": provenance(), "subjects": subjects}
+        kept.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    # A variant may be refused long after the others were measured.
+    subjects = figures["subjects"] | {name: {"refused": reason} for name, reason in made.refused.items()}
+    ordered = {name: subjects[name] for name in SUBJECTS if name in subjects}
+    return {"measured": figures["measured"], "subjects": ordered}
+
+
+def _answered(task: Task, checkpoint: Path, made: Made, data: LabelledData, variants: Sequence[str]) -> dict[str, Any]:
+    """Have every subject answer the examples, keep the answers, and return the figures of each."""
     predictions = predict(checkpoint, made, data, variants)
     chosen = choose_metrics(data, task.metrics, positive=task.positive)
-    subjects: dict[str, Any] = {name: {"refused": made.refused[name]} for name in VARIANTS if name in made.refused}
+    subjects: dict[str, Any] = {}
     reference = predictions[FP32]
     for name, predicted in predictions.items():
         subjects[name] = _as_json(
@@ -74,9 +87,7 @@ def measure(task: Task, checkpoint: Path, made: Made, data: LabelledData) -> dic
     subjects[STOCK]["bytes"] = made.stock.stat().st_size
     values = {name: list(row.values) if data.kind == TAGS else row.values.tolist() for name, row in predictions.items()}
     (made.place / ANSWERS).write_text(json.dumps(values), encoding="utf-8")
-    figures = {"made_of": stamp, "subjects": {name: subjects[name] for name in SUBJECTS if name in subjects}}
-    kept.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    return figures
+    return subjects
 
 
 def predict(checkpoint: Path, made: Made, data: LabelledData, variants: Sequence[str]) -> dict[str, Predictions]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bench.tasks.summary import Bar
     from bench.tasks.tables import Change
 
-__all__ = ["METRICS", "WIDTH", "difference", "lacking", "mean_difference", "section"]
+__all__ = ["METRICS", "WIDTH", "commits_of", "difference", "lacking", "mean_difference", "section"]
 
 METRICS = {
     "accuracy": "accuracy",
@@ -60,6 +60,12 @@ def lacking(data: Mapping[str, Any]) -> list[Change]:
     return [row for row in CHANGES if row.date > data["date"] and have & set(row.recipes)]
 
 
+def commits_of(data: Mapping[str, Any]) -> str:
+    """Return the commits that runs were measured at, in words; older data say it only once, for all."""
+    commits = dict.fromkeys(run.get("measured", data)["commit"][:7] for run in data["runs"])
+    return f"commit{'s'[: len(commits) > 1]} {', '.join(commits)}"
+
+
 def _changes(data: Mapping[str, Any]) -> str:
     """Return what the variants lack that the data are of; nothing where they are today's."""
     by_recipe = {
@@ -70,7 +76,7 @@ def _changes(data: Mapping[str, Any]) -> str:
     if not changed:
         return ""
     text = (
-        f"**All figures of this section, speeds too, are of commit {data['commit'][:7]}.** Recipes have changed since, "
+        f"**All figures of this section, speeds too, are of {commits_of(data)}.** Recipes have changed since, "
         f"and what they make today has not been measured here. Since then, in {changed}."
     )
     return fill(text, WIDTH, break_on_hyphens=False)
@@ -267,11 +273,27 @@ def _speed(data: Mapping[str, Any]) -> str:
                 text += f" ({figures['times_pytorch']['value']:.1f}x)"
             cells.append(f"{text}, {figures['median_ms']['value']:.2f} ms")
         lines.append(_line([TASKS[task].title, f"{timed['median_tokens']:.0f}", *cells]))
-    machine = speed["machine"]
-    lines += ["", f"Timed on {_machine(machine)}; {speed['date'][:10]}, commit {speed['commit'][:7]}."]
-    if machine["busy"] is not None and machine["busy"] > machine["usable_cores"]:
-        lines[-1] += f" {machine['busy']:g} processes were running there: only the ratios mean something."
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_timed(speed)])
+
+
+def _timed(speed: Mapping[str, Any]) -> list[str]:
+    """Return where and when the tasks were timed, a line each time."""
+    tasks: dict[str, list[str]] = {}
+    busiest: dict[str, float] = {}
+    for task in (name for name in TASKS if name in speed["tasks"]):
+        stamp = {**speed, **speed["tasks"][task]}
+        machine = stamp["machine"]
+        where = f"{_machine(machine)}; {stamp['date'][:10]}, commit {stamp['commit'][:7]}."
+        tasks.setdefault(where, []).append(TASKS[task].title)
+        if (machine["busy"] or 0) > machine["usable_cores"]:
+            busiest[where] = max(machine["busy"], busiest.get(where, 0))
+    lines = []
+    for where, titles in tasks.items():
+        line = f"Timed on {where}" if len(tasks) == 1 else f"- {', '.join(titles)}: timed on {where}"
+        if where in busiest:
+            line += f" {busiest[where]:g} processes were running there: only the ratios mean something."
+        lines.append(line)
+    return lines
 
 
 def _sizes(data: Mapping[str, Any]) -> str:
@@ -321,7 +343,9 @@ def _measured(data: Mapping[str, Any]) -> str:
     for task in _tasks(data):
         facts = data["tasks"][task]
         runs = _of(data, task)
-        trained = "; ".join(f"seed {run['seed']}: {_training(run['training'])}" for run in runs)
+        trained = "; ".join(
+            f"seed {run['seed']}: {_training(run['training'])}{_measured_else(run, data)}" for run in runs
+        )
         lines.append(
             f"- {TASKS[task].title}: {facts['examples']:,} examples, `{facts['fingerprint'][:23]}…`; {trained}"
         )
@@ -335,6 +359,14 @@ def _measured(data: Mapping[str, Any]) -> str:
         *(fill(f"- {name}: {SUBJECTS[name].what}", WIDTH, subsequent_indent="  ") for name in _answering(data)),
     ]
     return "\n".join(lines)
+
+
+def _measured_else(run: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """Return when and at which commit a run was measured; nothing where that is what the section says of all."""
+    stamp = run.get("measured", data)
+    if stamp["commit"] == data["commit"]:
+        return ""
+    return f", measured {stamp['date'][:10]} at commit {stamp['commit'][:7]}"
 
 
 def _training(training: Mapping[str, Any]) -> str:

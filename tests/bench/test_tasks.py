@@ -6,7 +6,9 @@ import itertools
 import json
 import lzma
 import math
+import shutil
 import subprocess
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,10 +17,11 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 
 from bench.checkout import ROOT, read_data
 from bench.tasks import __main__ as program
+from bench.tasks.finish import finish_of
 from bench.tasks.graphs import open_stock
 from bench.tasks.made import Made, make, quantize_as_stock, training_texts
-from bench.tasks.measuring import is_measured, of_the_commonest
-from bench.tasks.page import METRICS, difference, lacking, mean_difference, section
+from bench.tasks.measuring import is_measured, measure, of_the_commonest
+from bench.tasks.page import METRICS, commits_of, difference, lacking, mean_difference, section
 from bench.tasks.peer import class_logits, word_labels
 from bench.tasks.summary import BARS, TaskRuns, careful_low_end, summarize
 from bench.tasks.tables import CHANGES, FP32, GLUE, PYTORCH, STOCK, SUBJECTS, TASKS, VARIANTS
@@ -169,6 +172,73 @@ def test_what_older_recipes_made_is_made_anew(classifier, tmp_path, monkeypatch)
     monkeypatch.setattr("bench.tasks.made.CHANGED", ["another"])
     monkeypatch.setattr("bench.tasks.made._exported", lambda *_: "exported anew")
     assert make(checkpoint, tmp_path, (), positions=1) == "exported anew"
+
+
+def test_what_is_kept_says_when_it_was_measured_and_what_was_refused_since(classifier, pairs, tmp_path, monkeypatch):
+    checkpoint, bundle = classifier
+    shutil.copytree(bundle, tmp_path / "bundle")
+    made = Made(place=tmp_path, weights_sha256="0" * 64, refused={}, seconds={})
+    answered = []
+    figures = {FP32: {"bytes": 1}}
+    monkeypatch.setattr("bench.tasks.measuring._answered", lambda *given: answered.append(given) or figures)
+    monkeypatch.setattr("bench.tasks.measuring.provenance", lambda: {"commit": f"after {len(answered)}"})
+    first = measure(TASKS["mrpc"], checkpoint, made, pairs)
+    second = measure(TASKS["mrpc"], checkpoint, replace(made, refused={"int8-static": "too far"}), pairs)
+    assert len(answered) == 1
+    assert first == {"measured": {"commit": "after 1"}, "subjects": figures}
+    assert second == {**first, "subjects": {**figures, "int8-static": {"refused": "too far"}}}
+
+
+def test_a_recipe_that_is_calibrated_on_a_task_needs_its_training_part(classifier, tmp_path):
+    checkpoint, bundle = classifier
+    shutil.copytree(bundle, tmp_path / "bundle")
+    weights = file_sha256(checkpoint / "model.safetensors")
+    Made(place=tmp_path, weights_sha256=weights, refused={}, seconds={}).keep()
+    with pytest.raises(SystemExit, match=r"^int8-static is calibrated on texts of the task's training part, and there"):
+        make(checkpoint, tmp_path, ["int8-static"], positions=1)
+
+
+def test_nothing_that_was_measured_is_removed_to_time_it(classifier, tmp_path):
+    checkpoint, _ = classifier
+    runs, kept = tmp_path / "runs" / "mrpc-0", tmp_path / "work" / "mrpc-0"
+    for place in (runs, kept):
+        place.mkdir(parents=True)
+    (runs / "model").symlink_to(checkpoint, target_is_directory=True)
+    for file in (kept / "figures.json", tmp_path / "tasks.json"):
+        file.write_text("{}", encoding="utf-8")
+    options = SimpleNamespace(
+        checkpoints=runs.parent, data=tmp_path, work=kept.parent, output=tmp_path / "tasks.json", task=None
+    )
+    with pytest.raises(SystemExit, match=r"mrpc-0 holds nothing of this checkpoint by the recipes of today: run"):
+        program.time_all(options)
+    assert (kept / "figures.json").exists()
+
+
+def test_a_run_says_when_it_was_measured_where_another_was_not_then(measured):
+    _, data = measured
+    first = {"commit": "a" * 40, "date": "2099-01-01T00:00:00Z"}
+    second = {"commit": "b" * 40, "date": "2099-02-01T00:00:00Z"}
+    runs = [{**run_, "measured": first} for run_ in data["runs"]]
+    alike = {**data, **first, "runs": runs}
+    mixed = {**alike, "runs": [*runs[:-1], {**runs[-1], "measured": second}]}
+    assert (commits_of(alike), commits_of(mixed)) == ("commit aaaaaaa", "commits aaaaaaa, bbbbbbb")
+    assert ", measured 2099-" not in section(alike, "VNNI")
+    assert section(mixed, "VNNI").count(", measured 2099-02-01 at commit bbbbbbb") == 1
+    assert "(commits aaaaaaa, bbbbbbb)" in finish_of(mixed, "VNNI")
+
+
+def test_times_of_tasks_say_each_when_they_were_taken(measured):
+    _, data = measured
+    figures = {name: {"value": 9.0} for name in ("texts_per_second", "median_ms", "times_pytorch")}
+    row = {"median_tokens": 9.0, "subjects": {PYTORCH: figures}}
+    idle = {**data["machine"], "busy": 0.5}
+    first, second = ({"commit": letter * 40, "date": "2099-01-01T00:00:00Z", "machine": idle} for letter in "ab")
+    alike = section({**data, "speed": {**first, "tasks": {"sst2": row, "cola": row}}}, "VNNI")
+    assert len([line for line in alike.splitlines() if line.startswith("Timed on ")]) == 1
+    mixed = section({**data, "speed": {"tasks": {"sst2": {**first, **row}, "cola": {**second, **row}}}}, "VNNI")
+    said = [line for line in mixed.splitlines() if ": timed on " in line]
+    assert [line.partition(":")[0] for line in said] == ["- SST-2", "- CoLA"]
+    assert [line[-9:] for line in said] == [" aaaaaaa.", " bbbbbbb."]
 
 
 def test_the_mean_reaches_further_where_few_answers_change(measured):
@@ -421,6 +491,8 @@ def test_what_is_missing_is_a_sentence(tmp_path):
     (tmp_path / "sst2-0" / "model").mkdir(parents=True)
     (tmp_path / "sst2-x" / "model").mkdir(parents=True)
     assert program.runs_in(tmp_path, None) == [("sst2", 0)]
+    with pytest.raises(SystemExit, match=r"there is no run of rte in "):
+        program.measure_all(SimpleNamespace(checkpoints=tmp_path, task=["rte"], work=tmp_path))
     options = SimpleNamespace(data=tmp_path)
     with pytest.raises(SystemExit, match=r"there is no sst2-dev\.jsonl in .*: name the directory"):
         program.prepare(options, "sst2", 0)
