@@ -37,37 +37,55 @@ LENGTHS = {128: 2048, 512: 128}
 SENTENCES = 200
 AGREEMENT_POSITIONS = 10_000
 """Masked positions on which a quantized variant is held against fp32: agreement to a quarter of a per cent."""
-EXISTING = click.Path(exists=True, path_type=Path)
+DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+TEXT = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("model", type=EXISTING, default=DEFAULT)
-@click.option("--heldout", type=EXISTING, help="Held-out text: JSON lines, plain or .xz.  [default: none, card only]")
+@click.argument("model", type=DIRECTORY, default=DEFAULT)
+@click.option("--heldout", type=TEXT, help="Held-out text: JSON lines, plain or .xz.  [default: none, card only]")
 @click.option("--variant", "variants", multiple=True, help="A variant of the bundle; may be repeated.  [default: all]")
-@click.option("--output", type=click.Path(path_type=Path), help="Where the scores go.  [default: beside the model]")
+@click.option("--output", type=FILE, help="Where the scores go.  [default: the default bundle's record, or nowhere]")
 @click.option("--share", type=FiniteRange(0, 1, min_open=True), default=1.0, help="Score this part of the sample.")
 def main(*, model: Path, heldout: Path | None, variants: tuple[str, ...], output: Path | None, share: float) -> None:
     """Score MODEL on held-out text; for the default bundle, write its card as well.
 
     A bundle is run by bertport's own runtime, every serving variant of it, and answers the prompts of
     prompts.json too; a checkpoint directory is run by PyTorch. The scores are written as JSON. The default bundle's
-    quantized variants are also measured against fp32 again, on the held-out text that no sample in data/ holds.
+    quantized variants are also measured against fp32 again, on the held-out text that no sample in data/ holds. With
+    --output, the default bundle is scored as any other: its record and its card stay as they are.
     """
+    own = output is None and model.resolve() == DEFAULT.resolve()
+    if own and (variants or share < 1):
+        raise click.UsageError(
+            f"{EVALUATION.name} and the card have all variants on the whole sample: leave --variant and --share out, "
+            "or name a file by --output"
+        )
+    if not (own or heldout):
+        raise click.UsageError(f"there is no text to score {model} on: name one by --heldout")
+    target = EVALUATION if own else output
+    if target:  # before the minutes that scoring takes
+        target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        record = score_model(model, heldout, variants, share) if heldout else None
+        if heldout:
+            record = score_model(model, heldout, variants, share)
+            if target:
+                target.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            if not own:
+                click.echo(json.dumps(record["scores"], indent=1))
+        if own:
+            write_own(heldout)
     except (RecipeError, BertportError) as error:
         raise click.ClickException(str(error)) from error
-    own = model.resolve() == DEFAULT.resolve()
-    target = output or (EVALUATION if own else None)
-    if record and target:
-        target.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if record and not own:
-        click.echo(json.dumps(record["scores"], indent=1))
-    if own and heldout:
+
+
+def write_own(heldout: Path | None) -> None:
+    """Measure the default bundle's quantized variants again where there is text for it, and write its card."""
+    if heldout:
         remeasure_quantized(DEFAULT, heldout)
-    if own:
-        write_card(DEFAULT, TRAINING)
-        click.echo(f"{DEFAULT / 'README.md'}: written", err=True)
+    write_card(DEFAULT, TRAINING)
+    click.echo(f"{DEFAULT / 'README.md'}: written", err=True)
 
 
 def score_model(path: Path, heldout: Path, variants: tuple[str, ...], share: float) -> dict[str, Any]:

@@ -31,7 +31,11 @@ def read_record(directory: Path) -> Record:
     Raises:
         RecipeError: naming the file that is missing and the program that writes it.
     """
-    makers = {"run.json": "export_default.py", "log.jsonl": "export_default.py", "evaluation.json": "evaluate.py"}
+    makers = {
+        "run.json": "export_default.py",
+        "log.jsonl": "export_default.py",
+        "evaluation.json": "evaluate.py --heldout",
+    }
     for name, maker in makers.items():
         if not (directory / name).is_file():
             raise RecipeError(f"{directory} has no {name}: run models/{maker} first")

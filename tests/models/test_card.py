@@ -239,6 +239,48 @@ def test_quantized_variants_are_measured_again_on_the_held_out_text(
 def test_a_record_that_lacks_a_file_says_which_program_writes_it(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"no run\.json: run models/export_default\.py first"):
         read_record(tmp_path)
+    for name in ("run.json", "log.jsonl"):
+        shutil.copy(TRAINING / name, tmp_path)
+    with pytest.raises(RecipeError, match=r"no evaluation\.json: run models/evaluate\.py --heldout first"):
+        read_record(tmp_path)
+
+
+def test_a_card_without_its_record_ends_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "TRAINING", tmp_path)
+    result = CliRunner().invoke(evaluate.main, [])
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {tmp_path} has no run.json: run models/export_default.py first\n"
+
+
+def test_a_model_is_not_scored_without_text(tiny_bundle: Path) -> None:
+    result = CliRunner().invoke(evaluate.main, [str(tiny_bundle)])
+    assert result.exit_code == 2
+    assert f"there is no text to score {tiny_bundle} on: name one by --heldout" in result.stderr
+
+
+def test_a_part_of_the_scores_takes_no_place_in_the_record(
+    heldout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(evaluate, "EVALUATION", tmp_path / "evaluation.json")
+    monkeypatch.setattr(evaluate, "score_model", lambda *_: {"scores": {}})
+    monkeypatch.setattr(evaluate, "remeasure_quantized", lambda *_: called.append("remeasure_quantized"))
+    monkeypatch.setattr(evaluate, "write_card", lambda *_: called.append("write_card"))
+    scores = tmp_path / "new" / "scores.json"
+    for part in (["--variant", "fp32"], ["--share", "0.5"]):
+        refused = CliRunner().invoke(evaluate.main, ["--heldout", str(heldout), *part])
+        assert refused.exit_code == 2
+        assert "leave --variant and --share out, or name a file by --output" in refused.stderr
+        named = CliRunner().invoke(evaluate.main, ["--heldout", str(heldout), *part, "--output", str(scores)])
+        assert named.exit_code == 0, named.output
+        assert json.loads(scores.read_text(encoding="utf-8")) == {"scores": {}}
+        scores.unlink()
+    assert not called
+    assert not (tmp_path / "evaluation.json").exists()
+    whole = CliRunner().invoke(evaluate.main, ["--heldout", str(heldout)])
+    assert whole.exit_code == 0, whole.output
+    assert (tmp_path / "evaluation.json").exists()
+    assert called == ["remeasure_quantized", "write_card"]
 
 
 def test_an_unfinished_run_is_not_exported(tmp_path: Path) -> None:
