@@ -1,7 +1,7 @@
 """Models to be scored: a bundle through bertport's runtime, or a checkpoint through PyTorch, behind one call."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +10,13 @@ from tokenizers import Tokenizer
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import MANIFEST, Bundle
 from bertport.runtime.bundle.select import suits
+from bertport.runtime.heads import MLM, NSP
+from pretraining.errors import RecipeError
 from pretraining.vocabulary import read_tokenizer
 
 Ids = NDArray[np.int64]
 Logits = NDArray[np.float32]
+NEEDED = "the scores are of the heads mlm and nsp: name a bundle or a BertForPreTraining that has both"
 
 
 class Scorer(Protocol):
@@ -41,11 +44,18 @@ class Scorer(Protocol):
 
 
 class BundleScorer:
-    """A variant of a bundle, run as `bertport.runtime.load` runs it."""
+    """A variant of a bundle, run as `bertport.runtime.load` runs it.
+
+    Raises:
+        RecipeError: for a bundle without both heads.
+    """
 
     def __init__(self, path: Path, variant: str, *, provider: str = "cpu") -> None:
         self.model = load(path, variant=variant, provider=provider)
-        self.max_length = self.model.bundle.manifest.max_length
+        manifest = self.model.bundle.manifest
+        if not {MLM, NSP} <= manifest.heads.keys():
+            raise RecipeError(f"{path} has the heads {', '.join(manifest.heads) or 'none'}, and {NEEDED}")
+        self.max_length = manifest.max_length
         self.tokenizer = read_tokenizer(path / "tokenizer.json")
 
     def __call__(self, input_ids: Ids, token_type_ids: Ids, positions: Ids) -> tuple[Logits, Logits]:
@@ -64,12 +74,24 @@ class BundleScorer:
 
 
 class CheckpointScorer:
-    """A checkpoint directory, run by PyTorch in float32."""
+    """A checkpoint directory, run by PyTorch in float32.
+
+    Raises:
+        RecipeError: for one that transformers cannot read, or that lacks weights of the encoder or of a head.
+    """
 
     def __init__(self, path: Path) -> None:
         from transformers import BertForPreTraining
 
-        self.model = BertForPreTraining.from_pretrained(path).eval()
+        kind: Any = BertForPreTraining  # whose annotation has the model alone
+        try:
+            model, loading = kind.from_pretrained(path, output_loading_info=True)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise RecipeError(f"transformers cannot read {path} ({reason}), and {NEEDED}") from error
+        if lost := sorted(loading["missing_keys"]):
+            raise RecipeError(f"{path} lacks {lost[0]}, and {NEEDED}")
+        self.model = model.eval()
         self.max_length = int(self.model.config.max_position_embeddings)
         self.tokenizer = read_tokenizer(path / "tokenizer.json")
 

@@ -16,6 +16,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing
 from tokenizers.trainers import WordPieceTrainer
 
+from .errors import RecipeError
 from .objective import SpecialTokens
 
 SPECIAL = {
@@ -30,7 +31,13 @@ _MOST_LETTERS = 1000
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
-    """Read a tokenizer.json, without the truncation and padding that some checkpoints store in it."""
+    """Read a tokenizer.json, without the truncation and padding that some checkpoints store in it.
+
+    Raises:
+        RecipeError: where there is none.
+    """
+    if not path.is_file():
+        raise RecipeError(f"{path.parent} has no {path.name}: save the fast tokenizer of the checkpoint there")
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -104,8 +111,14 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path, *, max_length: int) ->
 
 
 def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
-    """Read the special ids of a BERT tokenizer; random replacements exclude them and the unused entries."""
+    """Read the special ids of a BERT tokenizer; random replacements exclude them and the unused entries.
+
+    Raises:
+        RecipeError: for a tokenizer that lacks one of them.
+    """
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    if lacking := [entry for entry in ("[CLS]", "[SEP]", "[MASK]") if entry not in vocabulary]:
+        raise RecipeError(f"the vocabulary has no {' and no '.join(lacking)}: take a BERT with a WordPiece tokenizer")
     ordinary = [index for entry, index in vocabulary.items() if not (entry.startswith("[") and entry.endswith("]"))]
     return SpecialTokens(
         cls=vocabulary["[CLS]"],

@@ -17,6 +17,7 @@ from bertport.quantize.card import refresh_card
 from bertport.quantize.job import Options
 from bertport.quantize.quantizer import quantize
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from evaluation.card import render_card, write_card
 from evaluation.record import TRAINING, read_record
 from evaluation.scorers import BundleScorer, CheckpointScorer, serving_variants
@@ -26,6 +27,7 @@ from pretraining.errors import RecipeError
 from pretraining.objective import BatchSource, SpecialTokens
 from pretraining.trainer import heldout_batches
 from pretraining.vocabulary import special_tokens
+from tests.heads import head_bundle
 
 SENTENCES = (
     "the king went home and read a book.",
@@ -256,6 +258,18 @@ def test_a_model_is_not_scored_without_text(tiny_bundle: Path) -> None:
     result = CliRunner().invoke(evaluate.main, [str(tiny_bundle)])
     assert result.exit_code == 2
     assert f"there is no text to score {tiny_bundle} on: name one by --heldout" in result.stderr
+
+
+def test_a_model_without_both_heads_is_refused_in_a_sentence(
+    heldout: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    scores = tmp_path / "scores.json"
+    for model in head_bundle(tmp_path_factory, "bert", SEQUENCE_CLASSIFICATION):
+        result = CliRunner().invoke(evaluate.main, [str(model), "--heldout", str(heldout), "--output", str(scores)])
+        assert result.exit_code == 1
+        assert result.stderr.startswith("Error: ")
+        assert "and the scores are of the heads mlm and nsp: name a bundle or a BertForPreTraining" in result.stderr
+        assert not scores.exists()
 
 
 def test_a_part_of_the_scores_takes_no_place_in_the_record(

