@@ -31,7 +31,6 @@ _CLASSES: dict[str, Any] = {
     "token-classification": AutoModelForTokenClassification,
     "question-answering": AutoModelForQuestionAnswering,
 }
-_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +98,8 @@ class Start:
         if self.task.head == "sequence-classification":
             settings["problem_type"] = "single_label_classification" if self.task.labels else "regression"
         config = transformers.AutoConfig.from_pretrained(self.path, **settings)
-        for name in _DROPOUTS:
-            if hasattr(config, name):
+        for name, value in config.to_dict().items():  # each family has names of its own
+            if "dropout" in name and (value is None or isinstance(value, int | float)):
                 setattr(config, name, dropout)
         return config
 
