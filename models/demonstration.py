@@ -14,6 +14,7 @@ from bertport.compare.evaluate.measuring import evaluate
 from bertport.compare.evaluate.tables import shown
 from bertport.export import export, restore
 from bertport.measure.budget import Budget
+from bertport.measure.labelled.data import LEAST_EXAMPLES
 from bertport.measure.labelled.options import DataChoice
 from bertport.quantize.job import Options as QuantizeOptions
 from bertport.quantize.quantizer import quantize
@@ -51,7 +52,12 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
 @click.option("--output", type=DIRECTORY, required=True, help="A directory to make, for the bundle and what it is of.")
 @click.option("--bundle", type=DIRECTORY, default=DEFAULT, help="A BERT with a pooler, which stays as it is.")
 @click.option("--passages", type=click.IntRange(min=2), default=1000, help="Passages to train on.")
-@click.option("--heldout", type=click.IntRange(min=1), default=400, help="Passages of other chapters to measure on.")
+@click.option(
+    "--heldout",
+    type=click.IntRange(min=LEAST_EXAMPLES),
+    default=400,
+    help="Passages of other chapters to measure on.",
+)
 @click.option("--accuracy-budget", "budget", metavar="LIMITS", default=BUDGET, help="Of INT8, or none.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, help="Of the sample, and of the chapters held out.")
 def main(  # noqa: PLR0913 — one parameter per option

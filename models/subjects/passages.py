@@ -52,7 +52,8 @@ def split_passages(corpus: Path, *, training: int, heldout: int, seed: int) -> S
     """Return passages of a corpus, of each part as many as asked for, where there are as many.
 
     Raises:
-        RecipeError: for a file without passages of two textbooks, each of two chapters at least.
+        RecipeError: for a file without passages of two textbooks, each of two chapters at least, and for so few to train
+            on that a subject is not among them.
     """
     rng = random.Random(seed)  # noqa: S311 — a sample, not secrets
     kept, held = [], []
@@ -68,12 +69,17 @@ def split_passages(corpus: Path, *, training: int, heldout: int, seed: int) -> S
             )
         held += [passage for chapter in shuffled[:count] for passage in chapter]
         kept += [passage for chapter in shuffled[count:] for passage in chapter]
+    books = {passage.subject for passage in every}
+    if len(books) < 2:  # noqa: PLR2004 — to tell one from another
+        raise RecipeError(
+            f"{corpus} has passages of {len(books)} textbooks (sections with an id such as "
+            "openstax/us-history/m50085#0), and a classifier needs two: name the corpus with the textbooks"
+        )
     parts = (_sample(kept, training, rng), _sample(held, heldout, rng))
     split = Split(training=parts[0], heldout=parts[1])
-    if len(split.subjects) < 2:  # noqa: PLR2004 — to tell one from another
+    if lacking := sorted(books - set(split.subjects)):
         raise RecipeError(
-            f"{corpus} has passages of {len(split.subjects)} textbooks (sections with an id such as "
-            "openstax/us-history/m50085#0), and a classifier needs two: name the corpus with the textbooks"
+            f"the {len(split.training)} passages to train on have none on {lacking[0]}: take more of them (--passages)"
         )
     return split
 

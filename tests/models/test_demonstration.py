@@ -63,6 +63,16 @@ def test_a_corpus_that_cannot_do(tmp_path: Path, books: dict[str, tuple[str, str
         split_passages(write_corpus(tmp_path / "corpus.jsonl", books, chapters), training=9, heldout=9, seed=1)
 
 
+def test_too_few_passages_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus.jsonl")
+    with pytest.raises(RecipeError, match=r"the 2 passages to train on have none on \w+: take more of them"):
+        split_passages(corpus, training=2, heldout=9, seed=1)
+    done = run("--corpus", corpus, "--output", tmp_path / "output", "--heldout", "7")
+    assert done.exit_code == 2
+    assert "7 is not in the range x>=8" in done.output
+    assert not (tmp_path / "output").exists()
+
+
 def test_a_budget_is_read_before_anything_is_made(tmp_path: Path) -> None:
     arguments = ("--corpus", write_corpus(tmp_path / "corpus.jsonl"), "--output", tmp_path / "output")
     done = run(*arguments, "--accuracy-budget", "nonsense=1")
