@@ -41,6 +41,12 @@ def main(heldout: Path, output: Path, rest: Path | None) -> None:
         sections = list(read_sections(heldout))
     except RecipeError as error:
         raise click.ClickException(str(error)) from error
+    there = {_book(name) for name, _ in sections}
+    if absent := [book for book in BOOKS if book not in there]:
+        raise click.ClickException(
+            f"{heldout} has no section of {absent[0]}, of which the samples are cut: leave this step out with other "
+            "text"
+        )
     output.mkdir(parents=True, exist_ok=True)
     for name, lines in cut_samples(sections).items():
         (output / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
@@ -67,7 +73,7 @@ def write_rest(sections: Sections, path: Path) -> None:
 def cut(sections: Sections, book: str, index: int) -> Iterator[str]:
     """Yield lines of every second section of a book, from its beginning, up to the book's part of the sample."""
     room = MOST_BYTES // len(BOOKS)
-    own = [paragraphs for name, paragraphs in sections if name.partition("#")[0] == book]
+    own = [paragraphs for name, paragraphs in sections if _book(name) == book]
     for paragraph in (paragraph for paragraphs in own[index :: len(SAMPLES)] for paragraph in paragraphs):
         line = _line(paragraph)
         if len(line) not in LENGTHS or LEFT_OUT.search(line):
@@ -76,6 +82,10 @@ def cut(sections: Sections, book: str, index: int) -> Iterator[str]:
         if room < 0:
             return
         yield line
+
+
+def _book(section: str) -> str:
+    return section.partition("#")[0]
 
 
 def _line(paragraph: str) -> str:

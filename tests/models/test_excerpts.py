@@ -61,3 +61,14 @@ def test_the_program_cuts_sections_in_turn_up_to_the_limit(tmp_path: Path) -> No
     every = [json.loads(line)["paragraphs"] for line in source.read_text(encoding="utf-8").splitlines()]
     assert not samples & set(kept)
     assert len(kept) == sum(map(len, every)) - len(samples)
+
+
+def test_other_text_leaves_the_samples_as_they_are(tmp_path: Path) -> None:
+    source, sample = tmp_path / "heldout.jsonl", tmp_path / "data" / "calibration.txt"
+    source.write_text(json.dumps({"id": f"{excerpts.BOOKS[0]}#0", "paragraphs": ["Some text."]}), encoding="utf-8")
+    sample.parent.mkdir()
+    sample.write_text("As it was.\n", encoding="utf-8")
+    result = CliRunner().invoke(excerpts.main, ["--heldout", str(source), "--output", str(sample.parent)])
+    assert result.exit_code == 1
+    assert f"has no section of {excerpts.BOOKS[1]}, of which the samples are cut: leave this step out" in result.stderr
+    assert sample.read_text(encoding="utf-8") == "As it was.\n"
