@@ -13,7 +13,7 @@ from pretraining.encoder import PINNED
 from pretraining.errors import RecipeError
 from pretraining.machine import StopRequest, choose_hardware
 from pretraining.model import start_decoder_at_frequencies
-from pretraining.objective import BatchSource
+from pretraining.objective import BatchSource, require_length
 from pretraining.schedule import Schedule
 from pretraining.start import open_encoder, open_scratch
 from pretraining.trainer import heldout_batches, train
@@ -67,6 +67,8 @@ def main(  # noqa: PLR0913 — one parameter per option
     save a checkpoint first. OUTPUT/model is the result, which transformers and bertport read; OUTPUT/log.jsonl
     is the learning curve and OUTPUT/run.json the record of what was done.
     """
+    if from_scratch and layers:
+        raise click.UsageError("--layers keeps layers of --init: with --from-scratch, state their number in CONFIG")
     torch.manual_seed(seed)
     hardware = choose_hardware(threads=threads, dtype=dtype)
     schedule = Schedule(tokens=tokens, tokens_per_batch=tokens_per_batch, peak_rate=rate)
@@ -80,6 +82,7 @@ def main(  # noqa: PLR0913 — one parameter per option
         special = special_tokens(origin.tokenizer)
         text, held = (load_corpus(path, origin.tokenizer, output / "cache") for path in (corpus, heldout))
         start = origin.model(layers=layers)
+        require_length(text, schedule.long_length, positions=start.model.config.max_position_embeddings)
         if not start.has_mlm_head:
             start_decoder_at_frequencies(start.model, text.tokens)
         settings = run.Settings(

@@ -108,6 +108,30 @@ def sample_pair(corpus: Corpus, anchor: int, length: int, rng: np.random.Generat
     )
 
 
+def require_length(corpus: Corpus, length: int, *, positions: int) -> None:
+    """See that pairs of a length can be drawn and read at all, before training comes to them.
+
+    Args:
+        corpus: The training text.
+        length: Tokens of a pair.
+        positions: Tokens that the encoder has positions for.
+
+    Raises:
+        RecipeError: for an encoder with fewer positions, and for a corpus without two sections, one of them as long.
+    """
+    if positions < length:
+        raise RecipeError(
+            f"the encoder has {positions} positions, and the last tenth of the steps takes {length} tokens: take one "
+            "with as many"
+        )
+    longest = int(np.diff(corpus.sentence_starts[corpus.section_starts]).max())
+    if len(corpus.names) < 2 or longest < length - 3:  # noqa: PLR2004 — the second span of every other pair
+        raise RecipeError(
+            f"the last tenth of the steps takes pairs of {length} tokens, and the corpus has {len(corpus.names)} "
+            f"sections of {longest} tokens at most: give it longer sections, and two at least"
+        )
+
+
 def mask_row(
     row: NDArray[np.int64], special: SpecialTokens, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

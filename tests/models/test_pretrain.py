@@ -149,6 +149,31 @@ def test_a_mistake_is_answered_in_a_sentence(
     assert "Traceback" not in result.output
 
 
+def test_layers_are_kept_of_an_encoder_and_of_no_configuration(arguments: list[str], tmp_path: Path) -> None:
+    result = invoke(*arguments, "--output", tmp_path / "run", "--layers", "1")
+    assert result.exit_code == 2
+    assert "with --from-scratch, state their number in CONFIG" in result.stderr
+
+
+def test_what_the_last_steps_need_is_looked_for_before_the_first(
+    arguments: list[str], text_file: Path, config_file: Path, tmp_path: Path
+) -> None:
+    narrow, short = tmp_path / "narrow.json", tmp_path / "short.jsonl"
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    narrow.write_text(json.dumps(config | {"max_position_embeddings": 128}), encoding="utf-8")
+    sections = [json.loads(line) for line in text_file.read_text(encoding="utf-8").splitlines()]
+    lines = [json.dumps(section | {"paragraphs": section["paragraphs"][:1]}) + "\n" for section in sections]
+    short.write_text("".join(lines), encoding="utf-8")
+    for option, path, sentence in (
+        ("--from-scratch", narrow, "has 128 positions, and the last tenth of the steps takes 512 tokens: take one"),
+        ("--corpus", short, "takes pairs of 512 tokens, and the corpus has 30 sections of "),
+    ):
+        result = invoke(*arguments, "--output", tmp_path / "run", option, path)
+        assert result.exit_code == 1
+        assert sentence in result.stderr
+        assert not (tmp_path / "run" / "run.json").exists()
+
+
 def test_a_rate_that_nothing_is_learned_with_ends_in_a_sentence(arguments: list[str], tmp_path: Path) -> None:
     result = invoke(*arguments, "--output", tmp_path / "run", "--rate", "1e300")
     assert result.exit_code == 1
