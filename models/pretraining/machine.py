@@ -14,6 +14,9 @@ from typing import Self
 
 import torch
 
+from bertport.measure.machine import open_lock
+from bertport.runtime.providers.cpu import usable_cores
+
 MACHINE_LOCK = Path(tempfile.gettempdir()) / "bertport-machine.lock"
 """Whoever measures holds this file's exclusive lock; training holds a shared one during each step."""
 _POLL_S = 0.2
@@ -28,8 +31,7 @@ def machine_lock(stopping: Callable[[], bool] = lambda: False) -> Iterator[bool]
     Yields:
         Whether the lock is held; false only when `stopping` ended the wait.
     """
-    # Readable is enough to lock it, so that several users can share it.
-    descriptor = os.open(MACHINE_LOCK, os.O_RDONLY | os.O_CREAT, 0o644)
+    descriptor = open_lock(MACHINE_LOCK)
     try:
         # flock is not fair: a trainer that takes the lock again at once can keep a waiting benchmark out for good.
         # Between two steps it lets go for a moment, which is a thousandth of a step.
@@ -103,7 +105,7 @@ def choose_hardware(*, threads: int | None, dtype: str) -> Hardware:
     A dtype of `auto` is bfloat16 on CUDA and on CPUs that multiply it in hardware (on 2 cores of Zen 4 it was
     1.8 times as fast: 2,816 tokens a second against 1,548), else float32.
     """
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(threads or max(1, int(usable_cores())))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         # cuBLAS is deterministic only with a fixed workspace; it reads this when it starts.

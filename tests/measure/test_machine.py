@@ -132,6 +132,26 @@ def test_it_is_the_lock_that_training_takes():
     assert training.MACHINE_LOCK == MACHINE_LOCK
 
 
+def test_the_lock_is_taken_where_another_user_made_its_file(lock, monkeypatch):
+    from pretraining import machine as training
+
+    opened = os.open
+
+    def protected(path, flags, *mode, **options):
+        """Open a file as Linux does in /tmp, where fs.protected_regular is set and the file is another user's."""
+        if path == lock and flags & os.O_CREAT:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, flags, *mode, **options)
+
+    lock.touch()
+    monkeypatch.setattr(os, "open", protected)
+    monkeypatch.setattr(training, "MACHINE_LOCK", lock)
+    with machine_lock():
+        assert awaited()
+    with training.machine_lock() as held:
+        assert held
+
+
 def test_the_hand_made_graph_is_a_valid_matrix_product():
     import onnx
 

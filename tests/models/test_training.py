@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pretraining import machine
 from pretraining.checkpoint import Progress, read_log
 from pretraining.corpus import Corpus
 from pretraining.errors import RecipeError
@@ -86,6 +87,20 @@ def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(run: Run, other
     logs = [read_log(one_run.output / "log.jsonl") for one_run in (run, other_run)]
     assert [row["step"] for row in logs[0]] == [4, 8, 12]
     assert [row["heldout_mlm_loss"] for row in logs[0]] == [row["heldout_mlm_loss"] for row in logs[1]]
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(3.0, 3), (0.5, 1)])
+def test_threads_are_as_many_as_the_cores_that_may_be_used(
+    monkeypatch: pytest.MonkeyPatch, cores: float, threads: int
+) -> None:
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)  # which macOS lacks
+    monkeypatch.setattr(machine, "usable_cores", lambda: cores)
+    before = torch.get_num_threads()
+    try:
+        choose_hardware(threads=None, dtype="float32")
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.gpu

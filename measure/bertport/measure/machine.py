@@ -32,6 +32,7 @@ __all__ = [
     "machine_lock",
     "matmul_gflops",
     "matmul_peak",
+    "open_lock",
 ]
 
 MACHINE_LOCK = Path(tempfile.gettempdir()) / "bertport-machine.lock"
@@ -124,7 +125,7 @@ def machine_lock(waiting: Callable[[], None] | None = None) -> Iterator[None]:
         if _depth:
             yield
             return
-        descriptor = _open_lock()
+        descriptor = open_lock(MACHINE_LOCK)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -139,8 +140,10 @@ def machine_lock(waiting: Callable[[], None] | None = None) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _open_lock() -> int:
-    """Open the file that is locked; readable is enough for that, so that several users can share it.
+def open_lock(path: Path) -> int:
+    """Return a descriptor of a lock's file, which is made where there is none; another user's will do.
+
+    Readable is enough to lock it, so that several users can share it.
 
     Raises:
         PathError: when another user has made it so that nobody else can read it.
@@ -148,13 +151,13 @@ def _open_lock() -> int:
     try:
         with suppress(FileNotFoundError):
             # Not with O_CREAT: Linux then refuses a file of another user in /tmp (`fs.protected_regular`).
-            return os.open(MACHINE_LOCK, os.O_RDONLY)
-        descriptor = os.open(MACHINE_LOCK, os.O_RDONLY | os.O_CREAT, 0o644)
+            return os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
         with suppress(PermissionError):  # made by another user meanwhile, whose file it is
             os.fchmod(descriptor, 0o644)  # whatever the umask
     except OSError as error:
         raise PathError(
-            f"cannot open the lock of measurements {MACHINE_LOCK} ({error.strerror or error}): remove that file, or "
+            f"cannot open the lock of measurements {path} ({error.strerror or error}): remove that file, or "
             "make it readable"
         ) from error
     return descriptor
