@@ -74,12 +74,13 @@ def read_data(path: Path, program: str) -> dict[str, Any]:
     Raises:
         SystemExit: with a sentence, where there are no data, or the file is cut.
     """
+    shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     if not path.exists():
-        sys.exit(f"there is no {path.relative_to(ROOT)}: run python -m {program}")
+        sys.exit(f"there is no {shown}: run python -m {program}")
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        sys.exit(f"{path.relative_to(ROOT)} is no JSON ({error}): take it from git again, or run python -m {program}")
+        sys.exit(f"{shown} is no JSON ({error}): take it from git again, or run python -m {program}")
     return data
 
 

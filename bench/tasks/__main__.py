@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.command == "page":
         write_page(check=options.check)
         return
-    options.output = options.output or data_of_this_machine()
+    options.output = options.output.resolve() if options.output else data_of_this_machine()
     data = measure_all(options) if options.command == "measure" else time_all(options)
     options.output.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     if options.output in DATA.values():

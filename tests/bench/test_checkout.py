@@ -20,6 +20,9 @@ def page(tmp_path, monkeypatch):
 def test_data_that_are_missing_end_in_a_sentence(page):
     with pytest.raises(SystemExit, match=r"^there is no figures\.json: run python -m bench\.some$"):
         checkout.read_data(page.with_name("figures.json"), "bench.some")
+    elsewhere = page.parent.parent / "figures of nobody.json"
+    with pytest.raises(SystemExit, match=r"^there is no /.*/figures of nobody\.json: run python -m bench\.some$"):
+        checkout.read_data(elsewhere, "bench.some")
 
 
 def test_data_that_are_cut_end_in_a_sentence(page):

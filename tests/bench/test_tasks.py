@@ -485,6 +485,17 @@ def test_tables_agree():
     assert all(set(bar.tasks) <= TASKS.keys() for bar in BARS)
 
 
+def test_the_pages_are_written_of_their_data_by_whatever_path_these_were_named(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(program, "DATA", {"vnni": tmp_path.resolve() / "tasks.json"})
+    monkeypatch.setattr(program, "measure_all", lambda _: {})
+    monkeypatch.setattr(program, "write_page", lambda: written.append("pages"))
+    program.main(["measure", "--checkpoints", ".", "--data", ".", "--output", "tasks.json"])
+    assert (tmp_path / "tasks.json").exists()
+    assert written == ["pages"]
+
+
 def test_what_is_missing_is_a_sentence(tmp_path):
     with pytest.raises(SystemExit, match=r"there is no run of sst2 in .*: train one with models/finetune\.py"):
         program.runs_in(tmp_path, ["sst2"])
