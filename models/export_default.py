@@ -34,6 +34,8 @@ def main(run: Path, output: Path, training: Path) -> None:
         raise click.ClickException(
             f"{run} holds no finished model: run the command of models/pretrain.py again until it has ended"
         )
+    if (output.resolve() == DEFAULT.resolve()) != (training.resolve() == TRAINING.resolve()):
+        raise click.UsageError("--output and --training belong together: give both, or neither for the default bundle")
     with tempfile.TemporaryDirectory() as directory:
         checkpoint = Path(directory) / NAME  # the manifest records this name as the source
         shutil.copytree(run / "model", checkpoint)

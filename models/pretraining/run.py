@@ -71,8 +71,10 @@ def require_same(record: dict[str, Any], settings: dict[str, Any], directory: Pa
 
 
 def end(path: Path, progress: Progress, parameters: int, hardware: Hardware) -> None:
-    """Record where the run stands, and on what it ran."""
-    write(path, read(path) | {"progress": asdict(progress), "parameters": parameters} | surroundings(hardware))
+    """Record where the run stands, and on what it ran; a call that took no step leaves both as they are."""
+    record = read(path)
+    if record.get("progress") != asdict(progress):
+        write(path, record | {"progress": asdict(progress), "parameters": parameters} | surroundings(hardware))
 
 
 def surroundings(hardware: Hardware) -> dict[str, Any]:

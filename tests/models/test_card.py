@@ -304,6 +304,16 @@ def test_an_unfinished_run_is_not_exported(tmp_path: Path) -> None:
     assert not (tmp_path / "bundle").exists()
 
 
+@pytest.mark.parametrize("option", ["--output", "--training"])
+def test_another_bundle_does_not_take_the_default_s_record(tmp_path: Path, option: str) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
+    result = CliRunner().invoke(export_default.main, [str(tmp_path), option, str(tmp_path / "other")])
+    assert result.exit_code == 2
+    assert "--output and --training belong together: give both, or neither" in result.stderr
+    assert not (tmp_path / "other").exists()
+
+
 DEFAULT = Path(evaluate.__file__).parent / "default"
 KNOWN = re.compile(
     r"manifest\.json|README\.md|config\.json|golden(-\d+)?\.json|tokenizer\.json|tokenizer_config\.json|vocab\.txt|onnx/[\w.-]+\.onnx(_data)?"

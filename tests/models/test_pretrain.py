@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,14 @@ def test_other_settings_do_not_resume_a_run_but_more_tokens_do(
     record = json.loads((output / "run.json").read_text(encoding="utf-8"))
     assert record["schedule_tokens"] == [16384, 17408]
     assert record["progress"]["step"] == 34
+
+
+def test_a_finished_run_keeps_the_machine_that_it_ran_on(finished: Path, arguments: list[str], tmp_path: Path) -> None:
+    output = shutil.copytree(finished, tmp_path / "run")
+    record = json.loads((output / "run.json").read_text(encoding="utf-8"))
+    (output / "run.json").write_text(json.dumps(record | {"machine": "another machine"}), encoding="utf-8")
+    assert invoke(*arguments, "--output", output).exit_code == 0
+    assert json.loads((output / "run.json").read_text(encoding="utf-8"))["machine"] == "another machine"
 
 
 def test_an_earlier_result_is_trained_further_with_its_heads(
