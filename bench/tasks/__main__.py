@@ -9,9 +9,9 @@ RUNS is a directory of runs, a task and a seed each, such as `sst2-0/model`; DAT
 the stock tool's INT8 answer the task's dev part, and writes the data of this machine's class of CPU, which chooses the
 kernels of 8 bits: docs/data/tasks.json with VNNI, docs/data/tasks-avx2.json with AVX2 alone. What was made and measured
 of the same weights and data, by the recipes of today, is kept in `--work`: an interrupted run goes on, one with further
-checkpoints adds them, and the data are of all that is kept. `time` times the first run of each task on an idle
-machine. Both then write the page, as `page` does of the data alone. Needs bertport[export,cpu,quantize,evaluate], two
-minutes a checkpoint, and 2 GB of memory.
+checkpoints adds them, and the data are of all that is kept. `time` times what was made of the first run of each
+task, on an idle machine. Both then write the page, as `page` does of the data alone. Needs
+bertport[export,cpu,quantize,evaluate], two minutes a checkpoint, and 2 GB of memory.
 """
 
 from __future__ import annotations
