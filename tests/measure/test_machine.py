@@ -74,21 +74,6 @@ def test_it_says_which_process_is_waited_for(lock):
         assert awaited() == f"waiting for process {os.getpid()}, which measures or trains on this machine ({lock})"
 
 
-def test_a_lock_that_another_user_has_made_is_taken(lock, monkeypatch):
-    """In /tmp, where Linux opens the file of another user only without O_CREAT."""
-    lock.touch()
-    opened = os.open
-
-    def protected(path, flags, *mode):
-        if flags & os.O_CREAT and lock.exists():
-            raise PermissionError(13, "Permission denied", str(path))
-        return opened(path, flags, *mode)
-
-    monkeypatch.setattr(os, "open", protected)
-    with machine_lock():
-        assert not can_take(lock, fcntl.LOCK_SH)
-
-
 def test_a_lock_that_nobody_else_can_read_is_said(lock, monkeypatch):
     def refuse(path, *_):
         raise PermissionError(13, "Permission denied", str(path))
