@@ -299,6 +299,12 @@ def test_a_top_k_of_none_is_the_default(case, manifest):
     assert ours(tokens, manifest, question, context, top_k=None) == ours(tokens, manifest, question, context)
 
 
+def test_a_longest_answer_of_none_is_the_default(case, manifest):
+    """As in transformers, and not one token."""
+    _, tokens = case("bert")
+    assert answer(tokens, manifest, KING, max_answer_len=None)["answer"] == "king of spain"
+
+
 PROSE = (
     "The king of Spain went home. “No more tea!”, he said to the queen;\nshe bought bread and coffee (two or three) in "
     "Madrid.\tKingdoms of the old world…  are made of water, fish and salt. 東京は日本の首都。 The end of it was good, "

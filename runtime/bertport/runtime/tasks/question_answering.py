@@ -33,6 +33,8 @@ MOST_TOKENS = 384
 """Tokens of a window where nothing else is asked for, as in transformers; fewer where the model takes fewer."""
 MOST_STRIDE = 128
 """Tokens that windows have in common where nothing else is asked for; fewer where they are short."""
+LONGEST_ANSWER = 15
+"""Most tokens of an answer where nothing else is asked for, as in transformers."""
 MOST_ANSWERS = 100
 """Most answers to a question: for each window, twice as many spans are written out and compared with all others."""
 NO_ANSWER = -10_000.0
@@ -45,7 +47,7 @@ class Options:
 
     top_k: int = 1
     """Number of answers, best first, 100 at most; there may be fewer."""
-    max_answer_len: int = 15
+    max_answer_len: int = LONGEST_ANSWER
     """Most tokens of an answer."""
     max_seq_len: int | None = None
     """Most tokens of a window, the question and special tokens included; None for 384, or what the model takes."""
@@ -113,7 +115,7 @@ def finish(
         UsageError: for a parameter out of range.
     """
     top_k = _top_k(options)
-    longest = whole_number("max_answer_len", options.max_answer_len, 1)
+    longest = whole_number("max_answer_len", options.max_answer_len, LONGEST_ANSWER)
     boolean("handle_impossible_answer", options.handle_impossible_answer)
     align = boolean("align_to_words", options.align_to_words)
     # Several spans may be one answer once they are extended to words, so that more are looked at, as in transformers.
