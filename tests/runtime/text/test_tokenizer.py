@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from bertport.runtime import load
 from bertport.runtime.errors import BundleError, InputTextError, UsageError
 from bertport.runtime.tasks.poolings import POOLINGS
+from bertport.runtime.text.steps import drained
 from bertport.runtime.text.tokenizer import TOKENIZER, TOKENIZER_FILES, Tokens
+from bertport.runtime.text.windows import Windows
 from tests.families import TINY
 
 TEXTS = st.one_of(
@@ -329,3 +331,34 @@ def test_a_pair_that_has_no_room(edited):
     assert model.features("a b c", truncation=True).shape == (3, 32)
     [vectors] = model.predict("features", [("a", "b")], truncation=True)
     assert vectors.shape == (3, 32)
+
+
+class Interrupted:
+    """A tokenizer in whose first batch Ctrl-C is pressed."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.batches = tokenizer, 0
+
+    def __getattr__(self, name):
+        return getattr(self.tokenizer, name)
+
+    def encode_batch(self, texts, **settings):
+        self.batches += 1
+        if self.batches == 1:
+            raise KeyboardInterrupt
+        return self.tokenizer.encode_batch(texts, **settings)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda tokens: tokens.encode(["a", "b"], spans=True),
+        lambda tokens: drained(tokens.windows(["a", "b"], Windows(length=16, stride=4))),
+    ],
+)
+def test_an_interrupt_is_no_text_that_is_refused(tiny_bundle, ask):
+    """Of a batch that is refused each text is tried alone; Ctrl-C must end it."""
+    tokens = Tokens((tiny_bundle / TOKENIZER).read_text(encoding="utf-8"), {}, 160)
+    tokens._encoder._tokenizer = Interrupted(tokens._encoder._tokenizer)
+    with pytest.raises(KeyboardInterrupt):
+        ask(tokens)

@@ -30,6 +30,7 @@ __all__ = [
     "Encoder",
     "Text",
     "checking",
+    "is_refusal",
     "lone_surrogate",
     "not_unicode",
     "parts_of",
@@ -265,7 +266,9 @@ class Encoder:
                 encodings = self._tokenizer.encode_batch(list(texts))
             else:
                 encodings = self._batched(list(texts))
-        except BaseException as error:  # noqa: BLE001 — TypeError for a lone surrogate, bare Exception, a panic
+        except BaseException as error:  # TypeError for a lone surrogate, bare Exception, a panic
+            if not is_refusal(error):
+                raise
             if len(texts) == 1:
                 return [refused(texts[0], error)]
             return [
@@ -470,9 +473,14 @@ def not_unicode(text: Text) -> InputTextError | None:
     return None
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Return whether an error says that a text cannot be tokenized; Ctrl-C, which may come meanwhile, does not."""
+    return isinstance(error, Exception) or panicked(error)
+
+
 def refused(text: Text, error: BaseException) -> InputTextError:
     """Return the error for a text that the tokenizer refuses, in whatever way; raise what is no refusal."""
-    if not isinstance(error, Exception) and not panicked(error):
+    if not is_refusal(error):
         raise error
     return not_unicode(text) or InputTextError(
         f"the tokenizer cannot read the input ({excerpt(str(error), 200)}): change the text: {excerpt(text)}"

@@ -11,7 +11,7 @@ import numpy as np
 
 from bertport.runtime.errors import InputTextError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.text.encoder import Encoded, Encoder, Text, checking, parts_of, refused
+from bertport.runtime.text.encoder import Encoded, Encoder, Text, checking, is_refusal, parts_of, refused
 from bertport.runtime.text.reader import PIECE
 from bertport.runtime.text.words import reader_of
 
@@ -119,7 +119,9 @@ class WindowEncoder(Encoder):
     def _bare_usual(self, texts: list[str]) -> list[Bare | BaseException]:
         try:
             encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
-        except BaseException as error:  # noqa: BLE001 — as in `_of_usual`
+        except BaseException as error:  # as in `_of_usual`
+            if not is_refusal(error):
+                raise
             return [error] if len(texts) == 1 else [bare for text in texts for bare in self._bare_usual([text])]
         return [Bare.of(encoding.ids, encoding.offsets, encoding.word_ids) for encoding in encodings]
 
