@@ -306,6 +306,12 @@ def test_verify(run, edited):
         (["predict", "fill-mask", "x.jsonl", "-i", "a", "-m", "BUNDLE"], 2, "x.jsonl or --input, and both were given"),
         (["predict", "fill-mask", "-m", "BUNDLE", "-p", "top_k"], 2, "a parameter is written KEY=VALUE"),
         (["predict", "fill-mask", "-m", "BUNDLE", "-p", "top=1"], 2, "unknown parameter of fill-mask 'top'"),
+        (["predict", "fill-mask", "-m", "BUNDLE", "-p", "task=1"], 2, "unknown parameter of fill-mask 'task'"),
+        (
+            ["predict", "fill-mask", "-m", "BUNDLE", "-p", "top_k=1", "-p", "top_k=2"],
+            2,
+            "the parameter 'top_k' is given twice ('1' and '2'): keep one",
+        ),
         (["predict", "fill-mask", "-m", "BUNDLE", "-p", "targets=1"], 2, "targets is a word or a list of words, not 1"),
         (["inspect", "/nowhere"], 2, "no bundle at /nowhere"),
         (["verify", "/tmp"], 1, "/tmp is not a bundle"),  # noqa: S108 — only looked at

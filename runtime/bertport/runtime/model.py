@@ -103,7 +103,7 @@ class Model(PretrainingMethods, FineTunedMethods, EmbeddingMethods):
         """Replica for concurrent batches (fewer intra-op threads); the model itself where `streams` is 1."""
         return self._replica or self  # not stored: a model that refers to itself would outlive its users
 
-    def resolve(self, task: str, **parameters: object) -> Call:
+    def resolve(self, task: str, /, **parameters: object) -> Call:
         """Return what `bind` does without a warning, for a program that shows `Call.note` itself."""
         call = bind(task, parameters, self.tokens, self.bundle.manifest)
         if call.output not in self.graph.outputs:

@@ -195,6 +195,8 @@ def test_the_curl_of_the_model_cards(server, model):
         (b'{"inputs": []}', 400, "empty"),
         (b'{"inputs": "a [MASK]", "parameters": 3}', 422, "parameters"),
         (b'{"inputs": "a [MASK]", "parameters": {"nonsense": 3}}', 422, "unknown parameter of fill-mask"),
+        (b'{"inputs": "a [MASK]", "parameters": {"task": "a"}}', 422, "unknown parameter of fill-mask 'task'"),
+        (b'{"inputs": "a [MASK]", "self": 3}', 422, "unknown parameter of fill-mask 'self'"),
         (b'{"inputs": "a [MASK]", "parameters": {"targets": {"a": 1}}}', 422, "targets"),
         (b'{"inputs": "a [MASK]", "parameters": {"targets": [1]}}', 422, "a target is a word"),
         (b'{"inputs": "a [MASK]", "parameters": {"top_k": "5"}}', 422, "top_k"),

@@ -21,7 +21,7 @@ from bertport.runtime.commands.options import STREAMS, Chosen, model_options
 from bertport.runtime.commands.output import report, show_json
 from bertport.runtime.commands.progress import Progress, bar, duration
 from bertport.runtime.errors import BertportError, InputTextError, PathError, UsageError
-from bertport.runtime.key_values import json_or_text
+from bertport.runtime.key_values import json_or_text, key_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -79,7 +79,9 @@ def predict(  # noqa: PLR0913 — one parameter per option
         raise UsageError(f"predict takes {file} or --input, and both were given: leave one out")
     file = "-" if file is None else file
     model = chosen.load(streams=streams)
-    call = model.bind(task, **dict(map(_parameter, parameters)))
+    call = model.bind(
+        task, **{name: json_or_text(value) for name, value in key_values(parameters, "parameter").items()}
+    )
     # Numbers and ends of the lines read and not yet answered, of which there are no more than a window.
     places: deque[tuple[int, int]] = deque()
     failed = answered = 0
@@ -168,13 +170,6 @@ def _value(line: bytes) -> object:
     except (ValueError, RecursionError) as error:
         reason = str(error) or "nested too deeply"
         return InputTextError(f"not a line of JSON ({reason}): give a JSON value a line")
-
-
-def _parameter(text: str) -> tuple[str, object]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UsageError(f"a parameter is written KEY=VALUE, not {text!r}")
-    return name, json_or_text(value)
 
 
 def described(lines: int, read: int, size: int | None, seconds: float) -> str:

@@ -30,7 +30,7 @@ class Asking(ABC):
         self.bundle: Final = bundle
 
     @abstractmethod
-    def resolve(self, task: str, **parameters: object) -> Call:
+    def resolve(self, task: str, /, **parameters: object) -> Call:
         """Return what `bind` does without a warning, for a program that shows `Call.note` itself."""
 
     @abstractmethod
@@ -99,7 +99,7 @@ class Asking(ABC):
             warnings.warn(call.note, FutureWarning, stacklevel=2)
         return self._answers(call, inputs)
 
-    def bind(self, task: str, **parameters: object) -> Call:
+    def bind(self, task: str, /, **parameters: object) -> Call:
         """Return a task with its parameters checked, for `outcomes` or for `Call.prepare` and `run`."""
         call = self.resolve(task, **parameters)
         if call.note:
