@@ -22,6 +22,8 @@ import {
 } from "./task.js";
 
 const HEAD = "sequence-classification";
+/** Functions that a caller of text-ranking may choose: the softmax of one logit is 1, whatever the document. */
+const FUNCTIONS: readonly Activation[] = ["sigmoid", "none"];
 
 /** Parameters of text-classification. */
 export interface ClassificationParameters extends Shared {
@@ -89,7 +91,7 @@ export interface RankingParameters extends Shared {
   /** Give the text of each document too. */
   readonly return_documents?: boolean;
   /** What makes a score of the logit; what the bundle states, or else sigmoid, where nothing is asked for. */
-  readonly function_to_apply?: Activation;
+  readonly function_to_apply?: Exclude<Activation, "softmax">;
 }
 
 /** A document in a ranking. */
@@ -115,7 +117,7 @@ export const textRanking: Task<unknown, RankingParameters, RankedText[] | number
       );
     }
     const stated = oneOf("activation", entry?.activation, ACTIVATIONS, "sigmoid");
-    const activation = oneOf("function_to_apply", parameters.function_to_apply, ACTIVATIONS, stated);
+    const activation = oneOf("function_to_apply", parameters.function_to_apply, FUNCTIONS, stated);
     const top = wholeNumber("top_k", parameters.top_k, Number.MAX_SAFE_INTEGER);
     const shown = boolean("return_documents", parameters.return_documents);
     const truncation = boolean("truncation", parameters.truncation);

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bertport.runtime.errors import BundleError, InputTextError, UsageError
+from bertport.runtime.errors import BundleError, InputTextError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from bertport.runtime.tasks.inputs import Parts, texts_in
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from bertport.runtime.text.encoder import Encoded
     from bertport.runtime.text.tokenizer import Tokens
 
-__all__ = ["Options", "finish", "lacking", "read"]
+__all__ = ["FUNCTIONS", "Options", "finish", "lacking", "read"]
+
+FUNCTIONS = ("sigmoid", "none")
+"""Activations that a caller may choose: the softmax of one logit is 1, whatever the document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +88,9 @@ def finish(
         BundleError: when the function is called, for logits of other than one column.
     """
     entry, named = manifest.heads[SEQUENCE_CLASSIFICATION], options.function_to_apply
-    activation = activation_named((entry.activation or "sigmoid") if named is None else named)
+    if named is not None and named not in FUNCTIONS:
+        raise UnknownNameError("function_to_apply", named, FUNCTIONS)
+    activation = activation_named(named or entry.activation or "sigmoid")
 
     def score(logits: NDArray[np.float32], _: Encoded) -> float:
         if logits.shape[-1] != 1:

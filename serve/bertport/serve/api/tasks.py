@@ -11,6 +11,7 @@ from bertport.runtime.tasks.labels import ACTIVATIONS
 from bertport.runtime.tasks.poolings import POOLINGS, meanings
 from bertport.runtime.tasks.question_answering import Options as QuestionAnswering
 from bertport.runtime.tasks.table import TASKS
+from bertport.runtime.tasks.text_ranking import FUNCTIONS
 from bertport.runtime.tasks.token_classification import STRATEGIES
 from bertport.runtime.tasks.zero_shot_classification import Options as ZeroShot
 from bertport.serve.api import questions
@@ -229,7 +230,7 @@ WIRE_TASKS: dict[str, WireTask] = {
             parameters={
                 "top_k": {"type": "integer", "minimum": 1},
                 "return_documents": {"type": "boolean", "default": False},
-                "function_to_apply": {"type": "string", "enum": list(ACTIVATIONS)},
+                "function_to_apply": {"type": "string", "enum": list(FUNCTIONS)},
                 **TRUNCATION,
             },
             inputs=_object(query=TEXT, documents=TEXTS),
