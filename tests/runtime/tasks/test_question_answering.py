@@ -248,6 +248,19 @@ def test_a_long_context_is_read_to_its_end_unless_it_is_cut(case, manifest):
         assert windows == 1 or (answered["start"], answered["end"]) == (1200, 1204)
 
 
+def test_the_first_window_alone_needs_no_room_for_what_neighbours_share(case, manifest):
+    """A long question leaves some room for the context, if less than two windows would have in common."""
+    _, tokens = case("bert")
+    value = {"question": "who? " * 20, "context": "the king " * 40}
+    [error] = bind("question-answering", {}, tokens, manifest).prepare([value])
+    assert str(error).startswith("a window of 64 tokens has 43 beside the context and 32 in common with the next")
+    call = bind("question-answering", {"truncation": True}, tokens, manifest)
+    [prepared, error] = call.prepare([value, value | {"question": "who? " * 31}])
+    [work] = prepared.works
+    assert len(work.ids) == MAX_LENGTH
+    assert str(error).startswith("the input may have 64 tokens, and the 65 beside the text that is cut leave no room")
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [

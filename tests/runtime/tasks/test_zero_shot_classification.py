@@ -110,7 +110,7 @@ def test_a_long_text_is_cut_and_its_hypothesis_is_not(pipe, tiny_bundle, text, h
     [rows] = drained(tokens.windows([(text, hypothesis)], windowing.windows))
     theirs = pipe._parse_and_tokenize([[text, hypothesis]])["input_ids"][0].tolist()  # noqa: SLF001 — its truncation
     if len(theirs) > longest:  # it gives up where the hypothesis leaves no room
-        assert rows.message.startswith(f"the model takes {longest} tokens, and the ")
+        assert rows.message.startswith(f"the input may have {longest} tokens, and the ")
     else:
         [logits] = rows
         assert logits.ids.tolist() == theirs

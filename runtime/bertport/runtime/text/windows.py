@@ -151,20 +151,21 @@ class WindowEncoder(Encoder):
             return InputTextError(f"the {windows.named} has no tokens: give one with words in it: {excerpt(text)}")
         beside = frame.added + sum(len(part.ids) for part in parts) - len(whole.ids)
         room = windows.length - beside
-        if len(whole.ids) > room and room <= windows.stride and windows.first:
+        stride = 0 if windows.first else windows.stride  # one window has no neighbour
+        if len(whole.ids) > room and room <= stride and windows.first:
             return InputTextError(
-                f"the model takes {windows.length} tokens, and the {beside} beside the text that is cut leave no room "
-                f"for that text: shorten the text beside it: {excerpt(text)}"
+                f"the input may have {windows.length} tokens, and the {beside} beside the text that is cut leave no "
+                f"room for that text: shorten the text beside it: {excerpt(text)}"
             )
-        if len(whole.ids) > room and room <= windows.stride:
+        if len(whole.ids) > room and room <= stride:
             named = windows.named or "text that is cut"
             return InputTextError(
-                f"a window of {windows.length} tokens has {beside} beside the {named} and {windows.stride} in common "
+                f"a window of {windows.length} tokens has {beside} beside the {named} and {stride} in common "
                 "with the next, which leaves no room for more: shorten the text beside it, or ask for longer windows "
                 f"or a smaller stride: {excerpt(text)}"
             )
         wanted = 1 if windows.first else most + 1
-        spans = places(len(whole.ids), room, windows.stride, left=self._left, most=wanted)
+        spans = places(len(whole.ids), room, stride, left=self._left, most=wanted)
         if len(spans) > most:
             return InputTextError(
                 f"the input has more than {most:,} windows of {windows.length} tokens: shorten it, or ask for longer "
