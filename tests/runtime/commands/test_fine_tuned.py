@@ -95,11 +95,13 @@ def test_answer_prints_what_the_model_answers(bundle, tmp_path):
     context = "The king, who was old,\nwent home to Paris in March, and the queen did not like that. " * 6  # windows
     questions = ["Where is the king?", "Who?"]
     expected = model.answer(questions, context, top_k=2, max_answer_len=3, doc_stride=9, handle_impossible_answer=True)
-    path = tmp_path / "context.txt"
-    path.write_text(context, encoding="utf-8")
+    path, spaced = tmp_path / "context.txt", tmp_path / "my own context.txt"
+    for file in (path, spaced):
+        file.write_text(context, encoding="utf-8")
     options = ["-k", "2", "--longest", "3", "--stride", "9", "--or-none", "-m", place]
     assert printed("answer", *questions, "-c", context, *options) == expected
     assert printed("answer", *questions, "-c", path, *options) == expected
+    assert printed("answer", *questions, "-c", spaced, *options) == expected
     assert printed("answer", *questions, "-c", "-", *options, stdin=context) == expected
     best = model.answer(questions[0], context)
     assert printed("answer", questions[0], "-c", context, "-m", place) == [[best]]

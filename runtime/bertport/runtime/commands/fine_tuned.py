@@ -216,14 +216,14 @@ def answer(  # noqa: PLR0913 — one parameter per option
 ) -> None:
     """Answer each QUESTION with a part of a text.
 
-    A context of one word is the name of a file. A long text is read in windows that overlap.
+    A context that is one word, or a file's path, is read from that file. A long text is read in windows that overlap.
 
     With --json, a list with one item per question: its answers, in the fields of transformers' question-answering
     pipeline.
     """
     from bertport.runtime.commands import render_fine_tuned
 
-    text = read_text(context) if len(context.split()) == 1 else context
+    text = read_text(context) if _names_file(context) else context
     answers = chosen.load().answer(
         list(questions),
         text,
@@ -242,6 +242,16 @@ def answer(  # noqa: PLR0913 — one parameter per option
                 for question, rows in zip(questions, listed, strict=True)
             )
         )
+
+
+def _names_file(context: str) -> bool:
+    """Return whether a context names the file that holds it: one word does, and so does the path of a file."""
+    if len(context.split()) == 1:
+        return True
+    try:
+        return Path(context).is_file()
+    except (OSError, ValueError):  # a text may be longer than a path, and hold a NUL
+        return False
 
 
 @click.command(name="rank")
