@@ -306,6 +306,16 @@ def test_mistakes_are_told_at_once(model):
         model.predict("fill-mask", [], truncation="yes")
 
 
+def test_neither_an_object_nor_a_table_is_a_collection_of_inputs(model):
+    """The names of its fields, or of its columns, would be answered in place of its texts."""
+    pandas = pytest.importorskip("pandas")
+    for ask in (lambda inputs: model.predict("features", inputs), model.features):
+        with pytest.raises(UsageError, match="the inputs are {'text': 'a'}, not a collection of them: give a list"):
+            ask({"text": "a"})
+        with pytest.raises(UsageError, match=r"inputs is a table \(a DataFrame\).*give the texts of one"):
+            ask(pandas.DataFrame({"text": ["a", "b"]}))
+
+
 def test_several_threads_may_load(tiny_bundle):
     with ThreadPoolExecutor(4) as pool:
         models = list(pool.map(lambda _: load(tiny_bundle), range(8)))

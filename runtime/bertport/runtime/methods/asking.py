@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from bertport.runtime.errors import BertportError, InputTextError, OutputError, UsageError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bertport.runtime.tasks.answers import Choice, NextSentence, SentenceOrder, TokenLabel, ZeroShot
     from bertport.runtime.tasks.table import Call
 
-__all__ = ["Asking", "paired", "raising"]
+__all__ = ["Asking", "paired", "raising", "refuse_table"]
 
 
 class Asking(ABC):
@@ -110,10 +110,25 @@ class Asking(ABC):
         """Return the answers of `outcomes`, raising the first error; UsageError for what is no collection of inputs."""
         # iter() might start what it reads; an array without a dimension has the method, and nothing to go over.
         several = hasattr(inputs, "__iter__") or hasattr(inputs, "__getitem__")
+        several = several and not isinstance(inputs, Mapping)  # of an object the names of its fields would be answered
         if not several or getattr(inputs, "shape", None) == ():
             raise UsageError(f"the inputs are {excerpt(inputs)}, not a collection of them: give a list")
+        refuse_table(inputs)
         outcomes = self.outcomes(call, inputs)
         return raising(outcomes, numbered=not (isinstance(inputs, Sized) and len(inputs) == 1))
+
+
+def refuse_table(inputs: object) -> None:
+    """Refuse a table, whose items are its columns' names to one library and the columns to another.
+
+    Raises:
+        UsageError: for a table.
+    """
+    if hasattr(inputs, "columns") and hasattr(inputs, "shape"):
+        raise UsageError(
+            f"inputs is a table (a {type(inputs).__name__}), of which no column was chosen: give the texts of one, "
+            'such as table["text"].tolist(), or of a table of Arrow table["text"].to_pylist()'
+        )
 
 
 def paired(task: str, a: str | Sequence[str], b: str | Sequence[str]) -> tuple[list[tuple[str, str]], bool]:

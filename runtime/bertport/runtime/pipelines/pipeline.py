@@ -11,7 +11,7 @@ from bertport.runtime.batching import FLUSH
 from bertport.runtime.errors import UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.loading import load
-from bertport.runtime.methods.asking import raising
+from bertport.runtime.methods.asking import raising, refuse_table
 from bertport.runtime.model import Model
 from bertport.runtime.pipelines.arguments import access, placement, refuse_parts, variant_of
 from bertport.runtime.pipelines.table import row_of, usual_row
@@ -267,13 +267,9 @@ def _is_one(inputs: object) -> bool:
     """Return whether something is one input: a text, an object, an array of no axis, or nothing that has items.
 
     Raises:
-        UsageError: for a table, whose items are its columns' names to one library and the columns to another.
+        UsageError: for a table.
     """
-    if hasattr(inputs, "columns") and hasattr(inputs, "shape"):
-        raise UsageError(
-            f"inputs is a table (a {type(inputs).__name__}), of which no column was chosen: give the texts of one, "
-            'such as table["text"].tolist(), or of a table of Arrow table["text"].to_pylist()'
-        )
+    refuse_table(inputs)
     if isinstance(inputs, str | bytes | Mapping) or getattr(inputs, "ndim", 1) == 0:
         return True
     return not (isinstance(inputs, Iterable) or (isinstance(inputs, Sized) and hasattr(inputs, "__getitem__")))
