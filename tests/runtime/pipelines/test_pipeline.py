@@ -246,6 +246,8 @@ def test_the_shapes_of_answers_to_questions(sources):
     assert_same(shapes[1][0], one)
     assert_same(shapes[3], ours.model.answer(QUESTION, CONTEXT, top_k=3))
     assert_same(ours(question=QUESTION, context=CONTEXT, topk=3), shapes[3])
+    several = pipeline("question-answering", ours.model, top_k=3)
+    assert_same(several(question=QUESTION, context=CONTEXT, topk=1, max_question_len=8), one)
     for wrong in (
         {"question": QUESTION},
         {"question": [QUESTION], "context": [CONTEXT] * 2},
@@ -295,6 +297,26 @@ def test_entities_are_grouped_as_in_transformers_4(made, given):
 def test_grouped_entities_are_an_aggregation_strategy(made, given, strategy):
     _, ours = made("token-classification")
     assert ours(OTHER, ignore_labels=[], **given) == ours(OTHER, ignore_labels=[], aggregation_strategy=strategy)
+
+
+ALL = {"ignore_labels": []}
+"""Of tokens or entities, also those outside of any."""
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "asked", "today"),
+    [
+        ("text-classification", {"top_k": 1}, {"return_all_scores": True}, {"return_all_scores": True}),
+        ("text-classification", {"return_all_scores": True}, {"top_k": 1}, {"top_k": 1}),
+        ("text-classification", {"top_k": 2}, {"top_k": ""}, {"top_k": 2}),
+        ("token-classification", {"aggregation_strategy": "max", **ALL}, {"grouped_entities": False}, ALL),
+        ("token-classification", {"grouped_entities": True, **ALL}, {"aggregation_strategy": "none"}, ALL),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_call_goes_before_the_pipeline_by_names_of_before_too(sources, task, given, asked, today):
+    plain = pipeline(task, sources(task)[1], threads=1)
+    assert_same(pipeline(task, plain.model, **given)(OTHER, **asked), plain(OTHER, **today))
 
 
 def test_a_generator_is_read_as_far_as_it_is_answered(made):

@@ -107,9 +107,9 @@ class Pipeline:
         del num_workers
         row = self._row
         inputs = row.inputs(args, given)
-        given = self._known(given)
-        merged = {**self._given, **given}
-        call = self._bound(merged) if given else self._call
+        own = self._known(given)
+        merged = {**self._given, **own}
+        call = self._bound(merged) if own else self._call
         made = row.answer(merged, self.model.bundle.manifest)
         several = isinstance(inputs, list | tuple)
         if several and self._is_list_of_words(merged, inputs):
@@ -134,8 +134,10 @@ class Pipeline:
         return self(inputs)
 
     def _known(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parameters that were given: None stands for none, but where it is a value."""
-        return {name: value for name, value in given.items() if value is not None or name in self._row.nullable}
+        """Return the parameters that were given, by today's names; None stands for none, but where it is a value."""
+        nullable = self._row.nullable
+        known = {name: value for name, value in given.items() if value is not None or name in nullable}
+        return self._row.of_today(known)
 
     def _bound(self, given: Mapping[str, Any]) -> Call:
         """Return the task with its parameters checked."""

@@ -84,21 +84,32 @@ def _questions(args: tuple[object, ...], given: dict[str, Any]) -> object:
     return [{"question": asked, "context": text} for asked, text in zip(question, contexts, strict=True)]
 
 
-def _classification(given: dict[str, Any]) -> dict[str, Any]:
-    """Return text-classification's parameters: `return_all_scores` is a `top_k` of before."""
-    everything = given.pop("return_all_scores", None)
-    if everything is not None and "top_k" not in given:
-        given["top_k"] = None if everything else "best"
+def _scores_of_today(given: dict[str, Any]) -> dict[str, Any]:
+    """Return text-classification's parameters by their names of today: `return_all_scores` is a `top_k` of before.
+
+    What is left of it says whether labels are in their own order.
+    """
     if given.get("top_k") == "":  # transformers' own default, which stands for none
         del given["top_k"]
+    everything = given.pop("return_all_scores", None)
+    if "top_k" in given:
+        given["return_all_scores"] = False
+    elif everything is not None:
+        given |= {"top_k": None if everything else "best", "return_all_scores": bool(everything)}
     function = _word(given.get("function_to_apply"))
     if function is not None:
         given["function_to_apply"] = None if function == "default" else function
     return given
 
 
-def _tagging(given: dict[str, Any]) -> dict[str, Any]:
-    """Return token-classification's parameters: it cuts a text that is too long, unless it reads it in windows.
+def _classification(given: dict[str, Any]) -> dict[str, Any]:
+    """Return text-classification's parameters; the order of labels is a matter of the answer."""
+    given.pop("return_all_scores", None)
+    return given
+
+
+def _strategy_of_today(given: dict[str, Any]) -> dict[str, Any]:
+    """Return token-classification's parameters by their names of today.
 
     `grouped_entities` and `ignore_subwords` are an aggregation strategy of before.
     """
@@ -107,12 +118,23 @@ def _tagging(given: dict[str, Any]) -> dict[str, Any]:
         given.setdefault("aggregation_strategy", ("first" if words else "simple") if grouped else "none")
     if "aggregation_strategy" in given:
         given["aggregation_strategy"] = _word(given["aggregation_strategy"])
+    return given
+
+
+def _tagging(given: dict[str, Any]) -> dict[str, Any]:
+    """Return token-classification's parameters: it cuts a text that is too long, unless it reads it in windows."""
     return {"truncation": "stride" not in given} | given
 
 
-def _answering(given: dict[str, Any]) -> dict[str, Any]:
-    """Return question-answering's parameters: `topk` is a name of before."""
-    return {"top_k": given.pop("topk")} | given if "topk" in given else given
+def _questions_of_today(given: dict[str, Any]) -> dict[str, Any]:
+    """Return question-answering's parameters by their names of today: `topk` is `top_k`.
+
+    `max_question_len` changes nothing in transformers either, where the tokenizer is a fast one.
+    """
+    given.pop("max_question_len", None)
+    if "topk" in given:
+        given.setdefault("top_k", given.pop("topk"))
+    return given
 
 
 def _extraction(given: dict[str, Any]) -> dict[str, Any]:
@@ -140,7 +162,7 @@ def _nested(given: Given, manifest: Manifest) -> Callable[[Any], object]:  # noq
 
 def _in_order_of_labels(given: Given, manifest: Manifest) -> Callable[[Any], object]:
     """Return the function that gives labels in the model's order, where `return_all_scores` asks for that."""
-    if not given.get("return_all_scores") or "top_k" in given:
+    if not given.get("return_all_scores"):
         return _listed
     labels = manifest.heads[SEQUENCE_CLASSIFICATION].labels or ()
     return lambda answer: sorted(answer, key=lambda scored: labels.index(scored["label"]))
@@ -186,8 +208,11 @@ class Row:
     """Other names by which it is asked for."""
     inputs: Callable[[tuple[object, ...], dict[str, Any]], Any] = _inputs
     """Returns the inputs of a call, and takes them out of its keywords."""
+    of_today: Callable[[dict[str, Any]], dict[str, Any]] = lambda given: given
+    """Returns the parameters of a pipeline, or of one call, by their names of today; it may change them in place. It is
+    called for each by itself, before those of a call take the place of the pipeline's."""
     parameters: Callable[[dict[str, Any]], dict[str, Any]] = lambda given: given
-    """Returns the task's parameters of transformers' own, which it may change in place."""
+    """Returns the task's parameters of transformers' own, by their names of today, which it may change in place."""
     nullable: frozenset[str] = frozenset()
     """Parameters for which None is a value, and not the same as to leave them out."""
     item: Callable[[object], object] = lambda value: value
@@ -250,6 +275,7 @@ OF_TRANSFORMERS = (
         name="text-classification",
         task="text-classification",
         aliases=("sentiment-analysis",),
+        of_today=_scores_of_today,
         parameters=_classification,
         nullable=frozenset({"top_k"}),
         item=_pair_of_before,
@@ -260,13 +286,14 @@ OF_TRANSFORMERS = (
         name="token-classification",
         task="token-classification",
         aliases=("ner",),
+        of_today=_strategy_of_today,
         parameters=_tagging,
     ),
     Row(
         name="question-answering",
         task="question-answering",
         inputs=_questions,
-        parameters=_answering,
+        of_today=_questions_of_today,
         unwraps=True,
     ),
     Row(name="fill-mask", task="fill-mask", unwraps=True),
