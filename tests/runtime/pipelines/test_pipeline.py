@@ -118,6 +118,7 @@ CASES = {
         lambda pipe: pipe(MASKED, targets=["king", "queen"]),
         lambda pipe: pipe(MASKED, targets="king", top_k=None),
         lambda pipe: pipe(MASKED + LONG, tokenizer_kwargs={"truncation": True}),
+        lambda pipe: pipe(MASKED + LONG, tokenizer_kwargs={"truncation": "only_first"}),
         lambda pipe: pipe(inputs=MASKED, batch_size=2, num_workers=0),
         lambda pipe: pipe(f"the {pipe.tokenizer.mask_token} of"),
         lambda pipe: list(pipe(text for text in [MASKED, TWICE])),
@@ -441,7 +442,7 @@ def test_what_is_not_offered_is_refused_in_a_sentence(tiny_bundle, arguments, ki
     [
         ((), {}, "takes its inputs as one argument, and 0 were given"),
         ((MASKED, MASKED), {}, "and 2 were given"),
-        ((MASKED,), {"truncation": "only_first"}, "truncation is 'only_first'"),
+        ((MASKED,), {"truncation": "only_second"}, "truncation is 'only_second' and may be .*: the first text is cut"),
         ((MASKED,), {"max_length": 8, "truncation": True}, "max_length is 8 and the bundle takes 160 tokens"),
         ((MASKED,), {"max_length": [160]}, r"max_length is \[160\]"),
         ((MASKED,), {"tokenizer_kwargs": 3}, "tokenizer_kwargs is a dictionary"),
@@ -469,6 +470,21 @@ def test_pairs_and_tensors_that_cannot_be(made):
         made("feature-extraction")[1](TEXT, tokenize_kwargs={"padding": "max_length"})
     with pytest.raises(InputTextError, match="needs labels to choose from"):
         made("zero-shot-classification")[1](TEXT)
+
+
+def test_only_the_first_text_is_cut_where_it_is_that_which_is_cut(made):
+    _, ours = made("zero-shot-classification")
+    assert_same(ours(LONG, TOPICS, truncation="only_first"), ours(LONG, TOPICS))
+    with pytest.raises(UsageError, match=r"truncation is 'only_first' and may be .*: of a pair the longer text is cut"):
+        made("text-classification")[1](PAIR, truncation="only_first")
+
+
+def test_an_item_that_is_no_input_costs_no_answer_before_it(made):
+    _, ours = made("text-classification")
+    answers = iter(ours(DataSet([TEXT, OTHER, TEXT, [TEXT, OTHER]])))
+    assert_same([next(answers) for _ in range(3)], ours([TEXT, OTHER, TEXT]))
+    with pytest.raises(InputTextError, match="input 4: text-classification takes a pair as"):
+        next(answers)
 
 
 def test_a_loaded_model_is_taken_as_it_is(model):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime.errors import UnknownNameError, UsageError
+from bertport.runtime.errors import InputTextError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from bertport.runtime.tasks.table import TASKS
@@ -176,14 +176,13 @@ def _one_in_a_list(answer: object, value: object, asked: Given) -> object:
 def _pair_of_before(value: object) -> object:
     """Return a text or pair as the task takes it; transformers still takes a pair as `[["A", "B"]]`.
 
-    Raises:
-        UsageError: for a list of two texts, which is no pair in transformers either.
+    A list of two texts, which is no pair in transformers either, is an error in the place of an input.
     """
     match value:
         case [[str(a), str(b)]]:
             return {"text": a, "text_pair": b}
         case list() | tuple():
-            raise UsageError(
+            return InputTextError(
                 f'text-classification takes a pair as {{"text": "A", "text_pair": "B"}}, and a list in a list was '
                 f"given: {excerpt(value)}"
             )
@@ -216,13 +215,15 @@ class Row:
     nullable: frozenset[str] = frozenset()
     """Parameters for which None is a value, and not the same as to leave them out."""
     item: Callable[[object], object] = lambda value: value
-    """Returns an input as the task takes it."""
+    """Returns an input as the task takes it, or the error for one that it does not take."""
     answer: Callable[[Given, Manifest], Callable[[Any], object]] = lambda *_: _listed
     """Returns the function that makes the pipeline's answer of the task's, under the parameters given."""
     alone: Callable[[object, object, Given], object] = lambda answer, *_: answer
     """Returns what a call with one input gives: of its answer, the input and the keywords of the call."""
     unwraps: bool = False
     """Whether a list of one input is answered as the input itself."""
+    cuts_first: bool = False
+    """Whether what is cut of an input is its first text, or the only one."""
 
     def options(self, given: Given, max_length: int) -> dict[str, Any]:
         """Return the task's parameters of those that transformers takes, the tokenizer's among them.
@@ -251,23 +252,28 @@ class Row:
         options = self.parameters(known)
         options.pop("padding", None)  # answers do not depend on it: batches are padded behind a mask
         if "truncation" in options:
-            options["truncation"] = _truncation(options["truncation"])
+            options["truncation"] = _truncation(options["truncation"], first=self.cuts_first)
         return options
 
 
-def _truncation(value: object) -> bool:
+def _truncation(value: object, *, first: bool) -> bool:
     """Return whether a text that is too long is cut.
+
+    Args:
+        value: what was asked for.
+        first: whether it is the first text that is cut, or the only one, as `only_first` asks.
 
     Raises:
         UsageError: for a way of cutting that there is not.
     """
+    known = {**TRUNCATIONS, "only_first": True} if first else TRUNCATIONS
     word = _word(value)
-    if not isinstance(word, bool | str) or word not in TRUNCATIONS:
+    if not isinstance(word, bool | str) or word not in known:
         raise UsageError(
-            f"truncation is {excerpt(value)} and may be True, False, 'longest_first' or 'do_not_truncate': of a pair "
-            "the longer text is cut"
+            f"truncation is {excerpt(value)} and may be {', '.join(map(repr, known))}: "
+            f"{'the first text' if first else 'of a pair the longer text'} is cut"
         )
-    return TRUNCATIONS[word]
+    return known[word]
 
 
 OF_TRANSFORMERS = (
@@ -288,6 +294,7 @@ OF_TRANSFORMERS = (
         aliases=("ner",),
         of_today=_strategy_of_today,
         parameters=_tagging,
+        cuts_first=True,
     ),
     Row(
         name="question-answering",
@@ -296,12 +303,13 @@ OF_TRANSFORMERS = (
         of_today=_questions_of_today,
         unwraps=True,
     ),
-    Row(name="fill-mask", task="fill-mask", unwraps=True),
+    Row(name="fill-mask", task="fill-mask", unwraps=True, cuts_first=True),
     Row(
         name="zero-shot-classification",
         task="zero-shot-classification",
         inputs=_with_labels,
         parameters=lambda given: {"truncation": True} | given,
+        cuts_first=True,
     ),
     Row(
         name="feature-extraction",
