@@ -242,6 +242,11 @@ ODD = {
         lambda content: content.replace(b'"max_length": 24', b'"max_length": ' + b"9" * 4000),
         "max_length is <a number of .* bits> tokens",
     ),
+    "more words than there are": (
+        lambda content: re.sub(rb'"vocab_size": \d+', b'"vocab_size": 1000000000000', content),
+        "vocab_size is 1000000000000 words",
+    ),
+    "no words": (lambda content: re.sub(rb'"vocab_size": \d+', b'"vocab_size": 0', content), "vocab_size is 0 words"),
     "half a character": (
         lambda content: content.replace(b'"name": "', b'"name": "\\ud800', 1),
         r"not Unicode text \('\\ud800tiny",

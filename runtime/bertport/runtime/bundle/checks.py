@@ -20,6 +20,8 @@ LONGEST_PATH = 512
 """Characters of a file's path inside the bundle."""
 LONGEST_INPUT = 1_000_000
 """Tokens; attention over as many would take terabytes."""
+LARGEST_VOCABULARY = 10_000_000
+"""Words; the largest vocabularies of encoders have a million. Those without a token are listed in memory."""
 LARGEST_DIMENSION = 1_000_000
 """Numbers of a text's vector; the vectors of today's models have a few thousand at most."""
 
@@ -42,6 +44,9 @@ def check(manifest: Manifest) -> None:
     if not 1 <= manifest.max_length <= LONGEST_INPUT:
         stated = excerpt(manifest.max_length, 40)
         raise BundleError(f"manifest.json: max_length is {stated} tokens: the bundle is damaged; export again")
+    if not 1 <= manifest.architecture.vocab_size <= LARGEST_VOCABULARY:
+        stated = excerpt(manifest.architecture.vocab_size, 40)
+        raise BundleError(f"manifest.json: vocab_size is {stated} words: the bundle is damaged; export again")
     for name, variant in manifest.variants.items():
         if OPSET not in variant.requires.operator_domains:
             raise BundleError(
