@@ -156,6 +156,10 @@ def test_top_k_out_of_range_is_refused(model, top_k):
         model.fill_mask("a [MASK]", top_k=top_k)
 
 
+def test_a_top_k_of_numpy_is_a_number(model):
+    assert model.fill_mask("a [MASK]", top_k=np.int64(2)) == model.fill_mask("a [MASK]", top_k=2)
+
+
 def test_top_k_is_capped_by_targets_and_refused_beyond_the_vocabulary(model):
     size = model.bundle.manifest.architecture.vocab_size
     assert len(model.fill_mask("a [MASK]", top_k=size)) == size

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bertport.runtime.errors import InputTextError, UsageError
 from bertport.runtime.heads import TOKEN_CLASSIFICATION
 from bertport.runtime.tasks.table import Several, Work, bind
-from bertport.runtime.tasks.token_classification import STRATEGIES, merge
+from bertport.runtime.tasks.token_classification import STRATEGIES, Options, merge, windows
 from bertport.runtime.text.tokenizer import Tokens
 from tests.families import TINY
 from tests.runtime.tasks.heads import stating
@@ -176,3 +176,9 @@ def test_a_long_text_is_an_error_cut_or_read_whole(case, manifest):
 def test_strides_that_cannot_be(case, manifest, parameters, message):
     with pytest.raises(UsageError, match=message):
         bind("token-classification", parameters, case("bert", "right")[1], manifest)
+
+
+def test_a_stride_of_numpy_is_a_number(case):
+    _, tokens = case("bert", "right")
+    asked = (Options(stride=stride, aggregation_strategy="max") for stride in (np.int64(4), 4))
+    assert len({windows(options, tokens) for options in asked}) == 1

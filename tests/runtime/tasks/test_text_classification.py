@@ -112,6 +112,11 @@ def test_a_number_of_labels_that_cannot_be(manifest, top_k):
         finish(Options(top_k=top_k), None, manifest(("a", "b")))
 
 
+def test_a_number_of_labels_of_numpy(manifest):
+    answer = finish(Options(top_k=np.int64(1)), None, manifest(("a", "b")))
+    assert answer(np.zeros(2, np.float32), None) == [{"label": "a", "score": 0.5}]
+
+
 @pytest.mark.parametrize("function", ["relu", "SOFTMAX", 1, ["softmax"]])
 def test_a_function_that_there_is_not(manifest, function):
     with pytest.raises(UnknownNameError, match=r"unknown function_to_apply .*available: softmax, sigmoid, none"):

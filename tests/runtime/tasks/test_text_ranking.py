@@ -29,6 +29,8 @@ def test_documents_are_ranked_the_earlier_first_among_equals(name):
     assert parts.combine(SCORES) == [{"corpus_id": place, "score": SCORES[place]} for place in (1, 3, 0, 2)]
     parts = read(Options(top_k=2, return_documents=True), None, None)({"query": "q", name: DOCUMENTS})
     assert parts.combine(SCORES) == [{"corpus_id": place, "score": 0.5, "text": "b"} for place in (1, 3)]
+    parts = read(Options(top_k=np.int64(1)), None, None)({"query": "q", name: DOCUMENTS})
+    assert parts.combine(SCORES) == [{"corpus_id": 1, "score": 0.5}]
     parts = read(Options(top_k=9), None, None)({"query": "q", name: DOCUMENTS})
     assert len(parts.combine(SCORES)) == 4
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+from typing import TypeGuard
+
 from bertport.runtime.errors import UsageError
 from bertport.runtime.excerpts import excerpt
 
-__all__ = ["boolean", "whole_number"]
+__all__ = ["boolean", "is_whole", "whole_number"]
 
 
 def boolean(name: str, value: object) -> bool:
@@ -19,6 +22,11 @@ def boolean(name: str, value: object) -> bool:
     return value
 
 
+def is_whole(value: object) -> TypeGuard[int]:
+    """Return whether a parameter is a whole number, Python's or one of NumPy's types; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def whole_number(name: str, value: object, default: int, *, least: int = 1, most: int | None = None) -> int:
     """Return a parameter that is a number, or its default where it is None.
 
@@ -27,7 +35,7 @@ def whole_number(name: str, value: object, default: int, *, least: int = 1, most
     """
     if value is None:
         return default
-    if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
+    if not is_whole(value) or value < least or (most is not None and value > most):
         bounds = f"from {least} up" if most is None else f"from {least} to {most}"
         raise UsageError(f"{name} is a number {bounds}, not {excerpt(value)}")
-    return value
+    return int(value)

@@ -12,6 +12,7 @@ from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from bertport.runtime.tasks.inputs import text_or_pair
 from bertport.runtime.tasks.labels import activation_named, activation_of, columns, labelled
+from bertport.runtime.tasks.parameters import is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +66,7 @@ def finish(
     entry, labels = labelled(SEQUENCE_CLASSIFICATION, manifest)
     named, top_k = options.function_to_apply, options.top_k
     activation = activation_named(activation_of(entry, len(labels)) if named is None else named)
-    numeric = isinstance(top_k, int) and not isinstance(top_k, bool) and top_k >= 1
+    numeric = is_whole(top_k) and top_k >= 1
     if not (numeric or top_k is None or top_k == BEST):
         raise UsageError(f"top_k is a number from 1 up, None for all labels, or {BEST!r}, not {excerpt(top_k)}")
     count = len(labels) if top_k is None else 1 if isinstance(top_k, str) else top_k
@@ -76,6 +77,6 @@ def finish(
             {"label": labels[column], "score": float(scores[column])}
             for column in np.argsort(-scores, kind="stable")[:count].tolist()
         ]
-        return ranked[0] if top_k == BEST else ranked
+        return ranked[0] if isinstance(top_k, str) else ranked
 
     return answer

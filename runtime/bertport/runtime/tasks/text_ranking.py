@@ -11,7 +11,7 @@ from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 from bertport.runtime.tasks.inputs import Parts, texts_in
 from bertport.runtime.tasks.labels import activation_named
-from bertport.runtime.tasks.parameters import boolean
+from bertport.runtime.tasks.parameters import boolean, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ def read(options: Options, tokens: Tokens, manifest: Manifest) -> Callable[[obje
         UsageError: for a parameter out of range.
     """
     top_k = options.top_k
-    if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
+    if top_k is not None and (not is_whole(top_k) or top_k < 1):
         raise UsageError(f"top_k is a number from 1 up, or None for all documents, not {excerpt(top_k)}")
     shown = boolean("return_documents", options.return_documents)
 

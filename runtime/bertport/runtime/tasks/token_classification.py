@@ -18,7 +18,7 @@ from bertport.runtime.excerpts import excerpt
 from bertport.runtime.heads import TOKEN_CLASSIFICATION
 from bertport.runtime.tasks.inputs import one_text, texts_in
 from bertport.runtime.tasks.labels import columns, labelled, probabilities
-from bertport.runtime.tasks.parameters import boolean
+from bertport.runtime.tasks.parameters import boolean, is_whole
 from bertport.runtime.text.windows import Windows
 from bertport.runtime.text.words import Words
 
@@ -131,7 +131,7 @@ def windows(options: Options, tokens: Tokens) -> Windows | None:
     stride = options.stride
     if stride is None:
         return None
-    if not isinstance(stride, int) or isinstance(stride, bool):
+    if not is_whole(stride):
         raise UsageError(f"stride is a number of tokens, not {excerpt(stride)}")
     if options.aggregation_strategy == NONE:
         raise UsageError(
@@ -140,7 +140,7 @@ def windows(options: Options, tokens: Tokens) -> Windows | None:
         )
     if options.truncation:
         raise UsageError("stride reads all of a long text, and truncation cuts it off: ask for one of them")
-    return Windows(length=tokens.max_length, stride=stride)
+    return Windows(length=tokens.max_length, stride=int(stride))
 
 
 def merge(by_window: list[list[Entity]]) -> list[Entity]:
