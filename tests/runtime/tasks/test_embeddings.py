@@ -214,3 +214,9 @@ def test_embed_and_similarity(model, reference):
 def test_vectors_of_two_dimensions_are_not_compared(model):
     with pytest.raises(UsageError, match=r"those given have the shapes \[2, 3\] and \[4\]: give what embed returns"):
         model.similarity(np.zeros((2, 3)), np.zeros(4))
+
+
+@pytest.mark.parametrize("given", ["a cup of tea", ["a cup of tea"], [[1.0, 2.0], [3.0]]])
+def test_what_is_no_vectors_is_not_compared(model, given):
+    with pytest.raises(UsageError, match="similarity compares vectors, not .*: give what embed returns"):
+        model.similarity(np.zeros(2), given)

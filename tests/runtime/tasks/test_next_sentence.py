@@ -87,7 +87,7 @@ def test_the_recorded_polarity_rules(model, edited):
 
 
 def test_lists_of_different_lengths_are_refused(model):
-    for a, b in ((["a"], ["b", "c"]), ("a", ["b"]), (["a"], "b")):
+    for a, b in ((["a"], ["b", "c"]), ("a", ["b"]), (["a"], "b"), (["a"], None), (iter("a"), ["b"])):
         with pytest.raises(UsageError, match="takes two texts or two lists of one length, not "):
             model.next_sentence(a, b)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bertport.runtime.errors import UsageError
+from bertport.runtime.excerpts import excerpt
 from bertport.runtime.methods.asking import Asking
 from bertport.runtime.tasks.embeddings import facts
 from bertport.runtime.tasks.vectors import SIMILARITY_FUNCTIONS
@@ -84,7 +85,12 @@ class EmbeddingMethods(Asking):
             UsageError: for what is no vectors of one dimension.
         """
         compare = SIMILARITY_FUNCTIONS[facts(self.bundle.manifest).similarity]
-        first, second = (np.atleast_2d(np.asarray(vectors, np.float32)) for vectors in (a, b))
+        try:
+            first, second = (np.atleast_2d(np.asarray(vectors, np.float32)) for vectors in (a, b))
+        except (TypeError, ValueError) as error:  # texts, or rows of several lengths
+            raise UsageError(
+                f"similarity compares vectors, not {excerpt(a)} and {excerpt(b)}: give what embed returns"
+            ) from error
         if first.ndim != MATRIX or second.ndim != MATRIX or first.shape[1] != second.shape[1]:
             raise UsageError(
                 f"similarity compares vectors of one dimension, and those given have the shapes {list(np.shape(a))} "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from bertport.runtime.errors import UsageError
+from bertport.runtime.excerpts import excerpt
 from bertport.runtime.methods.asking import Asking, paired
 from bertport.runtime.tasks.text_classification import BEST
 
@@ -339,6 +341,11 @@ class FineTunedMethods(Asking):
         """
         one = isinstance(question, str)
         questions = [question] if one else question
+        if not all(isinstance(texts, Sized) for texts in (questions, context)):
+            raise UsageError(
+                "answer takes a question or a list of questions, with a context or a list of contexts, not "
+                f"{excerpt(question)} and {excerpt(context)}"
+            )
         contexts = [context] * len(questions) if isinstance(context, str) else context
         if len(contexts) != len(questions):
             raise UsageError(
