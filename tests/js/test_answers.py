@@ -53,6 +53,11 @@ ASKED = {
     QUESTION_ANSWERING: [
         ("question-answering", [{"question": "Who sat?", "context": text} for text in TEXTS], {"top_k": 3}),
         ("question-answering", [{"question": "Where?", "context": " ".join(TEXTS[:3]) * 4}], {"max_seq_len": 40}),
+        (  # a question that leaves room for less of the context than two windows would have in common
+            "question-answering",
+            [{"question": "?" * 20, "context": " ".join(TEXTS[:3])}],
+            {"max_seq_len": 40, "truncation": True},
+        ),
         (
             "question-answering",
             [{"question": "Why?", "context": TEXTS[1]}],
