@@ -140,7 +140,7 @@ def pytest(python: Path, *arguments: str | Path) -> None:
 
 
 AS_IMPORTED = {"PIP_COMPILE": "0"}
-"""Half of pip's time is compiling modules to bytecode, of which tests import a small part, and keep what they import."""
+"""Half of pip's time is compiling modules, of which tests import a small part, which Python compiles and keeps."""
 WORKERS = ("--numprocesses=2", "--dist=worksteal")
 """Options of pytest-xdist. Each worker gets a half in the order of the files, since a module's tests share what its
 fixtures made; the one that is done first takes from what the other has left."""

@@ -52,8 +52,8 @@ def split_passages(corpus: Path, *, training: int, heldout: int, seed: int) -> S
     """Return passages of a corpus, of each part as many as asked for, where there are as many.
 
     Raises:
-        RecipeError: for a file without passages of two textbooks, each of two chapters at least, and for so few to train
-            on that a subject is not among them.
+        RecipeError: for a file without passages of two textbooks, each of two chapters at least, and for so few to
+            train on that a subject is not among them.
     """
     rng = random.Random(seed)  # noqa: S311 — a sample, not secrets
     kept, held = [], []

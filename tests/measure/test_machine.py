@@ -74,7 +74,8 @@ def test_it_says_which_process_is_waited_for(lock):
         assert awaited() == f"waiting for process {os.getpid()}, which measures or trains on this machine ({lock})"
 
 
-def test_a_lock_that_nobody_else_can_read_is_said(lock, monkeypatch):
+@pytest.mark.usefixtures("lock")
+def test_a_lock_that_nobody_else_can_read_is_said(monkeypatch):
     def refuse(path, *_):
         raise PermissionError(13, "Permission denied", str(path))
 

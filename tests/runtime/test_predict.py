@@ -310,7 +310,7 @@ def test_neither_an_object_nor_a_table_is_a_collection_of_inputs(model):
     """The names of its fields, or of its columns, would be answered in place of its texts."""
     pandas = pytest.importorskip("pandas")
     for ask in (lambda inputs: model.predict("features", inputs), model.features):
-        with pytest.raises(UsageError, match="the inputs are {'text': 'a'}, not a collection of them: give a list"):
+        with pytest.raises(UsageError, match=r"the inputs are \{'text': 'a'\}, not a collection of them: give a list"):
             ask({"text": "a"})
         with pytest.raises(UsageError, match=r"inputs is a table \(a DataFrame\).*give the texts of one"):
             ask(pandas.DataFrame({"text": ["a", "b"]}))

@@ -218,5 +218,5 @@ def test_vectors_of_two_dimensions_are_not_compared(model):
 
 @pytest.mark.parametrize("given", ["a cup of tea", ["a cup of tea"], [[1.0, 2.0], [3.0]]])
 def test_what_is_no_vectors_is_not_compared(model, given):
-    with pytest.raises(UsageError, match="similarity compares vectors, not .*: give what embed returns"):
+    with pytest.raises(UsageError, match=r"similarity compares vectors, not .*: give what embed returns"):
         model.similarity(np.zeros(2), given)

@@ -155,9 +155,9 @@ def test_without_a_variant_the_first_that_can_be_batched_is_taken_and_that_is_sa
 def test_where_no_variant_can_be_taken_the_error_names_the_option_with_which_one_can(tmp_path):
     """An installation embeds int8-dynamic alone."""
     bundle = pack(default_bundle(), tmp_path / "bundle", ["int8-dynamic"]).path
-    with pytest.raises(UsageError, match="'masked_positions'.*: pass --max-batch-size 0, to run each request by its"):
+    with pytest.raises(UsageError, match=r"'masked_positions'.*: pass --max-batch-size 0, to run each request by its"):
         write_repository(bundle, tmp_path / "out")
-    with pytest.raises(UsageError, match="computes in int8-dynamic.*: pass --device cpu$"):
+    with pytest.raises(UsageError, match=r"computes in int8-dynamic.*: pass --device cpu$"):
         write_repository(bundle, tmp_path / "out", device="gpu", max_batch_size=0)
     assert not (tmp_path / "out").exists()
     written = write_repository(bundle, tmp_path / "out", max_batch_size=0)

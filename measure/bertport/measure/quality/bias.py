@@ -200,9 +200,7 @@ def check_length(ids: Sized, text: str, max_length: int) -> None:
         )
 
 
-def _answer(
-    graph: Graph, tokenizer: SampleTokenizer, text: str, template: int, max_length: int
-) -> NDArray[np.float64]:
+def _answer(graph: Graph, tokenizer: SampleTokenizer, text: str, template: int, max_length: int) -> NDArray[np.float64]:
     mask = tokenizer.vocabulary.mask
     own = text.replace(MASK, tokenizer.tokenizer.id_to_token(mask))
     ids, types = tokenizer.around(tokenizer.ids(own))

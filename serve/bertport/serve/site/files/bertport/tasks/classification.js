@@ -4,6 +4,8 @@ import { BundleError, excerpt, InputTextError, MissingHeadError } from "../error
 import { ACTIVATIONS, activated, checkColumns, labelled } from "./labels.js";
 import { boolean, encodedPair, hasFields, isPair, oneOf, rowOf, textOrPair, textsIn, wholeNumber, } from "./task.js";
 const HEAD = "sequence-classification";
+/** Functions that a caller of text-ranking may choose: the softmax of one logit is 1, whatever the document. */
+const FUNCTIONS = ["sigmoid", "none"];
 /** The row of text-classification. */
 export const textClassification = {
     parameters: ["top_k", "function_to_apply", "truncation"],
@@ -52,7 +54,7 @@ export const textRanking = {
                 `has ${entry.labels.length}: use a bundle that has one`);
         }
         const stated = oneOf("activation", entry?.activation, ACTIVATIONS, "sigmoid");
-        const activation = oneOf("function_to_apply", parameters.function_to_apply, ACTIVATIONS, stated);
+        const activation = oneOf("function_to_apply", parameters.function_to_apply, FUNCTIONS, stated);
         const top = wholeNumber("top_k", parameters.top_k, Number.MAX_SAFE_INTEGER);
         const shown = boolean("return_documents", parameters.return_documents);
         const truncation = boolean("truncation", parameters.truncation);

@@ -31,10 +31,11 @@ export const questionAnswering = {
         const fallback = Math.min(tokens.maxLength, MOST_TOKENS);
         const length = wholeNumber("max_seq_len", parameters.max_seq_len, fallback, 1, tokens.maxLength);
         const usual = Math.min(Math.floor(length / 2), MOST_STRIDE);
-        const windows = { length, stride: wholeNumber("doc_stride", parameters.doc_stride, usual, 0, length), cut: 1 };
+        const first = boolean("truncation", parameters.truncation);
+        const stride = wholeNumber("doc_stride", parameters.doc_stride, usual, 0, length);
+        const windows = { length, stride: first ? 0 : stride, cut: 1 }; // one window has no neighbour
         const impossible = boolean("handle_impossible_answer", parameters.handle_impossible_answer);
         const align = boolean("align_to_words", parameters.align_to_words, true);
-        const first = boolean("truncation", parameters.truncation);
         return {
             head: "question-answering",
             prepare(input) {
