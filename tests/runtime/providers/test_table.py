@@ -98,6 +98,11 @@ def test_libraries_are_named_that_a_library_needs_and_those_that_are_missing(tmp
         ),
         (("libnvinfer.so.10",), None, r"needs libnvinfer.so.10, which is not found: install tensorrt-cu13 of"),
         (
+            ("libcudart.so.13",),
+            None,
+            rf"libcudart.so.13, which is not found: {re.escape(install_command('gpu'))}, or choose another provider$",
+        ),
+        (
             ("libcudnn.so.9",),
             None,
             rf"needs libcudnn.so.9, which is not found: {re.escape(install_command('gpu'))}, or",

@@ -34,8 +34,6 @@ COMPUTE = frozenset(
 the CPU because they are cheaper there (ort#16016, #17930): they say nothing of a fall-back."""
 
 ADVICE = (
-    ("libcuda", "install the NVIDIA driver"),
-    ("nvcuda", "install the NVIDIA driver"),
     ("libnvinfer", "install tensorrt-cu13 of the major version that the library's name ends in"),
     ("libnvonnxparser", "install tensorrt-cu13 of the major version that the library's name ends in"),
 )
