@@ -74,7 +74,8 @@ def obstacle(provider: Provider, precision: str = "fp32") -> str | None:
             advice.append("install the NVIDIA driver")
     if not reasons:
         return None
-    return f"{' and '.join(reasons)}: {', '.join([*dict.fromkeys(advice), 'or choose another provider'])}"
+    otherwise = "or choose another provider" if advice else "choose another provider"
+    return f"{' and '.join(reasons)}: {', '.join([*dict.fromkeys(advice), otherwise])}"
 
 
 def _advice(library: str, provider: Provider) -> str:
