@@ -2,6 +2,7 @@
 
 import io
 import json
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -11,11 +12,13 @@ from bertport.measure.quality.samples import refuse_unread, token_counts, unread
 from bertport.measure.text import Text
 from bertport.quantize import job, quantizer
 from bertport.quantize.evaluation import Speed
-from bertport.quantize.job import Options
+from bertport.quantize.job import Options, provider_for
 from bertport.quantize.quantizer import quantize
+from bertport.quantize.recipes.table import RECIPES
 from bertport.runtime.bundle.packing import pack
 from bertport.runtime.cli import app
-from bertport.runtime.errors import BundleError, InputTextError, MissingHeadError, UsageError
+from bertport.runtime.errors import BundleError, InputTextError, MissingHeadError, ProviderError, UsageError
+from bertport.runtime.providers.table import PROVIDERS
 from tests.conftest import contents
 from tests.families import TINY
 
@@ -180,3 +183,18 @@ def test_a_bound_on_pairs_that_there_are_none_of_is_not_blamed_on_the_head(bundl
     reason = "--pairs 0 leaves none" if not pairs else r"single\.txt makes no pair of sentences"
     with pytest.raises(UsageError, match=f"{reason} to measure them on: give more --pairs"):
         quantize(bundle_copy, options=how)
+
+
+def test_a_provider_that_is_built_in_and_does_not_start_is_passed_over(monkeypatch):
+    """A wheel for GPUs lists TensorRT, whose libraries are another package, and CUDA where there is no GPU."""
+    wheel = SimpleNamespace(get_available_providers=lambda: [row.ort for row in PROVIDERS.values() if not row.plugin])
+    broken = []
+    monkeypatch.setattr(job, "onnxruntime", lambda: wheel)
+    monkeypatch.setattr(job, "obstacle", lambda row, _: "it is a test" if row.name in broken else None)
+    recipe = RECIPES["int8-static"]
+    for name in ("tensorrt", "cuda", "tensorrt-rtx"):
+        assert provider_for(recipe).name == name
+        broken.append(name)
+    with pytest.raises(ProviderError, match="int8-static is for tensorrt, cuda and tensorrt-rtx, which this machine"):
+        provider_for(recipe)
+    assert provider_for(recipe, force=True).name == "cpu"

@@ -386,9 +386,10 @@ def provider_for(recipe: Recipe, *, force: bool = False) -> Provider:
     """
     if recipe.shares_fp32:
         return _computing(recipe)
-    usable = onnxruntime().get_available_providers()
+    built_in = onnxruntime().get_available_providers()
     for row in map(PROVIDERS.__getitem__, recipe.providers):
-        if row.ort in usable if row.plugin is None else obstacle(row, recipe.precision) is None:
+        # A wheel lists what it was built with, whether the libraries and the device for it are here or not.
+        if (row.plugin is not None or row.ort in built_in) and obstacle(row, recipe.precision) is None:
             return row
     if force:
         return PROVIDERS["cpu"]
