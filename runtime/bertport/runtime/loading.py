@@ -197,7 +197,8 @@ def _open_best(  # noqa: PLR0913, PLR0917 — what is asked for
         if not allow_fallback or (provider in {AUTO, CPU} and library is None):
             raise
         # The variant may be for the other provider alone; then the bundle has another for the CPU.
-        for_cpu = variant if variant and suits(bundle.manifest.variants[variant].requires, CPU) else None
+        asked_for = bundle.manifest.variants.get(variant) if variant is not None else None
+        for_cpu = None if asked_for is not None and not suits(asked_for.requires, CPU) else variant
         [(name, cpu)] = choices(bundle.manifest, for_cpu, CPU, candidates(CPU))
         warnings.warn(f"{error.message}; running variant {name!r} on the CPU instead", UserWarning, stacklevel=3)
         chosen = reason(bundle.manifest, (for_cpu, CPU), (name, cpu), [error.message])

@@ -141,6 +141,8 @@ def test_fall_back_takes_a_variant_that_is_for_the_cpu(edited):
 
     with pytest.warns(UserWarning, match="running variant 'fp32' on the CPU instead"):
         assert load(edited(change), provider="cuda", variant="fp16", allow_fallback=True).variant == "fp32"
+    with pytest.raises(UnknownNameError, match="unknown variant 'fp61'"):
+        load(edited(change), provider="cuda", variant="fp61", allow_fallback=True)
 
 
 def test_computing_left_over_is_a_warning_when_fall_back_is_allowed(tiny_bundle, monkeypatch):
