@@ -185,6 +185,12 @@ def test_a_precision_is_written_out_over_the_row_and_below_nobody():
     with pytest.raises(UsageError, match=r"use_tf32=1 keeps 'cuda' from computing in fp32"):
         settle("cuda", "fp32", row=CUDA.options, given={"use_tf32": "1"}, computes=CUDA.computes["fp32"])
     assert settle("cuda", "fp16", row={}, given={"use_tf32": "1"}, computes={}) == {"use_tf32": "1"}
+    for precision, said in (("fp32", "False"), ("fp16", "True")):  # as ONNX Runtime's documentation writes them
+        computes = TENSORRT.computes[precision]
+        given = {"trt_fp16_enable": said}
+        assert settle("tensorrt", precision, row={}, given=given, computes=computes) == computes
+    with pytest.raises(UsageError, match=r"trt_fp16_enable=true keeps 'tensorrt' from computing in fp32"):
+        settle("tensorrt", "fp32", row={}, given={"trt_fp16_enable": "true"}, computes=TENSORRT.computes["fp32"])
 
 
 @pytest.mark.parametrize(

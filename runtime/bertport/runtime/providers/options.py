@@ -65,6 +65,8 @@ IGNORED = {
 """Advice on options of the OpenVINO provider that its plugin ignores, by option."""
 JSON = frozenset({"load_config"})
 """Options whose value is a JSON object, which is merged with that of the row."""
+TRUTH = {"true": "1", "false": "0"}
+"""Values that ONNX Runtime and its documentation also write in words, by the word."""
 MOST_LEVELS = 8
 """Objects within each other in such a value, at most; OpenVINO's plugin takes fewer."""
 
@@ -176,12 +178,18 @@ def settle(
             )
     wanted, asked = dict(_leaves(computes)), dict(_leaves(given))
     for place, value in wanted.items():
-        if place in asked and str(asked[place]).lower() != str(value).lower():
+        if place in asked and _plain(asked[place]) != _plain(value):
             raise UsageError(
                 f"the provider option {'.'.join(place)}={asked[place]} keeps {name!r} from computing in "
                 f"{precision}, which the variant needs: leave it out, or choose another variant"
             )
     return merged(merged(row, given), computes)
+
+
+def _plain(value: object) -> str:
+    """Return a value as the one way of writing it: ONNX Runtime takes `True` and `1` for the same."""
+    text = str(value).lower()
+    return TRUTH.get(text, text)
 
 
 def _leaves(options: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], object]]:
