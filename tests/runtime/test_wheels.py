@@ -7,13 +7,14 @@ log: that is what has to be refused.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from bertport.runtime.providers import native
-from bertport.runtime.providers.options import CUDA, TENSORRT
+from bertport.runtime.providers.options import CUDA, TENSORRT, TRUTH_IN_WORDS
 from bertport.runtime.providers.table import PROVIDERS
 from tests.wheels import bertport, environment, run
 
@@ -88,3 +89,10 @@ def test_the_options_are_those_that_the_libraries_know(gpu):
         where = run(gpu, "-c", "import onnxruntime; print(onnxruntime.__file__)").stdout.strip()
         content = (Path(where).parent / "capi" / library).read_bytes()
         assert not [name for name in sorted(allowed) if name.encode() + b"\0" not in content]
+
+
+def test_the_options_that_take_their_truth_in_words_are_those_that_the_binding_names(gpu):
+    where = run(gpu, "-c", "import onnxruntime; print(onnxruntime.__file__)").stdout.strip()
+    [binding] = (Path(where).parent / "capi").glob("onnxruntime_pybind11_state*.so")
+    named = set(re.findall(rb"'(trt_\w+)' should be 'True' or 'False'", binding.read_bytes()))
+    assert {name.decode() for name in named} == TRUTH_IN_WORDS

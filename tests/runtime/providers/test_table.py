@@ -19,8 +19,9 @@ from bertport.runtime.bundle.select import choices
 from bertport.runtime.errors import ProviderError, UnknownNameError, UsageError
 from bertport.runtime.installation import install_command
 from bertport.runtime.providers import checks, cpu, native
+from bertport.runtime.providers.assignment import settled_options
 from bertport.runtime.providers.checks import check_active, left_over, obstacle
-from bertport.runtime.providers.options import checked, parse, settle
+from bertport.runtime.providers.options import TRUTH_IN_WORDS, checked, parse, settle
 from bertport.runtime.providers.table import PROVIDERS, candidates, unknown_row
 from bertport.runtime.session import open_graph
 
@@ -186,11 +187,29 @@ def test_a_precision_is_written_out_over_the_row_and_below_nobody():
         settle("cuda", "fp32", row=CUDA.options, given={"use_tf32": "1"}, computes=CUDA.computes["fp32"])
     assert settle("cuda", "fp16", row={}, given={"use_tf32": "1"}, computes={}) == {"use_tf32": "1"}
     for precision, said in (("fp32", "False"), ("fp16", "True")):  # as ONNX Runtime's documentation writes them
-        computes = TENSORRT.computes[precision]
         given = {"trt_fp16_enable": said}
-        assert settle("tensorrt", precision, row={}, given=given, computes=computes) == computes
+        assert settle("tensorrt", precision, row={}, given=given, computes=TENSORRT.computes[precision])
     with pytest.raises(UsageError, match=r"trt_fp16_enable=true keeps 'tensorrt' from computing in fp32"):
         settle("tensorrt", "fp32", row={}, given={"trt_fp16_enable": "true"}, computes=TENSORRT.computes["fp32"])
+
+
+def test_tensorrt_is_told_of_truth_in_words():
+    """ONNX Runtime's Python refuses 1 and 0 for it, and takes them for the others."""
+    given = {"trt_cuda_graph_enable": True, "trt_dla_core": 1, "trt_sparsity_enable": "0", "trt_dla_enable": "false"}
+    settled = settled_options(TENSORRT, precision="fp16", given=given)
+    assert settled == {
+        "trt_engine_cache_enable": "True",
+        "trt_timing_cache_enable": "True",
+        "trt_layer_norm_fp32_fallback": "True",
+        "trt_fp16_enable": "True",
+        "trt_cuda_graph_enable": "True",
+        "trt_op_types_to_exclude": TENSORRT.options["trt_op_types_to_exclude"],
+        "trt_dla_core": "1",
+        "trt_sparsity_enable": "False",
+        "trt_dla_enable": "false",
+    }
+    assert settled_options(CUDA, given={"enable_cuda_graph": True})["enable_cuda_graph"] == "1"
+    assert TRUTH_IN_WORDS <= TENSORRT.allowed
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,19 @@ from bertport.runtime.key_values import key_values
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["CUDA", "OPENVINO", "SOURCES", "TENSORRT", "TENSORRT_RTX", "WEBGPU", "checked", "merged", "parse", "settle"]
+__all__ = [
+    "CUDA",
+    "OPENVINO",
+    "SOURCES",
+    "TENSORRT",
+    "TENSORRT_RTX",
+    "TRUTH_IN_WORDS",
+    "WEBGPU",
+    "checked",
+    "merged",
+    "parse",
+    "settle",
+]
 
 SOURCES = {
     "cuda": "https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html",
@@ -53,6 +65,17 @@ TENSORRT = frozenset(
     """.split()  # noqa: SIM905 — names read better so
 )
 """Options of TensorRT that a user may give."""
+TRUTH_IN_WORDS = frozenset(
+    """
+    trt_bf16_enable trt_build_heuristics_enable trt_context_memory_sharing_enable trt_cuda_graph_enable
+    trt_detailed_build_log trt_dla_enable trt_dump_ep_context_model trt_dump_subgraphs trt_engine_cache_enable
+    trt_engine_decryption_enable trt_engine_hw_compatible trt_force_sequential_engine_build trt_force_timing_cache
+    trt_fp16_enable trt_int8_enable trt_int8_use_native_calibration_table trt_layer_norm_fp32_fallback
+    trt_sparsity_enable trt_timing_cache_enable trt_weight_stripped_engine_enable
+    """.split()  # noqa: SIM905 — names read better so
+)
+"""Those whose truth values ONNX Runtime's Python takes as `True` and `False` alone: with 1 or 0 no session is opened.
+For other providers it takes 1 and 0."""
 
 OPENVINO = frozenset({"load_config"})
 """Options of OpenVINO's plugin that a user may give. Most others it knows by name and leaves alone, with no more than a
@@ -159,6 +182,8 @@ def settle(
 ) -> dict[str, str]:
     """Return the options of a session: the row's, the user's over them, and over both what the precision needs.
 
+    Truth values are written as ONNX Runtime reads them.
+
     Args:
         name: of the provider, for the error.
         precision: how products are to be computed, as manifests call it.
@@ -183,7 +208,9 @@ def settle(
                 f"the provider option {'.'.join(place)}={asked[place]} keeps {name!r} from computing in "
                 f"{precision}, which the variant needs: leave it out, or choose another variant"
             )
-    return merged(merged(row, given), computes)
+    settled = merged(merged(row, given), computes)
+    words = {number: word.title() for word, number in TRUTH.items()}
+    return {key: words.get(value, value) if key in TRUTH_IN_WORDS else value for key, value in settled.items()}
 
 
 def _plain(value: object) -> str:
