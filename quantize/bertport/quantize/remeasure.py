@@ -6,6 +6,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
+from bertport.quantize.calibration.ranges import DEFAULT
 from bertport.quantize.card import layers_file, refresh_card, write_layers
 from bertport.quantize.evaluation import REFERENCE, evaluate, measurement, time_against
 from bertport.quantize.isa import AUTO, resolve_isa, saturates
@@ -58,9 +59,11 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
 
     Raises:
         UnknownNameError: for a variant that the bundle does not have.
-        UsageError: when it has no quantized variant, and for a bound whose figure the text gives no sample of.
+        UsageError: when it has no quantized variant, for a bound whose figure the text gives no sample of, and for an
+            option on how variants are made.
         BundleError: when another process has made the variant, or the bundle, again meanwhile.
     """
+    _refuse_idle(options)
     tidy(path)
     bundle = Bundle.open(path)
     made = [name for name, variant in bundle.manifest.variants.items() if variant.recipe in RECIPES]
@@ -141,6 +144,27 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
         )
         options.told(outcomes[-1])
     return outcomes
+
+
+def _refuse_idle(options: Options) -> None:
+    """Refuse options on how variants are made, where none is.
+
+    Raises:
+        UsageError: for such an option.
+    """
+    given = {
+        "--isa": options.isa != AUTO,
+        "--time-limit": options.time_limit is not None,
+        "--calibration-method": options.calibrating.method != DEFAULT.method,
+        "--calibration-samples": options.calibrating.samples != DEFAULT.samples,
+        "--overwrite": options.overwrite,
+    }
+    idle = [name for name, is_given in given.items() if is_given]
+    if idle:
+        raise UsageError(
+            f"measuring again makes no variant, so that it has no use for {' and '.join(idle)}: leave "
+            f"{'it' if len(idle) == 1 else 'them'} out"
+        )
 
 
 def _measured_on_cpu(variant: Variant) -> bool:
