@@ -99,6 +99,30 @@ def test_remeasuring_refreshes_the_figures(quantized, held_out, tmp_path):
     assert json.loads(answer.stdout)["int8-dynamic"]["fidelity"]["text"] == new["text"]
 
 
+def test_a_variant_for_a_gpu_is_measured_again_where_there_is_one_or_by_force(quantized, held_out, tmp_path):
+    import shutil
+
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine's ONNX Runtime has CUDA")
+    path = shutil.copytree(quantized[0].path, tmp_path / "bundle")
+    manifest = manifest_of(path)
+    variant = manifest["variants"]["int8-dynamic"]
+    variant |= {"recipe": "fp16", "requires": variant["requires"] | {"precision": "fp16", "isa": None}}
+    (path / "manifest.json").write_bytes(sealed(manifest))
+    before = contents(path)
+    few = ["--text", held_out, "--positions", 60, "--pairs", 4, "--accuracy-budget", "top1=0.1"]
+    asked = [path, "--remeasure", "--recipe", "int8-dynamic", "--json", *few]
+    answer = run(*asked)
+    assert answer.exit_code == 1
+    assert "fp16 is for cuda, tensorrt and tensorrt-rtx, which this machine does not have" in answer.stderr
+    assert contents(path) == before
+    forced = run(*asked, "--force")
+    assert forced.exit_code == 0, forced.stderr
+    assert json.loads(forced.stdout)["int8-dynamic"]["fidelity"]["provider"] == "cpu"
+
+
 def test_there_is_nothing_to_remeasure_in_a_plain_bundle(tiny_bundle):
     answer = run(tiny_bundle, "--remeasure")
     assert answer.exit_code == 2

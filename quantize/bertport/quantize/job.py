@@ -139,7 +139,8 @@ class Options:
     overwrite: bool = False
     """Whether a variant that is there may be made again."""
     force: bool = False
-    """Whether one that is slower than fp32 here is written all the same, and marked."""
+    """Whether one that is slower than fp32 here is written all the same, and marked, and one whose providers are not
+    here is measured on the CPU."""
     time_limit: float | None = None
     """Seconds from `started` after which the search for a variant within the budget ends with the best it has found."""
     started: float = field(default_factory=time.monotonic)
@@ -397,7 +398,7 @@ def provider_for(recipe: Recipe, *, force: bool = False) -> Provider:
     named = f"{', '.join(others)} and {last}" if others else last
     raise ProviderError(
         f"{recipe.name} is for {named}, which this machine does not have, so it cannot be loaded and timed here: "
-        "quantize on a machine that does, or pass --force to add it measured on the CPU only"
+        "use a machine that does, or pass --force to have it measured on the CPU only"
     )
 
 

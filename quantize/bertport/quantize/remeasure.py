@@ -59,6 +59,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
 
     Raises:
         UnknownNameError: for a variant that the bundle does not have.
+        ProviderError: for one that is named and whose providers are not here, unless `force` takes the CPU for them.
         UsageError: when it has no quantized variant, for a bound whose figure the text gives no sample of, and for an
             option on how variants are made.
         BundleError: when another process has made the variant, or the bundle, again meanwhile.
@@ -75,7 +76,11 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
         raise UsageError(
             f"the bundle at {bundle.path} has no quantized variant to measure: bertport quantize {bundle.path}"
         )
-    providers = {name: provider_for(RECIPES[bundle.manifest.variants[name].recipe], force=True) for name in chosen}
+    variants = bundle.manifest.variants
+    providers = {
+        name: provider_for(RECIPES[variants[name].recipe], force=options.force or suits(variants[name].requires, CPU))
+        for name in chosen
+    }
     outcomes = []
     material = read_data(bundle, options)
     evaluator = prepare(bundle, options)
