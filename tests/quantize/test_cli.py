@@ -12,6 +12,7 @@ import time
 import pytest
 from click.testing import CliRunner
 
+from bertport.measure.budget import Budget
 from bertport.quantize import quantizer, remeasure
 from bertport.quantize.evaluation import Speed
 from bertport.quantize.isa import saturates
@@ -97,6 +98,22 @@ def test_remeasuring_refreshes_the_figures(quantized, held_out, tmp_path):
     old, new = (manifest["variants"]["int8-dynamic"]["fidelity"] for manifest in (before, after))
     assert old["text"]["pairs"] != new["text"]["pairs"] == 4
     assert json.loads(answer.stdout)["int8-dynamic"]["fidelity"]["text"] == new["text"]
+
+
+def test_measuring_again_takes_more_samples_where_noise_breaks_the_default_budget(
+    quantized, held_out, tmp_path, monkeypatch
+):
+    import shutil
+
+    path = shutil.copytree(quantized[0].path, tmp_path / "bundle")
+    monkeypatch.setattr(Budget, "undecided", lambda *_: {"mlm": 2.0})
+    monkeypatch.setattr(Budget, "broken", lambda *_: ())
+    few = ["--text", held_out, "--positions", 60, "--pairs", 4, "--json"]
+    for asked, more in (([], True), (["--accuracy-budget", "top1=0.1"], False)):
+        answer = run(path, "--remeasure", *few, *asked)
+        assert answer.exit_code == 0, answer.stderr
+        record = json.loads(answer.stdout)["int8-dynamic"]["fidelity"]
+        assert (record["text"]["masked_positions"] >= 120) == more
 
 
 def test_a_variant_for_a_gpu_is_measured_again_where_there_is_one_or_by_force(quantized, held_out, tmp_path):

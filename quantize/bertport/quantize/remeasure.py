@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bertport.quantize.calibration.ranges import DEFAULT
 from bertport.quantize.card import layers_file, refresh_card, write_layers
-from bertport.quantize.evaluation import REFERENCE, evaluate, measurement, time_against
+from bertport.quantize.evaluation import REFERENCE, measurement, time_against
 from bertport.quantize.isa import AUTO, resolve_isa, saturates
 from bertport.quantize.job import (
     Options,
@@ -26,7 +26,7 @@ from bertport.quantize.job import (
 from bertport.quantize.labelled import LabelledJudge
 from bertport.quantize.quantizer import faster_default, taken_here
 from bertport.quantize.recipes.table import RECIPES, recipe_named
-from bertport.quantize.search.mixed_precision import STABILITY, emitter_of, rank_layers
+from bertport.quantize.search.mixed_precision import STABILITY, by_more_samples, emitter_of, rank_layers
 from bertport.quantize.search.sensitivity import Layers
 from bertport.runtime.bundle.changes import add_files, listed, replace_figures, tidy
 from bertport.runtime.bundle.directory import Bundle
@@ -90,19 +90,12 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
         variant = bundle.manifest.variants[name]
         recipe = RECIPES[variant.recipe]
         provider = providers[name].name
-        exact = not suits(variant.requires, provider)
-        accuracy = evaluate(
-            bundle,
-            evaluator.reference,
-            name,
-            evaluator.evaluation,
-            stability=STABILITY,
-            progress=options.progress,
-            provider=provider,
-            precision=recipe.precision,
-            exact=exact,
-        )
-        refuse_unmeasured(held_to, accuracy, evaluator.evaluation, options)
+        here = dataclasses.replace(evaluator, bundle=bundle, provider=provider)
+        accuracy, evaluation = here.accuracy(recipe, name, here.evaluation, stability=STABILITY), here.evaluation
+        times = held_to.undecided(accuracy) if options.budget is None else {}
+        if times and (more := by_more_samples(here, recipe, name, held_to, times)):  # as when it was made
+            accuracy, evaluation = more
+        refuse_unmeasured(held_to, accuracy, evaluation, options)
         labelled = (
             judge.measure(
                 bundle,
@@ -111,7 +104,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
                 name=name,
                 provider=provider,
                 precision=recipe.precision,
-                exact=exact,
+                exact=not suits(variant.requires, provider),
             )
             if judge
             else None
@@ -125,7 +118,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
             against=recipe.timed_against,
         )
         shared = recipe.shares_fp32
-        measured = measurement(bundle, bundle.file(variant.file), accuracy, evaluator.evaluation, speed, shared=shared)
+        measured = measurement(bundle, bundle.file(variant.file), accuracy, evaluation, speed, shared=shared)
         broken = held_to.broken(accuracy) or (labelled and labelled.broken)
         budget = "none" if broken else str(held_to)
         figures = (variant.fidelity or {}) | measured.to_json() | {"provider": provider, "budget": budget}

@@ -42,7 +42,15 @@ if TYPE_CHECKING:
     Target = Mapping[str, float]
     """The KL that each head of which a bound is broken may keep on the text for searching, by name of the head."""
 
-__all__ = ["STABILITY", "BrokenBudgetError", "Solution", "emitter_of", "meet_budget", "rank_layers"]
+__all__ = [
+    "STABILITY",
+    "BrokenBudgetError",
+    "Solution",
+    "by_more_samples",
+    "emitter_of",
+    "meet_budget",
+    "rank_layers",
+]
 
 RANKING: dict[str, Any] = {"positions": 400, "pairs": 60, "sentences": 120}
 """Samples behind each row of the table: KL differs enough between layers to be told on few."""
@@ -121,7 +129,7 @@ def meet_budget(
     if not budget.broken(plain) and not (labelled and labelled.broken):
         return Solution(source=source, accuracy=plain, evaluation=evaluator.evaluation, layers=None, labelled=labelled)
     times = budget.undecided(plain) if decides else {}
-    if times and (more := _by_more_samples(evaluator, recipe, graph, budget, times, seconds)):
+    if times and (more := by_more_samples(evaluator, recipe, graph, budget, times, seconds)):
         accuracy, evaluation = more
         return Solution(source=source, accuracy=accuracy, evaluation=evaluation, layers=None, labelled=labelled)
     del graph  # a search makes its own, and would hold this one in memory as well
@@ -135,20 +143,20 @@ def meet_budget(
     return dataclasses.replace(solution, layers=search.layers, search=search.record(cut=False))
 
 
-def _by_more_samples(  # noqa: PLR0913, PLR0917 — what `meet_budget` was given, and what it measured
+def by_more_samples(  # noqa: PLR0913, PLR0917 — what `meet_budget` was given, and what it measured
     evaluator: Evaluator,
     recipe: Recipe,
     graph: bytes | str,
     budget: Budget,
     times: Mapping[str, float],
-    seconds: float,
+    seconds: float = 0.0,
 ) -> tuple[Fidelity, Evaluation] | None:
     """Measure the plain recipe on more held-out samples; return its accuracy and them where it then meets the budget.
 
     Args:
         evaluator: Measures the graph.
         recipe: The recipe.
-        graph: The graph.
+        graph: The graph, of `Evaluator.make`, or the name of a variant.
         budget: The budget.
         times: How many times as many samples would decide, by name of the head.
         seconds: What measuring took before; without the time for more, nothing is measured.
