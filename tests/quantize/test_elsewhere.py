@@ -20,6 +20,7 @@ from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import ProviderError
 from bertport.runtime.providers import cpu as machine
 from bertport.runtime.providers.cpu import INSTRUCTION_SETS, cpu
+from tests.conftest import contents
 
 TWICE = """
 import sys
@@ -168,3 +169,14 @@ def test_one_that_says_it_is_refused_or_right(on, remade, caplog, here, isa):
     else:
         assert load(path, variant="int8-dynamic", provider="cpu").variant == "int8-dynamic"
     assert not caplog.records
+
+
+def test_one_that_overflows_here_is_not_measured_again(on, remade):
+    """Its figures would be those of wrong products, and take the place of those that are right."""
+    path = remade("amx", isa="amx")
+    on("avx2")
+    before = contents(path)
+    done = CliRunner().invoke(cli.app, ["quantize", str(path), "--remeasure"])
+    assert done.exit_code == 2
+    assert "'int8-dynamic' is made for amx, and its 8-bit products overflow on this CPU (avx2), so that" in done.stderr
+    assert contents(path) == before

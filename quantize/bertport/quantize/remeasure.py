@@ -30,8 +30,9 @@ from bertport.quantize.search.mixed_precision import STABILITY, by_more_samples,
 from bertport.quantize.search.sensitivity import Layers
 from bertport.runtime.bundle.changes import add_files, listed, replace_figures, tidy
 from bertport.runtime.bundle.directory import Bundle
-from bertport.runtime.bundle.select import CPU, suits
+from bertport.runtime.bundle.select import CPU, overflows, suits
 from bertport.runtime.errors import BundleError, PathError, ProviderError, UnknownNameError, UsageError
+from bertport.runtime.providers import cpu
 from bertport.runtime.providers.cpu import INSTRUCTION_SETS
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
     Raises:
         UnknownNameError: for a variant that the bundle does not have.
         ProviderError: for one that is named and whose providers are not here, unless `force` takes the CPU for them.
-        UsageError: when it has no quantized variant, for a bound whose figure the text gives no sample of, and for an
-            option on how variants are made.
+        UsageError: when it has no quantized variant, for a bound whose figure the text gives no sample of, for an option
+            on how variants are made, and for a variant whose products overflow here.
         BundleError: when another process has made the variant, or the bundle, again meanwhile.
     """
     _refuse_idle(options)
@@ -72,6 +73,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
     for name in chosen:
         if name not in made:
             raise UnknownNameError("quantized variant", name, made)
+        _refuse_overflowing(name, bundle.manifest.variants[name])
     if not chosen:
         raise UsageError(
             f"the bundle at {bundle.path} has no quantized variant to measure: bertport quantize {bundle.path}"
@@ -162,6 +164,20 @@ def _refuse_idle(options: Options) -> None:
         raise UsageError(
             f"measuring again makes no variant, so that it has no use for {' and '.join(idle)}: leave "
             f"{'it' if len(idle) == 1 else 'them'} out"
+        )
+
+
+def _refuse_overflowing(name: str, variant: Variant) -> None:
+    """Refuse a variant that `load` refuses on this CPU: its figures would be those of wrong products.
+
+    Raises:
+        UsageError: for such a variant.
+    """
+    if suits(variant.requires, CPU) and overflows(variant.requires.isa):
+        raise UsageError(
+            f"variant {name!r} is made for {variant.requires.isa}, and its 8-bit products overflow on this CPU "
+            f"({cpu.cpu().instruction_set}), so that it cannot be measured here: make it again with bertport quantize "
+            "--overwrite, or name the others with --recipe"
         )
 
 
