@@ -9,7 +9,7 @@ import pytest
 
 from bertport.runtime.batching import buckets, plan
 from bertport.runtime.bundle.directory import Bundle
-from bertport.runtime.errors import UsageError
+from bertport.runtime.errors import PathError, UsageError
 from bertport.runtime.providers import native, tensorrt_engines
 from bertport.runtime.providers.table import PROVIDERS
 
@@ -123,6 +123,27 @@ def test_a_cold_build_is_announced_with_its_progress_and_a_warm_start_says_nothi
     with caplog.at_level(logging.WARNING), tensorrt_engines.announced(made, "fp32"):
         pass
     assert not caplog.records
+
+
+def test_a_directory_that_cannot_be_made_is_one_sentence(tiny_bundle, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("no directory")
+    made = engine(tiny_bundle, monkeypatch, tmp_path / "file")
+    said = r"the TensorRT engine of variant 'fp32' cannot be kept in .* \(Not a directory\): set XDG_CACHE_HOME to a"
+    with pytest.raises(PathError, match=said), tensorrt_engines.announced(made, "fp32"):
+        pytest.fail("it went on")
+
+
+@pytest.mark.parametrize(
+    ("given", "gpu"), [({}, 0), ({"device_id": True}, 1), ({"device_id": "first"}, None), ({"device_id": -1}, None)]
+)
+def test_the_device_that_is_asked_for_is_part_of_the_key(monkeypatch, given, gpu):
+    devices = tuple(native.Device(name=f"NVIDIA {number}", capability="9.0") for number in range(2))
+    monkeypatch.setattr(native, "driver", lambda: native.Driver(problem=None, devices=devices))
+    known = []
+    monkeypatch.setattr(tensorrt_engines, "engine_for", lambda *_, gpu, **__: known.append(gpu))
+    settings = {"precision": "fp32", "hashes": {}, "max_length": 16, "inputs": [], "serving": True}
+    tensorrt_engines.engine_here(ROW, given=given, **settings)
+    assert known == ["unknown" if gpu is None else f"NVIDIA {gpu} 9.0"]
 
 
 def test_the_gpu_of_this_machine_is_part_of_the_key(monkeypatch, tmp_path):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertport.runtime.batching import buckets
+from bertport.runtime.errors import PathError
 from bertport.runtime.heads import POSITIONS
 from bertport.runtime.providers import native
 from bertport.runtime.providers import options as provider_options
@@ -148,8 +149,9 @@ def engine_here(  # noqa: PLR0913 — as `engine_for`
     """Return the engine of a graph on this machine's GPU; a serving graph has the input `POSITIONS` as well."""
     names = {*inputs, *((POSITIONS,) if serving else ())}
     devices = native.driver().devices
-    number = int(str(given.get("device_id", 0)))
-    gpu = f"{devices[number].name} {devices[number].capability}" if number < len(devices) else "unknown"
+    said = provider_options.checked(provider.name, given, provider.allowed).get("device_id", "0")
+    numbered = {str(number): f"{device.name} {device.capability}" for number, device in enumerate(devices)}
+    gpu = numbered.get(said, "unknown")  # which ONNX Runtime refuses
     versions = {"onnxruntime": onnxruntime().__version__, **native.library_versions()}
     return engine_for(
         provider,
@@ -168,12 +170,21 @@ def announced(engine: Engine, variant: str) -> Iterator[None]:
     """Report on standard error that an engine is being built, for how long it has been, and when it is done.
 
     Log records and not Python warnings, as for variants that were measured elsewhere: nothing is wrong.
+
+    Raises:
+        PathError: when its directory cannot be made.
     """
     if not engine.cold:
         yield
         return
-    engine.directory.mkdir(parents=True, exist_ok=True)
-    Path(engine.options["trt_timing_cache_path"]).mkdir(parents=True, exist_ok=True)
+    for place in (engine.directory, Path(engine.options["trt_timing_cache_path"])):
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PathError(
+                f"the TensorRT engine of variant {variant!r} cannot be kept in {place} ({error.strerror}): set "
+                "XDG_CACHE_HOME to a directory that can be written"
+            ) from error
     began, done = time.monotonic(), threading.Event()
     _LOG.warning(
         "bertport: building a TensorRT engine for variant %r, which takes minutes, once; kept in %s",
