@@ -263,6 +263,16 @@ def test_a_remnant_of_onnx_runtime(tiny_bundle, monkeypatch, tmp_path):
         load(tiny_bundle)
 
 
+def test_onnx_runtime_that_cannot_be_imported(tiny_bundle, monkeypatch, tmp_path):
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('libgomp.so.1: cannot open\\nshared object file')")
+    for name in [module for module in sys.modules if module.partition(".")[0] == "onnxruntime"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    said = r"is installed and cannot be imported \(libgomp\.so\.1: cannot open shared object file\): install what that"
+    with pytest.raises(ProviderError, match=said):
+        load(tiny_bundle)
+
+
 def test_threads_follow_what_the_process_may_use(tiny_bundle, monkeypatch):
     """ONNX Runtime's own choice, unless it would be more than the process has."""
     monkeypatch.setattr(os, "cpu_count", lambda: 8)

@@ -343,12 +343,19 @@ def onnxruntime() -> ModuleType:
     Whatever imports a part of it, or a package that does, calls this before.
 
     Raises:
-        MissingDependencyError: when it is not installed, or only a remnant of it is.
+        MissingDependencyError: when it is not installed.
+        ProviderError: when it cannot be imported, or only a remnant of it is there.
     """
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingDependencyError("running a model", "onnxruntime", "cpu") from error
+        if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
+            raise MissingDependencyError("running a model", "onnxruntime", "cpu") from error
+        # A library that it is linked to is missing or too old, or another package is.
+        raise ProviderError(
+            f"onnxruntime is installed and cannot be imported ({' '.join(str(error).split())}): install what that "
+            f"names, or {pip()} install --force-reinstall onnxruntime"
+        ) from error
     if not hasattr(onnxruntime, "InferenceSession"):
         # Uninstalling one of its wheels beside another leaves a directory without a module (ort#26996).
         raise ProviderError(f"onnxruntime is installed in part: {pip()} install --force-reinstall onnxruntime")
