@@ -97,6 +97,42 @@ def test_two_wheels_over_each_other_are_told(run, monkeypatch):
     assert not said["ok"]
 
 
+def test_a_provider_that_starts_and_fails_when_it_runs_is_told(run, monkeypatch):
+    """A session opens on a GPU that ONNX Runtime has no kernels for, and its first run fails."""
+    product = doctor._product
+
+    def failing(provider, *arguments):
+        if provider.name == "webgpu":
+            raise RuntimeError("CUDA failure 209:\nno kernel image")
+        return product(provider, *arguments)
+
+    monkeypatch.setattr(doctor, "_product", failing)
+    monkeypatch.setattr(doctor, "candidates", lambda _: ())
+    monkeypatch.setattr(doctor, "obstacle", lambda row: None if row.name in {"cpu", "webgpu"} else "it is a test")
+    done = run("BUNDLE", "--json")
+    assert done.exit_code == 0
+    told = json.loads(done.stdout)["providers"]
+    assert told["webgpu"] == {
+        "works": False,
+        "reason": "provider 'webgpu' starts and fails to compute ('CUDA failure 209: no kernel image'): choose "
+        "another provider",
+    }
+    assert told["cpu"] == {"works": True}
+
+
+def test_a_bundle_that_loads_and_gives_no_answer_is_told(run, monkeypatch):
+    def failing(*_):
+        raise RuntimeError("CUDA failure 209")
+
+    monkeypatch.setattr(doctor, "providers", list)
+    monkeypatch.setattr("bertport.runtime.model.Model.predict", failing)
+    done = run("BUNDLE", "--json")
+    assert done.exit_code == 1
+    problem = json.loads(done.stdout)["bundle"]["problem"]
+    assert problem.startswith("variant 'fp32' on ")
+    assert problem.endswith("loads and gives no answer ('CUDA failure 209'): choose another provider")
+
+
 def test_without_onnx_runtime(run, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     done = run("BUNDLE", "--json")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import BertportError, ProviderError
+from bertport.runtime.excerpts import excerpt
 from bertport.runtime.installation import pip
 from bertport.runtime.matmul import fastest_gflops, matmul_model
 from bertport.runtime.memory import usable_memory
@@ -96,7 +97,14 @@ def _try(provider: Provider) -> Finding:
         reason = error.message
     except BertportError as error:
         reason = str(error)
+    except Exception as error:  # noqa: BLE001 — ONNX Runtime's errors share no base but Exception
+        reason = f"provider {provider.name!r} starts and fails to compute ({_told(error)}): choose another provider"
     return Finding(name=provider.name, works=reason is None, reason=reason)
+
+
+def _told(error: Exception) -> str:
+    """Return what ONNX Runtime says, in one line of bounded length."""
+    return excerpt(" ".join(str(error).split()), 300)
 
 
 def _plugin(provider: Provider, *, working: bool) -> dict[str, Any]:
@@ -212,7 +220,11 @@ def _bundle(path: str | None, seconds: float) -> tuple[dict[str, Any], dict[str,
     task = said["tasks"][0]
     text = TEXT.format(model.mask_token or "dark")
     asked = (text, text) if TASKS[task].pairs else text
-    [*_] = model.predict(task, [asked])  # the first answer is slower
+    try:
+        [*_] = model.predict(task, [asked])  # the first answer is slower
+    except Exception as error:  # noqa: BLE001 — as in `_try`
+        where = f"variant {said['variant']!r} on {said['provider']} loads"
+        return health | {"problem": f"{where} and gives no answer ({_told(error)}): choose another provider"}, None
     took: list[float] = []
     end = time.perf_counter() + seconds * 2 / 3
     while time.perf_counter() < end or not took:
