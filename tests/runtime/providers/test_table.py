@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import re
+import struct
 import sys
 from pathlib import Path
 
@@ -82,6 +83,11 @@ def test_libraries_are_named_that_a_library_needs_and_those_that_are_missing(tmp
     assert native.missing(broken) == ()
     (tmp_path / "text").write_text("no library" * 10)
     assert native.needed(tmp_path / "text") == ()
+    # One program header, of a dynamic section whose table of strings is in no segment.
+    start = native.ELF_64_LITTLE + struct.pack("<26xQ14xHH6x", 64, 56, 1)
+    section = struct.pack("<IIQQQQQQ", native.DYNAMIC, 0, 120, 0, 0, 32, 0, 0)
+    (tmp_path / "symbols").write_bytes(start + section + struct.pack("<qQqQ", native.STRING_TABLE, 4096, 0, 0))
+    assert native.needed(tmp_path / "symbols") == ()
 
 
 @pytest.mark.skipif(bool(native.driver().devices), reason="this machine has an NVIDIA GPU")

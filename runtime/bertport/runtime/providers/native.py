@@ -54,7 +54,10 @@ def needed(path: Path) -> tuple[str, ...]:
         if not tables:
             return ()
         # The table is given by its address in memory: find the segment that holds it to know its place in the file.
-        table = next(at + tables[0] - address for address, at, length in segments if 0 <= tables[0] - address < length)
+        places = [at + tables[0] - address for address, at, length in segments if 0 <= tables[0] - address < length]
+        if not places:  # a file of debugging symbols has the segments of its library without what is in them
+            return ()
+        table = places[0]
         starts = [table + value for tag, value in entries if tag == NEEDED]
         return tuple(data[start : data.find(b"\0", start)].decode() for start in starts)
 
