@@ -169,6 +169,15 @@ def test_a_library_that_is_named(libraries, tiny_bundle, tmp_path):
     assert "lists no device for it here (it takes Intel's CPUs)" in obstacle(row)
 
 
+@pytest.mark.parametrize(("kinds", "on_cpu"), [(("CPU", "GPU", "NPU"), True), (("GPU", "CPU"), False)])
+def test_a_library_runs_on_the_first_of_its_devices(tmp_path, monkeypatch, kinds, on_cpu):
+    (tmp_path / "libmy.so").touch()
+    listed = [{"ep": "MyExecutionProvider", "kind": kind, "metadata": {}} for kind in kinds]
+    monkeypatch.setattr(plugins, "_answer", lambda _: {"devices": listed})
+    row = of_library(tmp_path / "libmy.so", "auto")
+    assert (row.on_cpu, row.overlap) == (on_cpu, not on_cpu)
+
+
 @compiled
 def test_a_library_is_given_those_beside_it_whatever_their_files_are_called(tmp_path):
     beside, library = tmp_path / "libbeside.so.1.2.3", tmp_path / file_name("linked")

@@ -182,7 +182,9 @@ def of_library(path: str | os.PathLike[str], name: str) -> Provider:
     if "problem" in answer:
         raise ProviderError(f"{answer['problem']}: choose another library or provider")
     rows = {row.ort: row for row in PROVIDERS.values() if row.plugin is not None}
-    kinds = {device["ep"]: device["kind"] for device in answer["devices"]}
+    kinds: dict[str, str] = {}
+    for device in answer["devices"]:
+        kinds.setdefault(device["ep"], device["kind"])  # the first is the one that runs
     if name in PROVIDERS:  # that it may hold and list no device of here has a sentence of its own
         held = [PROVIDERS[name].ort] if PROVIDERS[name].ort in kinds or not kinds else []
     elif name == AUTO:
