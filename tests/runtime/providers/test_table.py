@@ -169,6 +169,10 @@ def test_options_are_those_of_the_provider_and_become_text():
         UnknownNameError, match=r"unknown option of the provider 'cuda' 'gpu_memory' \(available: arena"
     ):
         checked("cuda", {"gpu_memory": 1}, CUDA.allowed)
+    for name, row in PROVIDERS.items():  # what sets threads is said where nothing else is to be set
+        said = "threads are set by threads=" if name == "cpu" else "see https://"
+        with pytest.raises(UnknownNameError, match=f"unknown option of the provider '{name}' 'no_such' .*: {said}"):
+            checked(name, {"no_such": 1}, row.allowed)
     with pytest.raises(UsageError, match="is text, a number, True or False, not"):
         checked("cuda", {"gpu_mem_limit": None}, CUDA.allowed)
     assert set(itertools.chain(*(provider.options for provider in PROVIDERS.values()))) <= set(

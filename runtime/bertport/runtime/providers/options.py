@@ -35,6 +35,7 @@ SOURCES = {
     "cuda": "https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html",
     "tensorrt": "https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html",
     "openvino": "https://docs.openvino.ai/2025/openvino-workflow/running-inference/inference-devices-and-modes/cpu-device.html",
+    "tensorrt-rtx": "https://nvidia.github.io/TensorRT-RTX-EP-ABI/_generated/provider-options.html",
     "webgpu": "https://onnxruntime.ai/docs/execution-providers/WebGPU-ExecutionProvider.html",
 }
 """Documentation of each provider's options. The names are those that the provider's library holds (onnxruntime-gpu
