@@ -98,3 +98,21 @@ def test_positions_are_computed_in_float32():
         session(model).run(None, given), session(convert_to_fp16(source)).run(None, given), strict=True
     ):
         np.testing.assert_allclose(one, two, atol=2e-3)
+
+
+def test_types_are_inferred_without_the_weights(plain, fused, monkeypatch):
+    """As protobuf writes no message of more than 2 GB, and the inference is given one."""
+    from onnx import shape_inference
+
+    infer, sizes = shape_inference.infer_shapes, []
+
+    def measured(given, *arguments, **settings):
+        sizes.append(given.ByteSize())
+        return infer(given, *arguments, **settings)
+
+    for module in ("onnx.shape_inference", "onnxruntime.transformers.float16"):
+        monkeypatch.setattr(f"{module}.infer_shapes", measured)
+    convert_to_fp16(GraphSource(plain=plain, fused=fused, instruction_set=None, weights=WeightCache(saturating=False)))
+    matrices = sum(len(tensor.raw_data) for tensor in plain.graph.initializer if len(tensor.dims) > 1)
+    assert sizes
+    assert max(sizes) < plain.ByteSize() - matrices / 2

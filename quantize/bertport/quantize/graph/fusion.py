@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bertport.runtime.bundle.manifest import Architecture
 
-__all__ = ["fuse", "load_plain", "sort_nodes", "write_nodes"]
+__all__ = ["fuse", "load_plain", "sort_nodes", "without_weights", "write_nodes"]
 
 WIDENED = frozenset({"Shape", "Pow", "Where", "Identity", "LessOrEqual", "GreaterOrEqual"})
 """Operators that opsets 15 to 17 changed, and that compute the same of every input that opset 14 allows."""
@@ -76,7 +76,7 @@ def _inferring_without_weights(optimizer: Any) -> Callable[..., Any]:  # noqa: A
     infer = optimizer.infer_runtime_shape
 
     def inferred(*arguments: object, **options: object) -> object:
-        whole, optimizer.model = optimizer.model, _without_weights(optimizer.model)
+        whole, optimizer.model = optimizer.model, without_weights(optimizer.model)
         try:
             return infer(*arguments, **options)
         finally:
@@ -85,7 +85,7 @@ def _inferring_without_weights(optimizer: Any) -> Callable[..., Any]:  # noqa: A
     return inferred
 
 
-def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of a graph in which each matrix is an input of its shape: no shape depends on its values."""
     import onnx
     from onnx import helper

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.quantize.graph.fusion import sort_nodes, write_nodes
+from bertport.quantize.graph.fusion import sort_nodes, without_weights, write_nodes
 from bertport.runtime.providers.table import onnxruntime
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def convert_to_fp16(source: GraphSource) -> onnx.ModelProto:
 
     model = copy.deepcopy(source.plain)
     soften(model)
+    _infer_types(model)
     with warnings.catch_warnings():
         # It warns of every constant that float16 rounds to its smallest number; LayerNormalization's stays float32.
         warnings.simplefilter("ignore")
@@ -54,11 +55,23 @@ def convert_to_fp16(source: GraphSource) -> onnx.ModelProto:
             keep_io_types=True,
             op_block_list=IN_FLOAT32,
             node_block_list=_about_positions(model),
-            disable_shape_infer=False,
+            disable_shape_infer=True,
         )
     sort_nodes(converted)  # it puts every Cast that it adds at the end
     _join_float32(converted)
     return converted
+
+
+def _infer_types(model: onnx.ModelProto) -> None:
+    """Write the types of all values into a graph, in place.
+
+    The converter's own inference writes the whole model as one message, of which protobuf takes 2 GB.
+    """
+    from onnx.shape_inference import infer_shapes
+
+    inferred = infer_shapes(without_weights(model))
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(inferred.graph.value_info)
 
 
 def _about_positions(model: onnx.ModelProto) -> list[str]:
