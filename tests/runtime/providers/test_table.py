@@ -103,7 +103,11 @@ def test_libraries_are_named_that_a_library_needs_and_those_that_are_missing(tmp
                 rf"{re.escape(install_command('gpu'))}.*driver"
             ),
         ),
-        (("libnvinfer.so.10",), None, r"needs libnvinfer.so.10, which is not found: install tensorrt-cu13 of"),
+        (
+            ("libnvinfer.so.10",),
+            None,
+            r"libnvinfer.so.10, which is not found: install tensorrt-cu13 of .* tensorrt_libs to LD_LIBRARY_PATH, or",
+        ),
         (
             ("libcudart.so.13",),
             None,

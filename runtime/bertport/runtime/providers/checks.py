@@ -33,9 +33,14 @@ COMPUTE = frozenset(
 """Operators that do a model's work. Others, such as Shape, Gather and Concat of shapes, ONNX Runtime itself places on
 the CPU because they are cheaper there (ort#16016, #17930): they say nothing of a fall-back."""
 
+TENSORRT = (
+    "install tensorrt-cu13 of the major version that the library's name ends in and add its folder tensorrt_libs to "
+    "LD_LIBRARY_PATH"
+)
+"""Advice on TensorRT's libraries: no linker looks into the folder that the package makes."""
 ADVICE = (
-    ("libnvinfer", "install tensorrt-cu13 of the major version that the library's name ends in"),
-    ("libnvonnxparser", "install tensorrt-cu13 of the major version that the library's name ends in"),
+    ("libnvinfer", TENSORRT),
+    ("libnvonnxparser", TENSORRT),
 )
 """Advice on missing libraries that no extra brings, by the prefix of the library's name; the first match counts."""
 CUDA = "libcu"
