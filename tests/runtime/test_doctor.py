@@ -99,7 +99,7 @@ def test_two_wheels_over_each_other_are_told(run, monkeypatch):
 
 def test_a_provider_that_starts_and_fails_when_it_runs_is_told(run, monkeypatch):
     """A session opens on a GPU that ONNX Runtime has no kernels for, and its first run fails."""
-    product = doctor._product
+    product = doctor._product  # noqa: SLF001 — its first run, as no provider here fails so
 
     def failing(provider, *arguments):
         if provider.name == "webgpu":

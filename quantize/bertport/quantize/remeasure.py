@@ -61,8 +61,8 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
     Raises:
         UnknownNameError: for a variant that the bundle does not have.
         ProviderError: for one that is named and whose providers are not here, unless `force` takes the CPU for them.
-        UsageError: when it has no quantized variant, for a bound whose figure the text gives no sample of, for an option
-            on how variants are made, and for a variant whose products overflow here.
+        UsageError: when it has no quantized variant, for a bound whose figure the text gives no sample of, for an
+            option on how variants are made, and for a variant whose products overflow here.
         BundleError: when another process has made the variant, or the bundle, again meanwhile.
     """
     _refuse_idle(options)
