@@ -145,7 +145,7 @@ def test_a_connection_that_is_refused_is_counted_and_logged(plain):
     for sent in (b"\x16\x03\x01\x02", GET.replace(b"/health", b"a.b:80") + b"\r\n", ask() + b"NONSENSE\r\n\r\n"):
         assert 400 in statuses(exchange(plain, sent))
     assert counted() == before + 3
-    sentence = "the request's target is not a path: send one that begins with /"
+    sentence = "the request is not HTTP/1.1: its target cannot be read"
     plain.wait_for("refused", client="127.0.0.1", status=400, reason="bad_request", error=sentence)
 
 
