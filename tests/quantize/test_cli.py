@@ -159,6 +159,7 @@ def test_explain_ranks_every_layer_and_saves_the_table(quantized, held_out, tmp_
     assert len(json.loads(again.stdout)["rows"]) == 11
 
 
+@pytest.mark.slow
 def test_explain_saves_which_layers_a_variant_without_a_table_has_in_higher_precision(quantized, held_out, tmp_path):
     import shutil
 
@@ -172,6 +173,7 @@ def test_explain_saves_which_layers_a_variant_without_a_table_has_in_higher_prec
     assert [table["higher_precision"] for table in said] == [higher, higher]
 
 
+@pytest.mark.slow
 def test_explain_does_not_save_the_table_of_other_weights_as_the_variants(quantized, held_out, tmp_path):
     import shutil
 
@@ -189,6 +191,7 @@ def test_explain_does_not_save_the_table_of_other_weights_as_the_variants(quanti
     assert "quantization/int8-dynamic.json" not in manifest_of(path)["files"]
 
 
+@pytest.mark.slow
 def test_explain_shows_a_table_that_cannot_be_saved(quantized, held_out, monkeypatch):
     def refuse(*_):
         raise PathError("cannot write it")
@@ -225,6 +228,7 @@ def test_what_auto_takes_is_said_though_it_is_not_the_default(bundle_copy, held_
     assert manifest_of(bundle_copy)["default_variant"] == "fp32"
 
 
+@pytest.mark.slow
 def test_what_auto_takes_is_said_though_another_is_the_default(bundle_copy, held_out, monkeypatch):
     """The default gains most where it gains least, and the other in the mean: on this machine that is known."""
     speeds = {
