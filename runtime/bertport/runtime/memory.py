@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertport.runtime.control_groups import GROUPS, ROOT, limit_files
 from bertport.runtime.errors import UsageError
 from bertport.runtime.heads import LABEL, SEQUENCE, decoded_outputs
 
@@ -156,11 +157,8 @@ def check_usable(size: int) -> None:
         )
 
 
-def usable_memory(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int | None:
+def usable_memory(groups: Path = GROUPS, root: Path = ROOT) -> int | None:
     """Return the bytes that this process may use: the machine's, or the least of its control groups' limits.
-
-    Both versions of control groups are read, and every group above the process's own, since the least limit holds.
-    Inside a container the path in `groups` may be the host's, of which only the root is mounted.
 
     Args:
         groups: the control groups of the process.
@@ -174,28 +172,10 @@ def usable_memory(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/
     except (AttributeError, OSError, ValueError):
         return None
     limits = [memory]
-    for file in _limit_files(groups, root):
+    for file in limit_files("memory", "memory.max", "memory.limit_in_bytes", groups=groups, root=root):
         with suppress(OSError, ValueError):  # there is no such group here, or it has no limit ("max")
             limits.append(int(file.read_text(encoding="ascii")))
     return min(limits)
-
-
-def _limit_files(groups: Path, root: Path) -> Iterable[Path]:
-    """List the files that may hold a limit."""
-    places = {root / "memory.max", root / "memory" / "memory.limit_in_bytes"}
-    with suppress(OSError, ValueError):
-        for line in groups.read_text(encoding="utf-8").splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers == "":
-                tops, name = (root, root / "unified"), "memory.max"
-            elif "memory" in controllers.split(","):
-                tops, name = (root / "memory", root / controllers), "memory.limit_in_bytes"
-            else:
-                continue
-            inner = Path(path.lstrip("/"))
-            if ".." not in inner.parts:
-                places.update(top / directory / name for top in tops for directory in (inner, *inner.parents))
-    return sorted(places)
 
 
 def opening(manifest: Manifest, variant: str) -> int:

@@ -2,7 +2,15 @@ import platform
 
 import pytest
 
-from bertport.runtime.providers.cpu import GENERIC, INSTRUCTION_SETS, Cpu, cpu, parse_cpuinfo, parse_sysctl
+from bertport.runtime.providers.cpu import (
+    GENERIC,
+    INSTRUCTION_SETS,
+    Cpu,
+    cpu,
+    parse_cpuinfo,
+    parse_sysctl,
+    usable_cores,
+)
 
 ZEN3 = "fma avx avx2 sse4_2"
 ICE_LAKE = f"{ZEN3} avx512f avx512bw avx512dq avx512vl avx512_vnni"
@@ -64,3 +72,33 @@ def test_this_machine_is_described():
     assert machine.physical_cores >= 1
     if platform.machine() in ("x86_64", "aarch64") and platform.system() == "Linux":
         assert machine.flags
+
+
+def test_usable_cores_are_the_least_quota_of_every_group_above(tmp_path):
+    groups, root = tmp_path / "cgroup", tmp_path / "root"
+    every = usable_cores(tmp_path / "none", tmp_path / "none")
+    assert every > 0.5
+
+    def limit(path, text):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+
+    groups.write_text("0::/system.slice/bertport.service\n")  # as systemd's CPUQuota has it
+    limit("system.slice/bertport.service/cpu.max", "max 100000\n")
+    assert usable_cores(groups, root) == every
+    limit("system.slice/bertport.service/cpu.max", "50000 100000\n")
+    assert usable_cores(groups, root) == 0.5
+    limit("cpu.max", "25000 100000\n")  # inside a container: its own limit at the root, whatever the path says
+    assert usable_cores(groups, root) == 0.25
+
+    root = tmp_path / "first"
+    groups.write_text("4:memory:/a\n3:cpu,cpuacct:/a/b\n")
+    limit("cpu,cpuacct/a/b/cpu.cfs_quota_us", "-1\n")
+    limit("cpu,cpuacct/a/b/cpu.cfs_period_us", "100000\n")
+    assert usable_cores(groups, root) == every
+    limit("cpu,cpuacct/a/cpu.cfs_quota_us", "50000\n")
+    assert usable_cores(groups, root) == every  # a quota without its period says nothing
+    limit("cpu,cpuacct/a/cpu.cfs_period_us", "100000\n")
+    assert usable_cores(groups, root) == 0.5
+    limit("cpu,cpuacct/cpu.cfs_quota_us", "garbage\n")
+    assert usable_cores(groups, root) == 0.5

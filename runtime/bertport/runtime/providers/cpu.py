@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from bertport.runtime.control_groups import GROUPS, ROOT, limit_files
+
 __all__ = [
     "BF16",
     "GENERIC",
@@ -22,6 +24,8 @@ __all__ = [
     "usable_cores",
 ]
 
+FIRST = "cpu.cfs_quota_us"
+"""File of a control group of version 1 that holds its quota."""
 GENERIC = "generic"
 """The name for a CPU of which nothing in the table is known."""
 
@@ -94,7 +98,12 @@ def cpu() -> Cpu:
         if platform.system() == "Darwin":
             described = parse_sysctl(
                 subprocess.run(
-                    ["/usr/sbin/sysctl", "-a"], capture_output=True, text=True, timeout=10, check=True
+                    ["/usr/sbin/sysctl", "-a"],
+                    capture_output=True,
+                    encoding="utf-8",
+                    errors="replace",
+                    timeout=10,
+                    check=True,
                 ).stdout
             )
         else:
@@ -141,10 +150,20 @@ def parse_sysctl(text: str) -> Cpu:
     )
 
 
-def usable_cores() -> float:
-    """Return the processors that this process may use, by affinity and by the container's quota."""
+def usable_cores(groups: Path = GROUPS, root: Path = ROOT) -> float:
+    """Return the processors that this process may use: by affinity, and by the least quota of its control groups.
+
+    Args:
+        groups: the control groups of the process.
+        root: where control groups are mounted.
+    """
     cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    with suppress(OSError, ValueError):  # no control groups, or no limit ("max")
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        cores = min(cores, int(quota) / int(period))
+    for file in limit_files("cpu", "cpu.max", FIRST, groups=groups, root=root):
+        with suppress(OSError, ValueError, ZeroDivisionError):  # there is no such group here, or no limit ("max")
+            stated = file.read_text(encoding="ascii").split()
+            if file.name == FIRST:  # of version 1, which has the period in a file of its own
+                stated.append(file.with_name("cpu.cfs_period_us").read_text(encoding="ascii"))
+            quota, period = map(int, stated)
+            if quota > 0:  # -1 is no limit
+                cores = min(cores, quota / period)
     return cores
