@@ -146,7 +146,7 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
     wanted = runs_in(options.checkpoints, options.task)
     for name, seed in runs_in(options.checkpoints, None):
         checkpoint, place = options.checkpoints / f"{name}-{seed}" / "model", options.work / f"{name}-{seed}"
-        if (name, seed) not in wanted and not (is_measured(place) and is_made(checkpoint, place)):
+        if (name, seed) not in wanted and not (is_measured(place) and is_made(checkpoint, place, options.positions)):
             print(f"{name}-{seed}: left out, for it is not measured by the recipes of today", file=sys.stderr)
             continue
         made, labelled = prepare(options, name, seed, VARIANTS if (name, seed) in wanted else ())
@@ -187,10 +187,11 @@ def time_all(options: argparse.Namespace) -> dict[str, Any]:
     timed: dict[str, Any] = {name: {**_stamp(former), **row} for name, row in former["tasks"].items()}
     first = dict(runs_in(options.checkpoints, options.task)[::-1])
     for name, seed in first.items():
-        if not is_made(options.checkpoints / f"{name}-{seed}" / "model", options.work / f"{name}-{seed}"):
+        place = options.work / f"{name}-{seed}"
+        if not is_made(options.checkpoints / f"{name}-{seed}" / "model", place, options.positions):
             sys.exit(
-                f"{options.work / f'{name}-{seed}'} holds nothing of this checkpoint by the recipes of today: "
-                f"run python -m {PROGRAM} measure first"
+                f"{place} holds nothing of this checkpoint by the recipes of today that was judged on "
+                f"{options.positions} positions: run python -m {PROGRAM} measure first"
             )
     for name, seed in sorted(first.items(), key=lambda run: list(TASKS).index(run[0])):
         made, labelled = prepare(options, name, seed)

@@ -43,6 +43,8 @@ class Made:
     """For each variant that did not hold its budget the sentence that says so."""
     seconds: dict[str, float]
     """Seconds of each step, by its name."""
+    positions: int
+    """Held-out texts on which the budgets were judged."""
 
     @property
     def bundle(self) -> Path:
@@ -100,7 +102,7 @@ def make(
         SystemExit: with a sentence, for a recipe that is calibrated on a training part where there is none.
     """
     weights = file_sha256(checkpoint / "model.safetensors")
-    made = _kept(place, weights) or _exported(checkpoint, place, weights)
+    made = _kept(place, weights, positions) or _exported(checkpoint, place, weights, positions)
     left = [name for name in recipes if name not in made.refused]
     left = [name for name in left if name not in Bundle.open(made.bundle).manifest.variants]
     on_task = [name for name in left if _calibrates_on_task(name)]
@@ -121,21 +123,22 @@ def make(
     return made
 
 
-def is_made(checkpoint: Path, place: Path) -> bool:
+def is_made(checkpoint: Path, place: Path, positions: int) -> bool:
     """Return whether `make` would go on with what is kept, rather than begin anew."""
-    return _kept(place, file_sha256(checkpoint / "model.safetensors")) is not None
+    return _kept(place, file_sha256(checkpoint / "model.safetensors"), positions) is not None
 
 
-def _kept(place: Path, weights: str) -> Made | None:
-    """Return what was made before of the same weights, by the recipes of today."""
+def _kept(place: Path, weights: str, positions: int) -> Made | None:
+    """Return what was made before of the same weights, judged on as many texts, by the recipes of today."""
     if not (place / RECORD).exists():
         return None
     record = json.loads((place / RECORD).read_text(encoding="utf-8"))
     of_today = record.pop("changes", None) == CHANGED
-    return Made(place=place, **record) if of_today and record["weights_sha256"] == weights else None
+    asked = {"weights_sha256": weights, "positions": positions}
+    return Made(place=place, **record) if of_today and asked.items() <= record.items() else None
 
 
-def _exported(checkpoint: Path, place: Path, weights: str) -> Made:
+def _exported(checkpoint: Path, place: Path, weights: str, positions: int) -> Made:
     """Export a checkpoint, and have the stock tool quantize it."""
     from bertport.export import export
 
@@ -144,7 +147,8 @@ def _exported(checkpoint: Path, place: Path, weights: str) -> Made:
     began = time.monotonic()
     bundle = export(checkpoint, place / "bundle", name=place.name)
     exported = time.monotonic()
-    made = Made(place=place, weights_sha256=weights, refused={}, seconds={"export": exported - began})
+    seconds = {"export": exported - began}
+    made = Made(place=place, weights_sha256=weights, refused={}, seconds=seconds, positions=positions)
     quantize_as_stock(bundle, made.stock)
     made.seconds["stock"] = time.monotonic() - exported
     made.keep()
@@ -160,6 +164,8 @@ def add_variants(
     while left:
         told, reason = _add(bundle, left, positions, calibration)
         if reason is not None:
+            if not told:
+                sys.exit(reason)  # of no recipe's measurement
             refused[told[-1]] = reason
         left = left[len(told) :]
     return refused

@@ -61,7 +61,9 @@ def measure(task: Task, checkpoint: Path, made: Made, data: LabelledData) -> dic
     if figures.get("made_of") != stamp or "measured" not in figures:
         subjects = _answered(task, checkpoint, made, data, variants)
         figures = {"made_of": stamp, "measured": provenance(), "subjects": subjects}
-        kept.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        unfinished = kept.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        unfinished.replace(kept)
     # A variant may be refused long after the others were measured.
     subjects = figures["subjects"] | {name: {"refused": reason} for name, reason in made.refused.items()}
     ordered = {name: subjects[name] for name in SUBJECTS if name in subjects}

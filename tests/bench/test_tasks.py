@@ -19,7 +19,7 @@ from bench.checkout import ROOT, read_data
 from bench.tasks import __main__ as program
 from bench.tasks.finish import finish_of
 from bench.tasks.graphs import open_stock
-from bench.tasks.made import Made, make, quantize_as_stock, training_texts
+from bench.tasks.made import Made, is_made, make, quantize_as_stock, training_texts
 from bench.tasks.measuring import is_measured, measure, of_the_commonest
 from bench.tasks.page import METRICS, commits_of, difference, lacking, mean_difference, section
 from bench.tasks.peer import class_logits, word_labels
@@ -162,9 +162,17 @@ def test_a_date_says_which_changes_the_measured_commit_has(measured):
 
 def test_what_older_recipes_made_is_made_anew(classifier, tmp_path, monkeypatch):
     checkpoint, _ = classifier
-    made = Made(place=tmp_path, weights_sha256=file_sha256(checkpoint / "model.safetensors"), refused={}, seconds={})
+    made = Made(
+        place=tmp_path,
+        weights_sha256=file_sha256(checkpoint / "model.safetensors"),
+        refused={},
+        seconds={},
+        positions=1,
+    )
     made.keep()
     assert make(checkpoint, tmp_path, (), positions=1) == made
+    assert is_made(checkpoint, tmp_path, 1)
+    assert not is_made(checkpoint, tmp_path, 2)
     stamp = {"changes": [row.commit for row in CHANGES]}
     for made_of, known in ((stamp, True), ({"changes": stamp["changes"][:-1]}, False), ({}, False)):
         (tmp_path / "figures.json").write_text(json.dumps({"made_of": made_of}), encoding="utf-8")
@@ -177,7 +185,7 @@ def test_what_older_recipes_made_is_made_anew(classifier, tmp_path, monkeypatch)
 def test_what_is_kept_says_when_it_was_measured_and_what_was_refused_since(classifier, pairs, tmp_path, monkeypatch):
     checkpoint, bundle = classifier
     shutil.copytree(bundle, tmp_path / "bundle")
-    made = Made(place=tmp_path, weights_sha256="0" * 64, refused={}, seconds={})
+    made = Made(place=tmp_path, weights_sha256="0" * 64, refused={}, seconds={}, positions=1)
     answered = []
     figures = {FP32: {"bytes": 1}}
     monkeypatch.setattr("bench.tasks.measuring._answered", lambda *given: answered.append(given) or figures)
@@ -193,7 +201,7 @@ def test_a_recipe_that_is_calibrated_on_a_task_needs_its_training_part(classifie
     checkpoint, bundle = classifier
     shutil.copytree(bundle, tmp_path / "bundle")
     weights = file_sha256(checkpoint / "model.safetensors")
-    Made(place=tmp_path, weights_sha256=weights, refused={}, seconds={}).keep()
+    Made(place=tmp_path, weights_sha256=weights, refused={}, seconds={}, positions=1).keep()
     with pytest.raises(SystemExit, match=r"^int8-static is calibrated on texts of the task's training part, and there"):
         make(checkpoint, tmp_path, ["int8-static"], positions=1)
 
@@ -207,9 +215,16 @@ def test_nothing_that_was_measured_is_removed_to_time_it(classifier, tmp_path):
     for file in (kept / "figures.json", tmp_path / "tasks.json"):
         file.write_text("{}", encoding="utf-8")
     options = SimpleNamespace(
-        checkpoints=runs.parent, data=tmp_path, work=kept.parent, output=tmp_path / "tasks.json", task=None
+        checkpoints=runs.parent,
+        data=tmp_path,
+        work=kept.parent,
+        output=tmp_path / "tasks.json",
+        task=None,
+        positions=60,
     )
-    with pytest.raises(SystemExit, match=r"mrpc-0 holds nothing of this checkpoint by the recipes of today: run"):
+    with pytest.raises(
+        SystemExit, match=r"mrpc-0 holds nothing of this checkpoint by the recipes of today that was judged on 60 "
+    ):
         program.time_all(options)
     assert (kept / "figures.json").exists()
 
