@@ -15,7 +15,7 @@ KINDS = {
     "choice": (12_345, 12_345, 0, "12345", "12345"),
     "tags": (("O", "B-X"), ("B-X", "O"), ("O", "O"), "O B-X", "B-X O"),
     "regression": (1.0, 0.123456, 0.5, "1", "0.1235"),
-    "spans": (("a b", "c"), "a b", "c", "a b c", "a b"),
+    "spans": (("a b", "c", "a b"), "a b", "c", "a b | c", "a b"),
 }
 """By kind of data: a truth, what fp32 predicts, what a variant does, and the first two in words."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import numpy as np
 
 from bertport.compare.evaluate.document import DifferingExample
-from bertport.measure.labelled.kinds import CLASSIFICATION, MULTI_LABEL
+from bertport.measure.labelled.kinds import CLASSIFICATION, MULTI_LABEL, SPANS
 from bertport.runtime.excerpts import as_unicode
 
 if TYPE_CHECKING:
@@ -125,5 +125,10 @@ def _text(value: Prediction, data: LabelledData) -> str:
     if data.kind == MULTI_LABEL:
         columns = np.flatnonzero(value) if isinstance(value, np.ndarray) else cast("Sequence[int]", value)
         return as_unicode(", ".join(labels[int(column)] for column in columns)) or "none"
-    text = _item(value) if isinstance(value, str | int | float | np.number) else " ".join(map(_item, value))
+    if isinstance(value, str | int | float | np.number):
+        text = _item(value)
+    elif data.kind == SPANS:  # the answers that count as right: several words each, and often the same again
+        text = " | ".join(dict.fromkeys(map(_item, value)))
+    else:
+        text = " ".join(map(_item, value))
     return as_unicode(text if len(text) <= LONGEST else f"{text[:LONGEST]}...")
