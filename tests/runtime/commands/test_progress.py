@@ -107,15 +107,17 @@ def test_a_line_is_due_some_times_a_second_and_only_on_a_terminal(clock):
     assert not Progress(io.StringIO()).due()
 
 
-def test_no_stream_is_silence():
+def test_no_stream_is_silence(capfd):
     progress = Progress(None)
     progress.plan({"one": 1.0})
     progress.begin("one", "first")
     progress.update(1, 1)
     progress.finish()
     progress.say("text")
+    progress.note("odd")
     progress.stage("stage")
     progress.close()
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("text", ["a" * 100, "日" * 60])
