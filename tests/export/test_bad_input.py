@@ -148,7 +148,7 @@ def test_a_model_too_short_for_any_text(rows, refused, checkpoint, change_config
         pytest.param(
             "SplinterTokenizer",
             "cannot load the SplinterTokenizerFast of the checkpoint again",
-            marks=pytest.mark.skipif(not OF_4, reason="transformers 5 loads it: python3 dev.py optimum"),
+            marks=pytest.mark.optimum,  # transformers 5 loads it
         ),
         ("LayoutLMv2Tokenizer", f"LayoutLMv2Tokenizer{'Fast' if OF_4 else ''} takes no plain text (ValueError: "),
         ("RoFormerTokenizer", "without a package that is not installed (ImportError: You need to install rjieba"),
