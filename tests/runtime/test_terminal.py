@@ -570,7 +570,7 @@ def test_standard_error_stops_nothing(placed, tmp_path, streams):
     lines = b'"a [MASK]"\nbad\n"b [MASK]"\n"no mask"\n"c [MASK]"\n'
     closed = "<&-" in streams
     ends = forked(f'"$@" {streams}', commands + [predicting] * (not closed), tmp_path / "codes", stdin=lines)
-    assert [done.code for done in ends] == [0, 2, 2, 1][: len(ends)]
+    assert [done.code for done in ends] == [0, 2, 2, 1][: 4 - closed]
     assert ends[0].out.startswith(b"a [MASK]\n  king ")
     if not closed:
         assert ["result" in json.loads(line) for line in ends[3].out.splitlines()] == [True, False] * 2 + [True]
