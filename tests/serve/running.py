@@ -36,10 +36,14 @@ class Running:
         self.changed = threading.Condition()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
-        self.url = self.wait_for("listening")["url"]
-        self.port = int(self.url.rsplit(":", 1)[1])
-        if wait:
-            self.wait_for("ready")
+        try:
+            self.url = self.wait_for("listening")["url"]
+            self.port = int(self.url.rsplit(":", 1)[1])
+            if wait:
+                self.wait_for("ready")
+        except BaseException:  # the test has no server that it could end
+            self.stop(signal.SIGKILL)
+            raise
 
     def _read(self):
         for line in self.process.stderr:
