@@ -74,7 +74,7 @@ def test_the_tables_agree_with_the_document(timed):
     metrics = {cells[0]: dict(zip(tables["Metrics"].head, cells, strict=True)) for cells in tables["Metrics"].rows}
     for name in ("fp32", "noisy"):
         for metric, estimate in row(timed, name)["labelled"]["figures"]["metrics"].items():
-            if metric in tables["Metrics"].head:
+            if metric != "ece":
                 assert metrics[name][metric].split()[0] == points(estimate["value"])
     [table] = [table for title, table in tables.items() if title.startswith("Differences from fp32 on")]
     [cells] = table.rows
