@@ -1,4 +1,4 @@
-"""int8-static: the graph of standard operators, its arithmetic, and SmoothQuant's exact rescaling."""
+"""int8-static: the graph of standard operators, its arithmetic, and what it is calibrated on."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def test_every_output_is_near_fp32(reference, candidate):
     for name, before, after in zip(OUTPUTS, reference.run(OUTPUTS, given), graph.run(OUTPUTS, given), strict=True):
         one, two = (output.reshape(-1, output.shape[-1]) for output in (before, after))
         cosine = (one * two).sum(-1) / np.linalg.norm(one, axis=-1) / np.linalg.norm(two, axis=-1)
-        # 4 bits of random weights of width 32 give 0.96 at worst;.
+        # 4 bits of random weights of width 32 give 0.96 at worst.
         assert cosine.min() > (0.999 if bits == 8 else 0.94), name
 
 
