@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -180,19 +179,6 @@ def test_closed_standard_input_is_one_sentence(tiny_bundle):
     assert done.stderr == (
         "bertport: error: cannot read - (it is not open): name a file of JSON lines, or - for standard input\n"
     )
-
-
-def test_an_interrupt_ends_predict_without_a_traceback(tiny_bundle):
-    command = [sys.executable, "-m", "bertport.runtime", "predict", "fill-mask", "-m", str(tiny_bundle)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1) as process:
-        process.stdin.write('"a [MASK]"\n')
-        process.stdin.flush()
-        process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert not errors
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="only POSIX has pseudo-terminals")
