@@ -65,6 +65,14 @@ def test_a_file_is_read_whatever_its_format(name, manifest, tmp_path):
     assert data.columns == {"text": "text", "label": "label"}
 
 
+def test_a_row_of_several_lines_is_named_by_its_first(manifest, tmp_path):
+    (tmp_path / "data.csv").write_bytes(table(RECORDS))
+    assert list(read_labelled(tmp_path / "data.csv", TASK, manifest).numbers) == list(range(2, 20, 2))
+    (tmp_path / "data.csv").write_text('text,label\n"a\nb",neutral\n\n"c\nd",neutral,more\n')
+    with pytest.raises(BertportError, match="line 5: 3 fields under 2 columns"):
+        read_labelled(tmp_path / "data.csv", TASK, manifest)
+
+
 def test_a_quotation_mark_is_a_character_of_tsv(manifest, tmp_path):
     (tmp_path / "data.tsv").write_text("label\ttext\r\n" + 'neutral\t"so" he said, "\r\n' * 8, newline="")
     data = read_labelled(tmp_path / "data.tsv", TASK, manifest)

@@ -50,7 +50,7 @@ class Record:
     """One record: a line of JSON, or a row of a table."""
 
     number: int
-    """Its line in the file, counted from 1; of Parquet its row."""
+    """Its line in the file, counted from 1, the first of several; of Parquet its row."""
     values: Mapping[str, object]
     """Values by column."""
 
@@ -213,9 +213,10 @@ def _table(file: RecordFile, lines: Iterable[tuple[int, str]]) -> Iterator[Recor
     else:
         reader = csv.reader(text(), strict=True)
     header: list[str] | None = None
+    read = 0  # lines of the rows before
     try:
         for cells in reader:
-            length = 0
+            length, number, read = 0, read + 1, reader.line_num
             if not cells:
                 continue
             if header is None:
@@ -223,10 +224,10 @@ def _table(file: RecordFile, lines: Iterable[tuple[int, str]]) -> Iterator[Recor
                 continue
             if len(cells) != len(header):
                 raise InputTextError(
-                    f"{file.where(reader.line_num)}: {len(cells):,} fields under {len(header):,} columns: "
+                    f"{file.where(number)}: {len(cells):,} fields under {len(header):,} columns: "
                     "give each line a field for each column, a text with a comma or a line break in quotation marks"
                 )
-            yield Record(reader.line_num, dict(zip(header, cells, strict=True)))
+            yield Record(number, dict(zip(header, cells, strict=True)))
     except csv.Error as error:
         raise InputTextError(
             f"{file.where(reader.line_num)}: no {file.format.upper()} ({error}): mend the line"
