@@ -118,6 +118,20 @@ def test_what_nothing_holds_is_refused():
         held(1, FLOOR / 2)
 
 
+def test_a_head_that_the_text_of_the_search_tells_nothing_of_comes_nearer_by_the_hidden_states(monkeypatch):
+    """Lines of one sentence each make no pairs: NSP is measured on held-out text alone."""
+    monkeypatch.setattr(mixed_precision, "HIDDEN", "mlm")
+    before = World.accuracy
+
+    def accuracy(self, recipe, source, samples, *, stability=0):
+        kl = kl_of(before(self, recipe, source, samples, stability=stability))
+        return fidelity(mlm={"kl": kl}, nsp={"flips": kl / 100} if samples == self.evaluation else None)
+
+    monkeypatch.setattr(World, "accuracy", accuracy)
+    solution = meet_budget(World(1), RECIPE, Asked(), Budget(bounds={"nsp": 0.0095}))
+    assert solution.source.high_precision_layers == {"a"}  # 0.75 of KL 1.1 may stay
+
+
 def test_what_16_bits_do_not_hold_float32_does(monkeypatch):
     """In 16 bits, the first step, a layer keeps half of what it costs."""
     before = World.accuracy

@@ -202,6 +202,8 @@ class _Search:
         """Seconds that measuring a combination on labelled data takes."""
         self.accuracy = plain
         """Accuracy on held-out text, as measured last."""
+        self.searched = plain
+        """Accuracy of the plain recipe on the text for searching, once that is measured."""
         self.labelled = labelled
         """Accuracy on labelled data of the latest combination that held-out text allows; None without data."""
         self.estimate = (0.0, 0.0)
@@ -222,10 +224,10 @@ class _Search:
         """
         evaluator, recipe = self.evaluator, self.recipe
         levels = _levels(recipe, source)
-        shares = self.shares
         samples = read_evaluation(evaluator.bundle, evaluator.calibration, sample="calibration", **SEARCHING)
         began = time.monotonic()
-        plain = evaluator.accuracy(recipe, evaluator.make(recipe, source), samples)
+        plain = self.searched = evaluator.accuracy(recipe, evaluator.make(recipe, source), samples)
+        shares = self.shares
         every = _names(recipe, source)
         spent = time.monotonic() - began
         least, most = _estimate(spent, len(every), samples, evaluator.evaluation, len(levels))
@@ -248,11 +250,13 @@ class _Search:
     def shares(self) -> dict[str, float]:
         """The share of its distance from fp32 that each head may keep, by what was measured last.
 
-        A head that the samples tell nothing of is brought nearer by way of the hidden states.
+        A head that the text for searching tells nothing of, such as one for pairs of sentences where each of its lines
+        is one sentence, is brought nearer by way of the hidden states.
         """
-        shares = self.budget.shares(self.accuracy)
-        for head, share in (self.labelled.shares if self.labelled else {}).items():
-            known = head if self.accuracy.heads.get(head) else HIDDEN
+        shares: dict[str, float] = {}
+        broken = [self.budget.shares(self.accuracy), self.labelled.shares if self.labelled else {}]
+        for head, share in (item for each in broken for item in each.items()):
+            known = head if self.searched.heads.get(head) else HIDDEN
             shares[known] = min(share, shares.get(known, 1.0))
         return shares
 
