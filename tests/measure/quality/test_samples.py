@@ -147,6 +147,13 @@ def test_strangers_in_a_single_document_are_of_another_text(word_tokenizer, word
         assert " ".join(map(str, each.input_ids[separators[0] + 1 : separators[1]])) not in whole[each.text]
 
 
+def test_strangers_are_of_another_text_where_no_other_document_has_sentence_ends(word_tokenizer, word_texts):
+    texts = [Text(text="word1", document=0), *(Text(text=each.text, document=1) for each in word_texts)]
+    strangers = [each for each in pair_samples(texts, word_tokenizer) if each.label == NOT_NEXT]
+    assert strangers
+    assert len(strangers) == len([each for each in pair_samples(texts[1:], word_tokenizer) if each.label == NOT_NEXT])
+
+
 def test_pairs_are_short_enough_and_limited(word_tokenizer, word_texts):
     pairs = list(pair_samples(word_texts, word_tokenizer, max_tokens=16, limit=31))
     assert len(pairs) == 31

@@ -395,7 +395,7 @@ def pair_samples(  # noqa: PLR0913 — what is drawn, by keyword
     Those of the kind `ORDERED` follow each other all, and half of them are swapped.
 
     A text of several sentences gives one pair for each sentence end inside it: A ends there, and B begins there.
-    A stranger begins at a sentence end of another document, or of another text where there is one document only.
+    A stranger begins at a sentence end of another document, or of another text where one document has them all.
     Which pairs get a stranger is drawn; every second one does, so both labels are equally frequent.
 
     Args:
@@ -448,8 +448,8 @@ def cut_at(texts: Sequence[Text], cut: tuple[int, int]) -> tuple[str, str]:
 
 
 def sources_of(texts: Sequence[Text], cuts: Sequence[tuple[int, int]]) -> list[int]:
-    """Return where each cut is from: its document, or its text where there is one document only."""
-    by_document = len({text.document for text in texts}) > 1
+    """Return where each cut is from: its document, or its text where all cuts are in one document."""
+    by_document = len({texts[number].document for number, _ in cuts}) > 1
     return [texts[number].document if by_document else number for number, _ in cuts]
 
 
