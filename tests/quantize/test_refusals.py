@@ -52,6 +52,17 @@ def test_a_text_that_the_vocabulary_does_not_read_is_refused(  # noqa: PLR0913, 
         quantize(bundle_copy, options=Options(**texts, budget=Budget.parse(budget)))
 
 
+def test_a_calibration_text_that_gives_no_pair_of_strangers_is_refused_before_anything_is_measured(
+    bundle_copy, held_out, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(job, "fuse", lambda *_: pytest.fail("the work began"))
+    lines = ["The old house. The dog. The city.", *["the old house had a small school " * 4] * 20]
+    text = tmp_path / "one.txt"
+    text.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(InputTextError, match="no pair of unrelated sentences can be made from a single text"):
+        quantize(bundle_copy, options=Options(text=held_out, calibration=text, budget=Budget.parse("none")))
+
+
 def test_a_comparison_refuses_it_as_well(tiny_bundle, foreign, tmp_path):
     from bertport.compare.options import Options as Asked
     from bertport.compare.runner import Comparison

@@ -272,7 +272,8 @@ def _check_calibration(recipes: Iterable[Recipe], bundle: Bundle, options: Optio
     """Read the calibration text, if only its beginning, before anything is measured: a mistake must not cost more."""
     bounded = budget.bounds or budget.drops
     if any(row.calibrates_weights or row.scheme or (bounded and row.emitter) for row in recipes):
-        read_evaluation(bundle, options.calibration, sample="calibration", positions=LEAST_POSITIONS, pairs=0)
+        # Two pairs are the least of which strangers are asked: sentences of one text alone are refused here already.
+        read_evaluation(bundle, options.calibration, sample="calibration", positions=LEAST_POSITIONS, pairs=2)
 
 
 def prepare(bundle: Bundle, options: Options) -> Evaluator:
