@@ -11,6 +11,7 @@ from bertport.measure.budget import Budget, budget_for
 from bertport.measure.quality.samples import refuse_unread, token_counts, unread_share
 from bertport.measure.text import Text
 from bertport.quantize import job, quantizer
+from bertport.quantize.calibration.ranges import Calibration
 from bertport.quantize.evaluation import Speed
 from bertport.quantize.job import Options, provider_for
 from bertport.quantize.quantizer import quantize
@@ -209,3 +210,18 @@ def test_a_provider_that_is_built_in_and_does_not_start_is_passed_over(monkeypat
     with pytest.raises(ProviderError, match="int8-static is for tensorrt, cuda and tensorrt-rtx, which this machine"):
         provider_for(recipe)
     assert provider_for(recipe, force=True).name == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"time_limit": "10m"}, "a time limit is a number of seconds above 0, not '10m'"),
+        ({"positions": 0}, "positions is a whole number from 1 up, not 0"),
+        ({"pairs": -1}, "pairs is a whole number from 0 up, not -1"),
+        ({"calibrating": Calibration(samples=0)}, "samples is a whole number from 1 up, not 0"),
+        ({"calibrating": Calibration(method="median")}, "unknown calibration method 'median'"),
+    ],
+)
+def test_options_that_nothing_could_be_measured_with_are_refused_at_once(options, message):
+    with pytest.raises(UsageError, match=f"^{message}"):
+        Options(**options)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bertport.measure.budget import DROP, Budget, budget_for
 from bertport.measure.quality import samples
 from bertport.measure.quality.heads import HEADS, measured_rows
-from bertport.quantize.calibration.ranges import DEFAULT, Calibration
+from bertport.quantize.calibration.ranges import DEFAULT, Calibration, method_named
 from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.evaluation import REFERENCE, Measurement, open_reference
 from bertport.quantize.graph.fusion import fuse, load_plain
@@ -27,6 +27,7 @@ from bertport.quantize.weights.cache import WeightCache
 from bertport.quantize.weights.calibrated import calibrate_weights
 from bertport.runtime.bundle.select import BF16
 from bertport.runtime.errors import BundleError, MissingDependencyError, ProviderError, UsageError
+from bertport.runtime.excerpts import excerpt
 from bertport.runtime.installation import first_missing
 from bertport.runtime.providers.checks import obstacle
 from bertport.runtime.providers.cpu import cpu
@@ -154,10 +155,21 @@ class Options:
     that is not saved."""
 
     def __post_init__(self) -> None:
-        """Check the time limit."""
+        """Check the numbers and the method of calibration: a mistake must not cost a measurement.
+
+        Raises:
+            UsageError: for a time limit that is none, and a number of samples of which nothing can be measured.
+            UnknownNameError: for a method of calibration that there is not.
+        """
         limit = self.time_limit
-        if limit is not None and not (0 < limit < math.inf):
+        if limit is not None and not (isinstance(limit, int | float) and 0 < limit < math.inf):
             raise UsageError(f"a time limit is a number of seconds above 0, not {limit!r}")
+        calibrating = self.calibrating
+        sizes = ("positions", self.positions, 1), ("pairs", self.pairs, 0), ("samples", calibrating.samples, 1)
+        for name, size, least in sizes:
+            if not isinstance(size, int) or isinstance(size, bool) or size < least:
+                raise UsageError(f"{name} is a whole number from {least} up, not {excerpt(size)}")
+        method_named(calibrating.method)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
