@@ -217,6 +217,16 @@ def test_a_table_of_layers_is_shown_though_the_next_recipe_has_none(bundle_copy,
     assert json.loads(answer.stdout)["machine"] == "auto"
 
 
+def test_tables_of_several_recipes_are_one_object_by_name(bundle_copy, monkeypatch):
+    made = {name: Layers(kl_increase=0.1, rows=(), text={}, machine=name) for name in ("int8-dynamic", "int8-static")}
+    monkeypatch.setattr(remeasure, "explain", lambda _, name, *, options: (made[name], [options.isa]))
+    answer = run(bundle_copy, "--explain", "--json", "--recipe", "int8-dynamic", "--recipe", "int8-static")
+    assert answer.exit_code == 0, answer.stderr
+    tables = {name: table.to_json() | {"higher_precision": ["auto"]} for name, table in made.items()}
+    assert json.loads(answer.stdout) == json.loads(json.dumps(tables))
+
+
+
 def test_what_auto_takes_is_said_though_it_is_not_the_default(bundle_copy, held_out, monkeypatch):
     even = Speed(reference_ms=1.0, ms=1.02, speedup=0.98, low=0.9, high=1.1)
     twice = Speed(reference_ms=2.0, ms=1.0, speedup=2.0, low=1.9, high=2.1)

@@ -26,7 +26,7 @@ from bertport.runtime.commands.progress import Progress
 from bertport.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from bertport.measure.labelled.options import DataChoice
@@ -186,9 +186,7 @@ def quantize(  # noqa: PLR0913 — one parameter per option
     finally:
         if results:
             _show_results(results, as_json=as_json)
-        for name, (layers, higher) in tables.items():
-            value = layers.to_json() | {"higher_precision": higher}
-            _answer(value, partial(render.layers, name, layers, higher), as_json=as_json)
+        _show_tables(tables, as_json=as_json)
 
 
 def _explained(bundle: str) -> AbstractContextManager[None]:
@@ -232,6 +230,16 @@ def _show_results(results: Sequence[Outcome | Refused], *, as_json: bool) -> Non
             variant, provider = result.taken.variant, result.taken.provider
             where = "" if provider == CPU else f" where {provider} is installed"
             show(f"auto takes {variant} on this class of CPU{where}")
+
+
+def _show_tables(tables: Mapping[str, tuple[Layers, list[str]]], *, as_json: bool) -> None:
+    """Show tables of layers by recipe; as JSON those of several recipes are one object, by name."""
+    values = {name: layers.to_json() | {"higher_precision": higher} for name, (layers, higher) in tables.items()}
+    if as_json and len(values) > 1:
+        show_json(values, indent=2)
+        return
+    for name, (layers, higher) in tables.items():
+        _answer(values[name], partial(render.layers, name, layers, higher), as_json=as_json)
 
 
 def _answer(value: object, text: Callable[[], str], *, as_json: bool) -> None:
