@@ -226,6 +226,15 @@ def test_tables_of_several_recipes_are_one_object_by_name(bundle_copy, monkeypat
     assert json.loads(answer.stdout) == json.loads(json.dumps(tables))
 
 
+def test_a_lack_of_memory_says_that_what_was_finished_is_there(bundle_copy, monkeypatch):
+    def without_memory(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(quantizer, "quantize", without_memory)
+    answer = run(bundle_copy)
+    assert answer.exit_code == 1
+    assert f"out of memory: what was finished is in the bundle at {bundle_copy}, and nothing else" in answer.stderr
+
 
 def test_what_auto_takes_is_said_though_it_is_not_the_default(bundle_copy, held_out, monkeypatch):
     even = Speed(reference_ms=1.0, ms=1.02, speedup=0.98, low=0.9, high=1.1)

@@ -193,8 +193,8 @@ def _explained(bundle: str) -> AbstractContextManager[None]:
     """Turn an interruption or a lack of memory into an error that says how the bundle was left."""
     return explained(
         interrupted=f"interrupted: what was finished is in the bundle at {bundle}, and nothing else was changed",
-        out_of_memory=f"out of memory while quantizing {bundle}, which is as it was: quantizing takes about five times "
-        "the fp32 graph's size; free some memory, or use a larger machine",
+        out_of_memory=f"out of memory: what was finished is in the bundle at {bundle}, and nothing else was changed; "
+        "quantizing takes about five times the fp32 graph's size: free some memory, or use a larger machine",
     )
 
 
