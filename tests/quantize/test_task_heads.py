@@ -29,6 +29,7 @@ from bertport.quantize.recipes.table import RECIPES
 from bertport.quantize.remeasure import remeasure
 from bertport.quantize.texts import read_evaluation
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.manifest import HeadEntry
 from bertport.runtime.errors import UsageError
 from bertport.runtime.heads import (
     EMBEDDING,
@@ -164,6 +165,16 @@ def test_weights_are_calibrated_on_what_the_bundle_reads(request, tiny, held_out
     assert source.weights.calibrated_on["plain"] == 40
     calibrator = Calibrator(classifier, source.plain, Calibration(samples=12), text=held_out, progress=lambda *_: None)
     assert calibrator.fitting.positions == 0
+
+
+def test_weights_are_calibrated_on_sentences_where_the_text_gives_no_choices(tiny, tmp_path):
+    heads = {MULTIPLE_CHOICE: HeadEntry(output=output_of(MULTIPLE_CHOICE), axes=("batch",))}
+    chooser = dataclasses.replace(tiny, manifest=dataclasses.replace(tiny.manifest, heads=heads))
+    text = tmp_path / "lines.txt"
+    text.write_text("The old house had a small school by the water.\n" * 20, encoding="utf-8")
+    read = read_evaluation(chooser, text, sample="calibration", positions=60, pairs=8, as_read=True)
+    assert [sample.kind for sample in read.samples] == ["plain"] * 20
+    assert [sample.kind for sample in read_calibration(chooser, text, samples=12).samples] == ["plain"] * 12
 
 
 @pytest.mark.slow

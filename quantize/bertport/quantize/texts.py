@@ -20,7 +20,7 @@ from bertport.measure.quality.samples import (
     refuse_unread,
     replaced_samples,
 )
-from bertport.measure.quality.task_samples import task_samples
+from bertport.measure.quality.task_samples import plain_samples, task_samples
 from bertport.measure.text import fingerprint, read_texts, sample_path
 from bertport.runtime.errors import InputTextError
 from bertport.runtime.excerpts import as_unicode
@@ -107,7 +107,7 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
         sentences: Sentences for heads that are trained for a task, at most; as many as positions where None.
         as_read: Whether twice as many sentences, as they are written, take the place of masked texts for a bundle that
             fills in no masks: what weights are calibrated on is then what the bundle reads. The hidden states are
-            measured on masked texts all the same.
+            measured on masked texts all the same. Of a text that gives none of the inputs of its heads, sentences do.
 
     Raises:
         InputTextError, PathError: for a file that is missing, empty, too short, not text, or full of unknown words.
@@ -145,4 +145,8 @@ def read_evaluation(  # noqa: PLR0913 — how much of it, by keyword
         pairs=pairs,
         whole=path is not None,
     )
+    if unmasked and not chosen:  # choices and ranked documents need texts of several sentences
+        chosen += plain_samples(
+            texts, tokenizer, max_tokens=min(LONGEST, most), limit=sentences, whole=path is not None
+        )
     return Evaluation(samples=tuple(chosen), name=as_unicode(source.name), sha256=fingerprint(texts))

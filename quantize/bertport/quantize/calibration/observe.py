@@ -89,7 +89,7 @@ def read_calibration(
 
     Half of them are masked texts and half sentence pairs where the bundle has a head for these. Where it has heads that
     are trained for a task, what they read takes the place of half of them, and of all where it fills in no masks. A
-    bundle that has no head for either reads texts as they are written.
+    bundle that has no head for either reads texts as they are written, and so does one whose heads read none of them.
 
     Args:
         bundle: The bundle.
@@ -121,6 +121,7 @@ def read_calibration(
             {kind}, texts, tokenizer, max_tokens=longest, positions=of_kind, pairs=of_kind, whole=path is not None
         )
         chosen += tuple(made[: samples - len(chosen)])
+    chosen = chosen or tuple(itertools.islice(single, samples))
     if len(chosen) < min(LEAST_SAMPLES, samples):
         raise InputTextError(
             f"{source} is too short to calibrate on: it gives {len(chosen)} texts, at least {LEAST_SAMPLES} are needed"
