@@ -195,7 +195,7 @@ def _check_rules(recipe: Recipe, model: onnx.ModelProto) -> None:
     if recipe.scheme and recipe.scheme.symmetric and (broken := broken_rules(model)):
         raise ValidationError(
             f"TensorRT would not take the graph of {recipe.name} ({broken[0]}, {len(broken)} in all): "
-            "choose another recipe; the bundle is as it was"
+            "choose another recipe; it was not added"
         )
 
 
@@ -230,7 +230,7 @@ def _timed(job: Job, recipe: Recipe, graph: Path | str, solution: Solution) -> M
         ratios = ", ".join(f"{ratio.speedup:.2f}x at {shape}" for shape, ratio in speed.items())
         reason = (
             f"{recipe.name} is slower than fp32 on this machine ({ratios}): pass --force to add it anyway, "
-            "marked as slower; the bundle is as it was"
+            "marked as slower; it was not added"
         )
         options.told(Refused(name=recipe.name, measured=measured, reason=reason, labelled=solution.labelled))
         raise SlowerError(reason)

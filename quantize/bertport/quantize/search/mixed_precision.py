@@ -464,7 +464,7 @@ def _broken(
     reasons = "; ".join((*budget.broken(accuracy), *(labelled.broken if labelled else ()), *doubts))
     return BrokenBudgetError(
         f"{recipe.name} breaks the accuracy budget {budget} ({reasons}), {advice}, or give a wider --accuracy-budget; "
-        "the bundle is as it was",
+        "it was not added",
         accuracy,
         labelled,
     )
