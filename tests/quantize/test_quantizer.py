@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,11 +16,13 @@ from bertport.quantize.deadline import Deadline
 from bertport.quantize.evaluation import Speed
 from bertport.quantize.job import Options, prepare
 from bertport.quantize.quantizer import faster_default, quantize
+from bertport.quantize.recipes.table import RECIPES
 from bertport.quantize.texts import read_evaluation
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import BundleError, PathError, SlowerError, UnknownNameError, UsageError, ValidationError
 from tests.conftest import contents
+from tests.made_up_figures import fidelity
 from tests.quantize.conftest import manifest_of
 from tests.runtime.bundle.test_writer import replaced
 
@@ -56,6 +59,26 @@ def test_the_manifest_tells_everything_that_was_measured(quantized):
     assert fidelity["verdicts"]["top1"]["verdict"] == "held"
     assert fidelity["verdicts"]["top1"]["value"] == accuracy["mlm"]["top1_agreement"]["value"]
     assert 0 < fidelity["size"]["of_reference"] < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "float_fallback", "higher"),
+    [
+        ("int8-dynamic", False, "16-bit activations"),
+        ("int8-dynamic", True, "float32"),
+        ("int8-weight-only", True, "float32"),
+        ("int4-weight-only", True, "8-bit weights"),
+    ],
+)
+def test_the_manifest_says_what_layers_in_higher_precision_have(name, float_fallback, higher):
+    source = SimpleNamespace(
+        high_precision_layers={"a"}, float_fallback=float_fallback, weights=SimpleNamespace(calibrated_on=None)
+    )
+    solution = SimpleNamespace(source=source, accuracy=fidelity(), labelled=None, search=None)
+    job = SimpleNamespace(evaluator=SimpleNamespace(provider="cpu"), budget=Budget(bounds={}), calibrator=None)
+    measured = SimpleNamespace(to_json=dict)
+    record = quantizer._fidelity(job, RECIPES[name], solution, measured)  # noqa: SLF001 — without a search
+    assert (record["higher_precision"], record["higher_is"]) == (["a"], higher)
 
 
 def test_a_slower_variant_is_marked_and_never_the_default(quantized):

@@ -245,7 +245,9 @@ def _fidelity(job: Job, recipe: Recipe, solution: Solution, measured: Measuremen
         "reference_provider": recipe.timed_against or job.evaluator.provider,
         "budget": str(job.budget),
         "higher_precision": sorted(source.high_precision_layers),
-        "higher_is": "16-bit activations" if recipe.int16_activations and not source.float_fallback else "float32",
+        "higher_is": "16-bit activations"
+        if recipe.int16_activations and not source.float_fallback
+        else recipe.fallback,
         "verdicts": job.budget.verdicts(solution.accuracy)
         | (solution.labelled.verdicts_json() if solution.labelled else {}),
     }

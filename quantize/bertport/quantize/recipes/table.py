@@ -55,6 +55,8 @@ class Recipe:
     """Whether 8-bit weights are calibrated on what goes into their layers on the calibration text."""
     int16_activations: bool = False
     """Whether single layers can get more than 8 bits without going to float32."""
+    fallback: str = "float32"
+    """Precision of layers left in a higher one, where that is not 16-bit activations, as manifests name it."""
     scheme: QuantizationScheme | None = None
     """Quantization scheme of calibrated activations; None where nothing is calibrated."""
     emitter: Callable[[GraphSource], Emitter] | None
@@ -173,6 +175,7 @@ RECIPES: dict[str, Recipe] = {
             size=0.18,
             by_instruction_set=False,
             for_size=True,
+            fallback="8-bit weights",
             make=_rewritten(_weights_4),
             emitter=_weights_4,
         ),
