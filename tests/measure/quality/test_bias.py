@@ -65,6 +65,12 @@ def test_templates_that_cannot_be_used_are_said(tmp_path, content, message):
         read_probe(tmp_path / "none.json")
 
 
+def test_templates_behind_a_byte_order_mark_are_read(tmp_path):
+    path = tmp_path / "templates.json"
+    path.write_text(json.dumps({"templates": ["The {} is [MASK]."], "groups": [["a", "b"]]}), encoding="utf-8-sig")
+    assert read_probe(path).pairs() == [(0, "The a is [MASK].", "The b is [MASK].")]
+
+
 def test_one_word_twice_has_no_distance_and_two_words_have_one(tiny_bundle, tmp_path):
     path = tmp_path / "templates.json"
     path.write_text(json.dumps({"templates": ["The {} went [MASK]."], "groups": [["man", "man"], ["man", "queen"]]}))

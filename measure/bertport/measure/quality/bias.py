@@ -120,7 +120,7 @@ def _read(path: Path, *, masks: int, mixed: bool) -> Probe:
     what = f"one {SLOT} and one {MASK}" if masks else f"one {SLOT} and no {MASK}"
     expected = f'expected an object with "templates": sentences with {what}, and "groups": pairs of words'
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows write a byte order mark
     except OSError as error:
         raise PathError(f"cannot read the templates {path} ({error.strerror or error}): {expected}") from error
     except (ValueError, RecursionError) as error:
