@@ -317,6 +317,17 @@ def test_scores_without_documents_or_without_spread(drawn):
     assert Budget.parse("score=0.1").broken(measured(samples, heads, reference=constant))
 
 
+def test_a_candidate_that_scores_all_documents_alike_has_lost_their_order(drawn):
+    samples, heads = of_kind(drawn, CANDIDATES), {SEQUENCE_CLASSIFICATION: RELEVANCE}
+    one, alike = (Bag(scale=scale, widths={SEQUENCE_CLASSIFICATION: 1}) for scale in (1, 0))
+    fidelity = measured(samples, heads, reference=one, candidate=alike)
+    figures, queries = fidelity.heads[SCORES], len({sample.group for sample in samples})
+    assert (figures.rank.value, figures.rank.count) == (0, queries)
+    assert (figures.top1_agreement.value, figures.top1_agreement.count) == (0, queries)
+    assert Budget.parse("rank=0.95").broken(fidelity)
+    assert not measured(samples, heads, reference=alike, candidate=one).heads[SCORES].rank.count
+
+
 def test_labels_of_tokens_and_their_entities(drawn):
     samples = of_kind(drawn, PLAIN)
     figures = measured(samples).heads[TOKEN_CLASSIFICATION]

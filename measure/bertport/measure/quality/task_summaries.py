@@ -87,7 +87,7 @@ def scores(sums: HeadSums, settings: Settings) -> Scores:
             changes[of_value] = np.nan_to_num(changes[of_value] / reference[of_value].std(), posinf=math.inf)
         correlations.append(rank_correlation(reference[of_value], candidate[of_value]))
     queries = [
-        (texts[of_query[0]], rank_correlation(one, two), one.argmax() == two.argmax())
+        (texts[of_query[0]], *_order_kept(one, two))
         for of_query in _groups(groups, np.flatnonzero(ranked))
         for one, two in [(reference[of_query], candidate[of_query])]
     ]
@@ -101,6 +101,17 @@ def scores(sums: HeadSums, settings: Settings) -> Scores:
         rank=_ratio(of_query, in_order, settings),
         top1_agreement=_share(of_query, same, settings),
     )
+
+
+def _order_kept(reference: Floats, candidate: Floats) -> tuple[float, bool]:
+    """Return the rank correlation of a query's documents, and whether the best is the same.
+
+    Where the candidate scores all of them alike and the reference does not, their order is lost: both are 0. Where the
+    reference alone has none, there is nothing to keep: the correlation is NaN.
+    """
+    if not np.ptp(candidate) and np.ptp(reference):
+        return 0.0, False
+    return rank_correlation(reference, candidate), bool(reference.argmax() == candidate.argmax())
 
 
 def spans(sums: HeadSums, settings: Settings) -> Spans:
