@@ -68,6 +68,35 @@ test("the files that a graph takes weights from are read before it is opened", (
   assert.throws(() => externalFiles(Uint8Array.of(0xff)), /not an ONNX file/);
 });
 
+/** Return a number as protobuf writes it. */
+function varint(value: number): number[] {
+  return value < 128 ? [value] : [(value % 128) + 128, ...varint(Math.floor(value / 128))];
+}
+
+/** Return a field of a protobuf message: a text, or another message. */
+function field(number: number, content: string | readonly number[]): number[] {
+  const bytes = typeof content === "string" ? [...new TextEncoder().encode(content)] : content;
+  return [...varint(8 * number + 2), ...varint(bytes.length), ...bytes];
+}
+
+test("no place of a graph hides the files that it takes weights from", () => {
+  const tensor = (location: string, number = 13) => field(number, [...field(1, "location"), ...field(2, location)]);
+  const graph = (content: readonly number[]) => field(5, content);
+  const files = (model: readonly number[]) => externalFiles(Uint8Array.from(model));
+  const inGraph = (location: string, number = 13) => field(7, graph(tensor(location, number)));
+  assert.deepEqual(files(inGraph("a.data")), ["a.data"]);
+  assert.deepEqual(files(field(25, field(11, field(5, tensor("a.data"))))), ["a.data"]); // a function's attribute
+  for (const part of [1, 2]) {
+    assert.deepEqual(files(field(20, field(part, graph(tensor("a.data"))))), ["a.data"]); // training
+  }
+  assert.deepEqual(files(inGraph("\ufeffa.data")), ["\ufeffa.data"]); // another name than a.data
+  // What is above 32 bits of a key is dropped by protobuf's own parser.
+  assert.throws(() => files(inGraph("a.data", 2 ** 29 + 13)), /not an ONNX file/);
+  for (const location of ["*/_ORT_MEM_ADDR_/*", "a\\b", "C:a", "a\nb"]) {
+    assert.throws(() => files(inGraph(location)), { name: "BundleError", message: /is not a plain file path/ });
+  }
+});
+
 test("an error quotes the beginning of what was given", () => {
   assert.equal(excerpt("a".repeat(100), 10), '"aaaaaa...');
   assert.equal(excerpt(["a", 1, null, { b: 2 }]), '["a", 1, null, {b}]');
