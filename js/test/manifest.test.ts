@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Bundle } from "../src/bundle.js";
-import { readManifest } from "../src/manifest.js";
+import { obstacle } from "../src/graph.js";
+import { readManifest, type Variant } from "../src/manifest.js";
 import { changed, type Json, json, manifest, original, sealed } from "./files.js";
 
 test("the default bundle's manifest is read", async () => {
@@ -39,6 +40,22 @@ test("a manifest of format 1 is read in the shape of format 2", async () => {
   assert.deepEqual(read.heads.nsp?.labels, judge.labels);
   assert.deepEqual(read.variants.portable?.operatorDomains, { "ai.onnx": 17 });
   assert.match(read.digest, /^sha256:[0-9a-f]{64}$/);
+  for (const [recipe, precision] of [
+    ["fp32-weights16", "fp32"],
+    ["fp16", "fp16"],
+    ["int8-dynamic", "int8-dynamic"],
+    ["int8-static", "int8-static-symmetric"], // signed, which ONNX Runtime's CPU opens and may compute wrongly
+    ["int8-static-cpu", "int8-static"],
+  ] as const) {
+    const made = { ...variant, recipe, kind: "serving", domains: { "": 13, "com.microsoft": 1 } };
+    const { variants } = await readManifest(json({ ...old, variants: { portable: variant, made } }));
+    assert.equal(variants.made?.precision, precision);
+    assert.deepEqual(variants.made?.operatorDomains, { "com.microsoft": 1, "ai.onnx": 17 });
+    assert.equal(
+      obstacle(variants.made as Variant) === undefined,
+      !["fp16", "int8-static-symmetric"].includes(precision),
+    );
+  }
 });
 
 const damages: [string, (value: Json) => void, RegExp][] = [
