@@ -20,7 +20,7 @@ export async function digestOf(content: Uint8Array<ArrayBuffer>, stated?: unknow
   if (stated === undefined) return ALGORITHM + (await sha256(content));
   if (typeof stated !== "string" || normalizedDigest(stated) !== stated) return undefined;
   const digits = stated.slice(ALGORITHM.length);
-  const [before, after, ...more] = new TextDecoder().decode(content).split(digits);
+  const [before, after, ...more] = new TextDecoder("utf-8", { ignoreBOM: true }).decode(content).split(digits);
   if (before === undefined || after === undefined || more.length) return undefined;
   return ALGORITHM + (await sha256(new TextEncoder().encode(before + ZEROS + after)));
 }

@@ -135,7 +135,7 @@ export async function readManifest(content: Uint8Array<ArrayBuffer>): Promise<Ma
 
 function parsed(content: Uint8Array): unknown {
   try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(content));
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(content));
   } catch (error) {
     throw new BundleError(`manifest.json is not JSON (${reasonOf(error, 200)}): ${DAMAGED}`);
   }

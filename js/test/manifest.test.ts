@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Bundle } from "../src/bundle.js";
 import { obstacle } from "../src/graph.js";
+import { digestOf } from "../src/hashing.js";
 import { readManifest, type Variant } from "../src/manifest.js";
 import { changed, type Json, json, manifest, original, sealed } from "./files.js";
 
@@ -95,6 +96,9 @@ test("a manifest of which a byte was changed is refused", async () => {
   const content = original("manifest.json");
   const text = new TextDecoder().decode(content).replace('"max_length": 512', '"max_length": 511');
   await assert.rejects(readManifest(new TextEncoder().encode(text)), /is not as it was written/);
+  const marked = new Uint8Array([0xef, 0xbb, 0xbf, ...content]); // a byte order mark, which decoders drop
+  assert.notEqual(await digestOf(marked, manifest().digest), manifest().digest);
+  await assert.rejects(readManifest(marked), /is not JSON/);
 });
 
 test("files are compared with their hashes", async () => {
