@@ -23,13 +23,19 @@ export async function load(directory: string, options: NodeOptions = {}): Promis
   return Model.load({ ...options, runtime, readFile: directoryReader(directory) });
 }
 
-/** Return what reads the files of a bundle's directory: regular ones inside it, links followed. */
+/**
+ * Return what reads the files of a bundle's directory: regular ones inside it, links followed.
+ *
+ * A snapshot in the cache of huggingface_hub, `models--ORG--NAME/snapshots/REVISION`, consists of links to
+ * `models--ORG--NAME/blobs`: files there are the bundle's as well.
+ */
 export function directoryReader(directory: string): ReadFile {
   return async (name, most) => {
     const root = await realpath(directory);
     const file = await realpath(path.join(root, ...name.split("/")));
     const place = path.relative(root, file); // absolute where it is on another drive of Windows
-    if (place === ".." || place.startsWith(`..${path.sep}`) || path.isAbsolute(place)) {
+    const outside = place === ".." || place.startsWith(`..${path.sep}`) || path.isAbsolute(place);
+    if (outside && path.dirname(file) !== blobsOf(root)) {
       throw new BundleError(`${name} is a link that leaves the bundle: do not use a bundle from this source`);
     }
     const handle = await open(file, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
@@ -49,6 +55,18 @@ export function directoryReader(directory: string): ReadFile {
       await handle.close();
     }
   };
+}
+
+/** Return the blobs of the Hub's repository that a directory is a snapshot of, or is in one; undefined for another. */
+function blobsOf(root: string): string | undefined {
+  for (let place = root; place !== path.dirname(place); place = path.dirname(place)) {
+    const snapshots = path.dirname(place);
+    const repository = path.dirname(snapshots);
+    if (path.basename(snapshots) === "snapshots" && path.basename(repository).startsWith("models--")) {
+      return path.join(repository, "blobs");
+    }
+  }
+  return undefined;
 }
 
 async function onnxRuntime(): Promise<OnnxRuntime> {

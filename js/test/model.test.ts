@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
@@ -217,6 +217,26 @@ test("a directory's links may not leave it, and what is no file is refused", asy
     await assert.rejects(directoryReader(DEFAULT)("onnx", 10), /is not a regular file/);
   } finally {
     rmSync(directory, { recursive: true });
+  }
+});
+
+test("in the cache of huggingface_hub a bundle's files are links to the blobs of its repository", async () => {
+  const cache = mkdtempSync(path.join(tmpdir(), "bertport-"));
+  try {
+    const repository = path.join(cache, "models--org--name");
+    const snapshot = path.join(repository, "snapshots", "abc");
+    mkdirSync(path.join(snapshot, "onnx"), { recursive: true });
+    for (const owner of [repository, path.join(cache, "models--org--other")]) {
+      mkdirSync(path.join(owner, "blobs"), { recursive: true });
+      writeFileSync(path.join(owner, "blobs", "0f"), "abc");
+    }
+    symlinkSync("../../../blobs/0f", path.join(snapshot, "onnx", "a"));
+    symlinkSync("../../../models--org--other/blobs/0f", path.join(snapshot, "b"));
+    assert.equal((await directoryReader(snapshot)("onnx/a", 10)).length, 3);
+    assert.equal((await directoryReader(path.join(snapshot, "onnx"))("a", 10)).length, 3);
+    await assert.rejects(directoryReader(snapshot)("b", 10), /is a link that leaves the bundle/);
+  } finally {
+    rmSync(cache, { recursive: true });
   }
 });
 
