@@ -36,6 +36,7 @@ ASKED = {
     "bert": [
         ("fill-mask", ["Paris is the [MASK] of France.", "[MASK] isn't the [MASK]."], {"top_k": 3}),
         ("fill-mask", ["He bought some [MASK]."], {"targets": ["milk", "bread", "xylophones"]}),
+        ("fill-mask", ["He bought some [MASK]."], {"targets": None, "top_k": 3}),
         ("next-sentence", [["He went to the store.", "He bought milk."], ["red", ""]], {}),
         ("features", [*TEXTS], {"pooling": "mean", "normalize": True}),
         ("features", [*TEXTS], {"pooling": "pooler"}),
@@ -76,6 +77,7 @@ ASKED = {
     "sentences": [
         ("embeddings", [*TEXTS[:2]], {"prompt_name": "query", "normalize": True}),
         ("embeddings", [*TEXTS[:2]], {"truncate_dim": 5, "prompt": ""}),
+        ("embeddings", [*TEXTS[:2]], {"prompt": None, "prompt_name": None, "truncate_dim": None}),
     ],
 }
 

@@ -9,9 +9,9 @@ import { boolean, type Context, oneText, rowOf, type Shared, type Task, wholeNum
 /** Parameters of fill-mask. */
 export interface FillMaskParameters extends Shared {
   /** Answers per mask; 5 by default. */
-  readonly top_k?: number;
+  readonly top_k?: number | null;
   /** Only these words compete; their scores stay those of the full vocabulary. */
-  readonly targets?: string | readonly string[];
+  readonly targets?: string | readonly string[] | null;
 }
 
 /** One word for one mask. */
@@ -38,7 +38,8 @@ export const fillMask: Task<unknown, FillMaskParameters, FilledMask[] | FilledMa
       );
     }
     const truncation = boolean("truncation", parameters.truncation);
-    const targets = parameters.targets === undefined ? null : targetIds(parameters.targets, context);
+    const given = parameters.targets ?? null;
+    const targets = given === null ? null : targetIds(given, context);
     const top = wholeNumber("top_k", parameters.top_k, 5);
     if (targets === null && top > manifest.vocabSize) {
       throw new UsageError(

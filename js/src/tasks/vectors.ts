@@ -59,11 +59,11 @@ export const features: Task<unknown, FeaturesParameters, Float32Array | Float32A
 /** Parameters of embeddings. */
 export interface EmbeddingsParameters extends Shared {
   /** What each text begins with. */
-  readonly prompt?: string;
+  readonly prompt?: string | null;
   /** Name of one of the model's prompts; the model's default otherwise. */
-  readonly prompt_name?: string;
+  readonly prompt_name?: string | null;
   /** Length to which a vector is cut; the model's default otherwise. */
-  readonly truncate_dim?: number;
+  readonly truncate_dim?: number | null;
   /** Scale a vector to length 1, after it was cut. */
   readonly normalize?: boolean;
 }
@@ -105,19 +105,19 @@ export const embeddings: Task<unknown, EmbeddingsParameters, Float32Array> = {
 };
 
 function promptOf(parameters: EmbeddingsParameters, facts: Embedding, name: string): string {
-  for (const value of [parameters.prompt, parameters.prompt_name]) {
-    if (value !== undefined && typeof value !== "string")
-      throw new UsageError(`a prompt is a text, not ${excerpt(value)}`);
+  const { prompt: given = null, prompt_name: asked = null } = parameters;
+  for (const value of [given, asked]) {
+    if (value !== null && typeof value !== "string") throw new UsageError(`a prompt is a text, not ${excerpt(value)}`);
   }
-  if (parameters.prompt !== undefined && parameters.prompt_name !== undefined) {
+  if (given !== null && asked !== null) {
     throw new UsageError("a prompt and a prompt_name were given, which say the same: leave one of them out");
   }
-  const named = parameters.prompt_name ?? facts.defaultPrompt;
-  if (parameters.prompt === undefined && named !== null && !Object.hasOwn(facts.prompts, named)) {
+  const named = asked ?? facts.defaultPrompt;
+  if (given === null && named !== null && !Object.hasOwn(facts.prompts, named)) {
     const known = Object.keys(facts.prompts).join(", ") || "none";
     throw new UsageError(`unknown prompt ${excerpt(named)}: choose one of the model's (${known})`);
   }
-  const prompt = parameters.prompt ?? (named === null ? "" : (facts.prompts[named] ?? ""));
+  const prompt = given ?? (named === null ? "" : (facts.prompts[named] ?? ""));
   if (prompt.length > LONGEST_PROMPT) {
     throw new UsageError(
       `the prompt has ${prompt.length} characters and may have ${LONGEST_PROMPT}: give a shorter one`,
