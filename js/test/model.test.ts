@@ -118,6 +118,7 @@ const mistakes: [string, unknown, object, string, RegExp][] = [
   ["fill-mask", "[MASK]", { top_k: 0 }, "UsageError", /top_k is a number from 1 up, not 0/],
   ["fill-mask", "[MASK]", { top_k: 40_000 }, "UsageError", /the vocabulary has 30522 words/],
   ["fill-mask", "[MASK]", { targets: [] }, "UsageError", /holds no word/],
+  ["fill-mask", "[MASK]", { targets: ["a", "\ud800"] }, "UsageError", /the target "\\ud800" is not Unicode text/],
   ["next-sentence", "one", {}, "InputTextError", /takes two texts/],
   ["next-sentence", ["a", "b", "c"], {}, "InputTextError", /takes two texts/],
   ["features", "a", { pooling: "max" }, "UsageError", /unknown pooling "max": choose none, cls, mean, pooler/],

@@ -124,6 +124,9 @@ function targetIds(targets: unknown, context: Context): number[] {
   const ids = new Set<number>();
   for (const word of listed) {
     if (typeof word !== "string") throw new UsageError(`a target is a word, not ${excerpt(word)}`);
+    if (/\p{Cs}/u.test(word)) {
+      throw new UsageError(`the target ${excerpt(word)} is not Unicode text (a lone surrogate): repair it`);
+    }
     const exact = context.tokens.idOf(word);
     const id = exact ?? context.tokens.firstPiece(word);
     if (exact === null) {
