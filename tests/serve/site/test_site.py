@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -275,6 +276,20 @@ def test_a_package_with_another_hash_is_not_kept(registry, tmp_path):
         web_runtime.download(package)
     assert len(asked) == 4 + 1  # the last is logged as an error too
     assert list((tmp_path / "cache" / "bertport").iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_disk_is_not_blamed_on_the_registry(registry, tmp_path, monkeypatch):
+    _, package, tarball = registry
+    content = tarball.read_bytes() + bytes(web_runtime.CHUNK)  # more than is kept back until the file is closed
+    tarball.write_bytes(content)
+
+    def full(**_):
+        return os.open("/dev/full", os.O_WRONLY), str(tmp_path / "none")
+
+    monkeypatch.setattr(web_runtime.tempfile, "mkstemp", full)
+    with pytest.raises(PathError, match=r"cannot write .*onnxruntime-web-1\.30\.0\.tgz .*: free some space"):
+        web_runtime.download(dataclasses.replace(package, size=len(content)))
 
 
 def test_the_policies_are_one_and_the_same():

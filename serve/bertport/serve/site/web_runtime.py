@@ -17,7 +17,7 @@ from bertport.runtime.bundle.writer import no_room
 from bertport.runtime.errors import PathError, ProviderError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["PINNED", "Package", "WebRuntime", "cached", "download", "from_directory", "from_package", "names"]
 
@@ -31,6 +31,8 @@ LARGEST = 2**28
 CHUNK = 2**16
 SECONDS = 60
 """Timeout of the connection to the registry, in seconds without a byte."""
+ADVICE = "set XDG_CACHE_HOME to a folder that can be written, or give the unpacked package to --runtime"
+"""Advice where the package cannot be kept for another reason than a full disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,40 +148,56 @@ def download(package: Package = PINNED, progress: Callable[[int], None] = lambda
         ProviderError: when it cannot be fetched, or is another than it should be.
         PathError: when it cannot be written.
     """
-    import http.client
-    import urllib.request
-
     path = _place(package)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     except OSError as error:
-        raise no_room(error, path) from error
+        raise no_room(error, path, otherwise=ADVICE) from error
     unfinished = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            try:
-                with urllib.request.urlopen(package.address, timeout=SECONDS) as answer:  # noqa: S310 — pinned, https
-                    done = 0
-                    while done <= package.size and (chunk := answer.read(CHUNK)):
-                        file.write(chunk)
-                        done += len(chunk)
-                        progress(done)
-            except (OSError, http.client.HTTPException) as error:
-                raise ProviderError(
-                    f"onnxruntime-web cannot be fetched from {package.address} ({error}): fetch it elsewhere, and give "
-                    "its unpacked dist to --runtime"
-                ) from error
-        if _sha512(unfinished) != package.sha512:
-            raise ProviderError(
-                f"what came from {package.address} is not onnxruntime-web {package.version} (its SHA-512 is another): "
-                "try again, or fetch it elsewhere and give its unpacked dist to --runtime"
-            )
+            done = 0
+            for chunk in _fetched(package):
+                file.write(chunk)
+                done += len(chunk)
+                progress(done)
         unfinished.replace(path)
+    except OSError as error:
+        raise no_room(error, path, otherwise=ADVICE) from error
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
     return path
+
+
+def _fetched(package: Package) -> Iterator[bytes]:
+    """Yield what the registry gives, in chunks: no more than one of them beyond what the package has.
+
+    Raises:
+        ProviderError: when it gives nothing, breaks off, or gave something else in the end.
+    """
+    import http.client
+    import urllib.request
+
+    digest = hashlib.sha512()
+    try:
+        with urllib.request.urlopen(package.address, timeout=SECONDS) as answer:  # noqa: S310 — pinned, https
+            done = 0
+            while done <= package.size and (chunk := answer.read(CHUNK)):
+                yield chunk
+                digest.update(chunk)
+                done += len(chunk)
+    except (OSError, http.client.HTTPException) as error:
+        raise ProviderError(
+            f"onnxruntime-web cannot be fetched from {package.address} ({error}): fetch it elsewhere, and give "
+            "its unpacked dist to --runtime"
+        ) from error
+    if base64.b64encode(digest.digest()).decode() != package.sha512:
+        raise ProviderError(
+            f"what came from {package.address} is not onnxruntime-web {package.version} (its SHA-512 is another): "
+            "try again, or fetch it elsewhere and give its unpacked dist to --runtime"
+        )
 
 
 def _place(package: Package) -> Path:
