@@ -18,6 +18,7 @@ from bertport.runtime.bundle.changes import add_variant, replace_golden
 from bertport.runtime.bundle.digest import sealed
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.golden import FILE, LARGEST, Golden, read_golden
+from bertport.runtime.bundle.packing import pack
 from bertport.runtime.bundle.workspace import Workspace
 from bertport.runtime.cli import app
 from bertport.runtime.errors import BundleError, ProviderError, UnknownNameError
@@ -143,6 +144,18 @@ def test_a_bundle_without_them_is_given_them(old):
     assert anew.manifest.golden_vectors.file == "golden-2.json"
     assert not (old / FILE).exists()
     assert anew.verify() == ()
+
+
+def test_a_bundle_without_fp32_is_given_those_of_its_portable_graph(old, tmp_path):
+    small = tmp_path / "small"
+    assert pack(old, small, ["portable", "int8-dynamic"]).manifest.golden_vectors is None
+    bundle, left_out = write_golden(small)
+    assert left_out == {"int8-dynamic": "the bundle has no variant 'fp32' to say how far its values may be from others"}
+    golden = read_golden(bundle)
+    assert golden is not None
+    assert list(golden.variants) == ["portable"]
+    assert {output.tolerance for output in golden.variants["portable"].outputs.values()} == {1e-4}
+    assert verify_golden(small).failures == ()
 
 
 def changed(content, by):
