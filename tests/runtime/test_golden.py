@@ -326,6 +326,29 @@ def test_each_thing_that_differs_is_told(bundle, change, said):
     assert said in sentence
 
 
+def other_output(value):
+    outputs = value["variants"]["fp32"]["outputs"]
+    value["variants"]["fp32"]["outputs"] = {"other": outputs["logits"]}
+
+
+def no_output(value):
+    value["variants"]["fp32"]["outputs"] = {}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(other_output, "has no output 'other'"), (no_output, "has golden vectors of no output")],
+)
+def test_a_variant_of_which_nothing_can_be_compared_fails(bundle, change, said):
+    report = verify_golden(rewritten(bundle, change), variants=["fp32"])
+    assert [(variant.provider, variant.outputs, variant.not_run) for variant in report.variants] == [("cpu", {}, None)]
+    [sentence] = report.failures
+    assert said in sentence
+    done = CliRunner().invoke(app, ["verify", str(bundle), "--golden", "--variant", "fp32"])
+    assert done.exit_code == 1
+    assert "\n  fp32 on cpu: nothing could be compared\n" in done.output
+
+
 def test_what_gives_no_numbers_is_told(tiny_bundle, tmp_path):
     def broken(content):
         return changed(content, float("nan"))

@@ -139,6 +139,9 @@ def _proof(report: GoldenReport) -> str:
         if variant.not_run:
             lines.append(f"  {variant.name}: not run: {variant.not_run}")
             continue
+        if not variant.outputs:
+            lines.append(f"  {variant.name} on {variant.provider}: nothing could be compared")
+            continue
         outputs = (f"{name} {to.largest_difference:.1g} of {to.tolerance:g}" for name, to in variant.outputs.items())
         lines.append(f"  {variant.name} on {variant.provider}: largest differences {', '.join(outputs)}")
     return "\n".join(map(printable, lines))
