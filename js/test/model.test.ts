@@ -296,6 +296,14 @@ test("golden vectors: what holds, and what does not", async () => {
     proven((value) => void value.batches.push(...new Array(9).fill(value.batches[0]))),
     /10 batches of up to 6 tokens, more than golden vectors have/,
   );
+  for (const change of [
+    (value: typeof golden) => void (logits(value).rows[0].batch = 1),
+    (value: typeof golden) => void logits(value).shapes.push([1, 5]),
+    (value: typeof golden) => void (value.batches = []),
+  ]) {
+    const message = 'golden.json lists a batch of "logits" that is not there: the bundle is damaged; export again';
+    await assert.rejects(proven(change), { name: "BundleError", message });
+  }
   const without = await loadAnywhere({
     readFile: await changed({}, (value) => void (value.golden_vectors = null)),
     runtime,
