@@ -130,5 +130,7 @@ test("a digest that is asked for is compared", async () => {
   const { digest } = (await Bundle.open(readFile)).manifest;
   await Bundle.open(readFile, digest.slice(7).toUpperCase());
   await assert.rejects(Bundle.open(readFile, `sha256:${"1".repeat(64)}`), /is another bundle/);
-  await assert.rejects(Bundle.open(readFile, "abc"), { name: "UsageError", message: /is not a SHA-256/ });
+  for (const wrong of ["abc", null, 256] as string[]) {
+    await assert.rejects(Bundle.open(readFile, wrong), { name: "UsageError", message: /is not a SHA-256/ });
+  }
 });
