@@ -19,8 +19,10 @@ from click.testing import CliRunner
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.writer import write_manifest
 from bertport.runtime.errors import BundleError, PathError, ProviderError, UsageError
+from bertport.runtime.heads import TOKEN_CLASSIFICATION
 from bertport.serve.site import web_runtime, writer
 from bertport.serve.site.cli import site
+from tests.heads import head_bundle
 
 BANNER = b"/*!\n * ONNX Runtime Web v1.30.0\n */\n"
 PAGE = files("bertport.serve.site") / "files"
@@ -81,6 +83,18 @@ def test_no_file_of_the_bundle_is_held_whole(tiny_bundle, runtime, tmp_path, mon
     assert run(tiny_bundle, "--output", tmp_path / "site", "--runtime", runtime).exit_code == 0
     assert "ort.wasm.min.mjs" in held
     assert [name for name in held if name.endswith(".onnx")] == []
+
+
+def test_a_task_that_javascript_does_not_answer_is_left_out_and_named(runtime, tmp_path, tmp_path_factory):
+    """For places of tokens the package takes WordPiece alone, and RoBERTa has bytes."""
+    for family, left in (("bert", False), ("roberta", True)):
+        _, bundle = head_bundle(tmp_path_factory, family, TOKEN_CLASSIFICATION)
+        done = run(bundle, "--output", tmp_path / family, "--runtime", runtime)
+        assert done.exit_code == 0, said(done)
+        tasks = json.loads((tmp_path / family / "site.json").read_text())["tasks"]
+        assert ("token-classification" not in tasks) == left
+        assert ("the page leaves out token-classification, which" in done.stderr) == left
+        assert {"features", "sentence-similarity"} <= set(tasks)
 
 
 def test_the_version_is_of_all_that_the_site_holds(tiny_bundle, runtime, tmp_path):

@@ -10,7 +10,7 @@ import click
 
 from bertport.runtime.commands import completion
 from bertport.runtime.commands.options import as_json, digest
-from bertport.runtime.commands.output import show, show_json
+from bertport.runtime.commands.output import report, show, show_json
 from bertport.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,6 +74,11 @@ def site(  # noqa: PLR0913 — the command's options
         bundle.path, Path(output), names, web, title=heading, overwrite=overwrite, digest=bundle.digest
     )
     size = sum(entry["size"] for entry in listing["files"].values())
+    for name in writer.left_to_python(bundle):
+        report(
+            f"bertport: warning: the page leaves out {name}, which JavaScript does not answer from this bundle: "
+            "ask it in Python, or by bertport serve"
+        )
     if as_json:
         kept = ("digest", "version", "runtime", "tasks")
         show_json(

@@ -15,7 +15,7 @@ from bertport.runtime.bundle.writer import Kind, describe_files, new_directory, 
 from bertport.runtime.errors import PathError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.tasks.table import answerable
-from bertport.runtime.text.tokenizer import Tokens
+from bertport.runtime.text.tokenizer import TOKENIZER, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bertport.runtime.bundle.manifest import Manifest, Variant
     from bertport.serve.site.web_runtime import WebRuntime
 
-__all__ = ["LISTING", "chosen", "heading", "needs_gpu", "obstacle", "refuse_output", "write_site"]
+__all__ = ["LISTING", "chosen", "heading", "left_to_python", "needs_gpu", "obstacle", "refuse_output", "write_site"]
 
 LISTING = "site.json"
 WORKER = "service-worker.js"
@@ -45,6 +45,8 @@ SIMILARITY = "sentence-similarity"
 """Answered from every bundle, as by the server: without an embedding head from the means over hidden states."""
 LEFT_OUT = frozenset({"zero-shot-classification"})
 """Tasks that the package for JavaScript leaves to Python."""
+OF_PLACES = frozenset({"question-answering", "replaced-tokens", "token-classification"})
+"""Tasks that need the place of each token, which that package tells for WordPiece tokenizers of BERT alone."""
 ON_GPU = "fp32"
 """The precision that WebGPU takes: it has no kernels for INT8's operators."""
 LARGEST = 2**31
@@ -102,6 +104,22 @@ def chosen(manifest: Manifest, asked: Collection[str]) -> list[str]:
 def needs_gpu(manifest: Manifest, names: Collection[str]) -> bool:
     """Return whether one of these variants runs on WebGPU, so that the site needs its files."""
     return any(manifest.variants[name].requires.precision == ON_GPU for name in names)
+
+
+def left_to_python(bundle: Bundle) -> list[str]:
+    """Return the tasks of a bundle that its site leaves to Python, as js/src says.
+
+    Raises:
+        BundleError: when its tokenizer is missing or changed.
+    """
+    tokens, left = Tokens.read(bundle), set(LEFT_OUT)
+    tokenizer = json.loads(bundle.read(TOKENIZER))
+    normalizer, prefix = tokenizer.get("normalizer") or {}, tokenizer["model"].get("continuing_subword_prefix")
+    if normalizer.get("type") != "BertNormalizer" or not isinstance(prefix, str):
+        left |= OF_PLACES
+    elif tokens.pads_left:
+        left.add("question-answering")
+    return [name for name in answerable(tokens, bundle.manifest) if name in left]
 
 
 def heading(name: str, title: str | None) -> str:
@@ -179,7 +197,7 @@ def _fill(new: Path, bundle: Bundle, variants: list[str], runtime: WebRuntime, s
         (new / "runtime" / name.replace(".mjs", ".js")).write_bytes(content)
     _fill_in(new / "index.html", "@title@", html.escape(shown))
     entries = {name: asdict(entry) for name, entry in describe_files(new).items() if name not in UNLISTED}
-    tokens = Tokens.read(bundle)
+    tokens, left = Tokens.read(bundle), left_to_python(bundle)
     listing: dict[str, Any] = {
         "version": "",
         "title": shown,
@@ -187,7 +205,7 @@ def _fill(new: Path, bundle: Bundle, variants: list[str], runtime: WebRuntime, s
         "digest": bundle.digest,
         "licence": manifest.licence,
         "runtime": runtime.version,
-        "tasks": [name for name in dict.fromkeys([*answerable(tokens, manifest), SIMILARITY]) if name not in LEFT_OUT],
+        "tasks": [name for name in dict.fromkeys([*answerable(tokens, manifest), SIMILARITY]) if name not in left],
         "heads": list(manifest.heads),
         "mask_token": None if tokens.mask_id is None else tokens.mask_token,
         "variants": [
