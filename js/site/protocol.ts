@@ -11,7 +11,6 @@ export type Request =
 
 /** Answer to `load`. */
 export interface Loaded {
-  readonly tasks: readonly string[];
   readonly threads: number;
   /** Milliseconds of a short text, after one that was not timed. */
   readonly shortText: number;

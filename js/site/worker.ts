@@ -69,7 +69,7 @@ async function loaded(site: Site, variant: string, device: Device): Promise<Load
     await model.predict("features", ["a"], { pooling: "mean" });
     const began = performance.now();
     await model.predict("features", ["a"], { pooling: "mean" });
-    return { tasks: model.tasks, threads, shortText: performance.now() - began, kept: downloads.kept };
+    return { threads, shortText: performance.now() - began, kept: downloads.kept };
   } catch (error) {
     throw explained(error, site, variant);
   }
