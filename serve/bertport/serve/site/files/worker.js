@@ -55,7 +55,7 @@ async function loaded(site, variant, device) {
         await model.predict("features", ["a"], { pooling: "mean" });
         const began = performance.now();
         await model.predict("features", ["a"], { pooling: "mean" });
-        return { tasks: model.tasks, threads, shortText: performance.now() - began, kept: downloads.kept };
+        return { threads, shortText: performance.now() - began, kept: downloads.kept };
     }
     catch (error) {
         throw explained(error, site, variant);

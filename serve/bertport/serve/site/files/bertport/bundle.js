@@ -19,7 +19,7 @@ export class Bundle {
      * @param digest - the digest that the bundle must have; undefined for any.
      */
     static async open(readFile, digest) {
-        const expected = digest === undefined ? undefined : normalizedDigest(digest);
+        const expected = typeof digest === "string" ? normalizedDigest(digest) : undefined;
         if (digest !== undefined && expected === undefined) {
             throw new UsageError(`the digest ${excerpt(digest)} is not a SHA-256: give sha256: and 64 hexadecimal digits`);
         }

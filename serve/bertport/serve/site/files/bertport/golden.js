@@ -49,11 +49,15 @@ async function readGolden(bundle) {
     if (texts.length > MOST_TEXTS || batches.length > MOST_BATCHES || largest > MOST_TOKENS || widest > maxLength) {
         throw new BundleError(`${name} has ${texts.length} texts and ${batches.length} batches of up to ${largest} tokens, more than golden vectors have: ${DAMAGED}`);
     }
-    return {
-        texts,
-        batches,
-        variants: mapped(root.at("variants"), (variant) => mapped(variant.at("outputs"), outputOf)),
-    };
+    const variants = mapped(root.at("variants"), (variant) => mapped(variant.at("outputs"), outputOf));
+    // A row of a batch that there is not would be compared with nothing.
+    const wrong = Object.values(variants)
+        .flatMap((outputs) => Object.entries(outputs))
+        .find(([, { shapes, rows }]) => shapes.length !== batches.length || rows.some((row) => row.batch >= batches.length));
+    if (wrong) {
+        throw new BundleError(`${name} lists a batch of ${excerpt(wrong[0])} that is not there: ${DAMAGED}`);
+    }
+    return { texts, batches, variants };
 }
 function textOf(value) {
     return {

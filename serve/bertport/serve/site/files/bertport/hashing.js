@@ -19,7 +19,7 @@ export async function digestOf(content, stated) {
     if (typeof stated !== "string" || normalizedDigest(stated) !== stated)
         return undefined;
     const digits = stated.slice(ALGORITHM.length);
-    const [before, after, ...more] = new TextDecoder().decode(content).split(digits);
+    const [before, after, ...more] = new TextDecoder("utf-8", { ignoreBOM: true }).decode(content).split(digits);
     if (before === undefined || after === undefined || more.length)
         return undefined;
     return ALGORITHM + (await sha256(new TextEncoder().encode(before + ZEROS + after)));

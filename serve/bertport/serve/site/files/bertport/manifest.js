@@ -8,6 +8,12 @@ export const FORMAT_VERSION = 2;
 export const LARGEST_MANIFEST = 16 * 2 ** 20;
 const LONGEST_PATH = 512;
 const LONGEST_INPUT = 1_000_000;
+/** Precision of the recipes of format 1 whose name it is not. */
+const PRECISIONS = new Map([
+    ["int8-static", "int8-static-symmetric"],
+    ["int8-static-cpu", "int8-static"],
+    ["fp32-weights16", "fp32"],
+]);
 /**
  * Return the manifest in the content of a `manifest.json`.
  *
@@ -37,7 +43,7 @@ export async function readManifest(content) {
 }
 function parsed(content) {
     try {
-        return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(content));
+        return JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(content));
     }
     catch (error) {
         throw new BundleError(`manifest.json is not JSON (${reasonOf(error, 200)}): ${DAMAGED}`);
@@ -91,13 +97,12 @@ function formatOne(root) {
         heads,
         variants: mapped(root.at("variants"), (value) => {
             const recipe = value.at("recipe").text();
+            const domains = value.at("domains").optional((given) => mapped(given, (domain) => domain.number())) ?? {};
+            const others = Object.entries(domains).filter(([domain]) => domain !== ""); // whose version is `opset`
             return {
                 ...graphOf(value),
-                operatorDomains: {
-                    "ai.onnx": value.at("opset").number(),
-                    ...(value.at("domains").optional((domains) => mapped(domains, (domain) => domain.number())) ?? {}),
-                },
-                precision: recipe.startsWith("fp32") ? "fp32" : recipe,
+                operatorDomains: { ...Object.fromEntries(others), "ai.onnx": value.at("opset").number() },
+                precision: PRECISIONS.get(recipe) ?? recipe,
                 isa: value.at("isa").optional((isa) => isa.text()),
             };
         }),

@@ -13,7 +13,8 @@ export const fillMask = {
             throw new UsageError(`the tokenizer of ${manifest.name} has no mask token, so nothing can be filled: use a bundle whose tokenizer has one`);
         }
         const truncation = boolean("truncation", parameters.truncation);
-        const targets = parameters.targets === undefined ? null : targetIds(parameters.targets, context);
+        const given = parameters.targets ?? null;
+        const targets = given === null ? null : targetIds(given, context);
         const top = wholeNumber("top_k", parameters.top_k, 5);
         if (targets === null && top > manifest.vocabSize) {
             throw new UsageError(`top_k is ${top} and the vocabulary has ${manifest.vocabSize} words: ask for that many at most`);
@@ -83,6 +84,9 @@ function targetIds(targets, context) {
     for (const word of listed) {
         if (typeof word !== "string")
             throw new UsageError(`a target is a word, not ${excerpt(word)}`);
+        if (/\p{Cs}/u.test(word)) {
+            throw new UsageError(`the target ${excerpt(word)} is not Unicode text (a lone surrogate): repair it`);
+        }
         const exact = context.tokens.idOf(word);
         const id = exact ?? context.tokens.firstPiece(word);
         if (exact === null) {

@@ -61,19 +61,20 @@ export const embeddings = {
     },
 };
 function promptOf(parameters, facts, name) {
-    for (const value of [parameters.prompt, parameters.prompt_name]) {
-        if (value !== undefined && typeof value !== "string")
+    const { prompt: given = null, prompt_name: asked = null } = parameters;
+    for (const value of [given, asked]) {
+        if (value !== null && typeof value !== "string")
             throw new UsageError(`a prompt is a text, not ${excerpt(value)}`);
     }
-    if (parameters.prompt !== undefined && parameters.prompt_name !== undefined) {
+    if (given !== null && asked !== null) {
         throw new UsageError("a prompt and a prompt_name were given, which say the same: leave one of them out");
     }
-    const named = parameters.prompt_name ?? facts.defaultPrompt;
-    if (parameters.prompt === undefined && named !== null && !Object.hasOwn(facts.prompts, named)) {
+    const named = asked ?? facts.defaultPrompt;
+    if (given === null && named !== null && !Object.hasOwn(facts.prompts, named)) {
         const known = Object.keys(facts.prompts).join(", ") || "none";
         throw new UsageError(`unknown prompt ${excerpt(named)}: choose one of the model's (${known})`);
     }
-    const prompt = parameters.prompt ?? (named === null ? "" : (facts.prompts[named] ?? ""));
+    const prompt = given ?? (named === null ? "" : (facts.prompts[named] ?? ""));
     if (prompt.length > LONGEST_PROMPT) {
         throw new UsageError(`the prompt has ${prompt.length} characters and may have ${LONGEST_PROMPT}: give a shorter one`);
     }
