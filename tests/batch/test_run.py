@@ -33,6 +33,7 @@ from bertport.runtime import load
 from bertport.runtime.commands.progress import Progress
 from bertport.runtime.errors import BundleError, InputTextError, MissingDependencyError, PathError, UsageError
 from tests.conftest import contents
+from tests.hub_cache import COMMIT, in_hub_cache
 
 TEXTS = [f"the [MASK] of {word}" for word in "france germany england italy rome spain madrid the of and".split()]  # noqa: SIM905
 GOOD = [{"id": number, "text": text} for number, text in enumerate(TEXTS)]
@@ -321,6 +322,26 @@ def test_a_worker_finds_a_library_wherever_it_was_started(tiny_bundle, tmp_path,
     with pytest.raises(Killed):
         ask(tiny_bundle, lines(tmp_path / "in.jsonl", GOOD), "out", engine="kept", provider_library="ep.so")
     assert given[0].provider_library == str(tmp_path / "ep.so")
+
+
+def test_a_run_keeps_to_the_commit_that_its_branch_had(tiny_bundle, tmp_path, monkeypatch):
+    """A worker that begins later, when the branch has gone on, would find another bundle."""
+    from huggingface_hub import constants
+
+    given = []
+
+    def kept(job, *_):
+        given.append(job.runs)
+        raise Killed
+
+    in_hub_cache(tiny_bundle, tmp_path / "hub")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setitem(ENGINES, "kept", Engine(name="kept", make=kept))
+    data = lines(tmp_path / "in.jsonl", GOOD)
+    for number, asked in enumerate(("hf://acme/tiny", "hf://acme/tiny@main", f"hf://acme/tiny@{COMMIT}")):
+        with pytest.raises(Killed):
+            ask(asked, data, tmp_path / f"out{number}", engine="kept")
+        assert given.pop().bundle == f"hf://acme/tiny@{COMMIT}"
 
 
 def test_runs_that_begin_in_one_folder_at_one_moment_go_on_together(tiny_bundle, expected, tmp_path, monkeypatch):

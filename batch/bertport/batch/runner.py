@@ -250,12 +250,13 @@ def _prepared(  # noqa: PLR0913 — what is asked
     """Return the run's record, the job, and the model where this process answers itself."""
     from bertport.batch.reading import cut, read_source
     from bertport.batch.record import FINGERPRINT, fingerprint, open_record
-    from bertport.batch.worker import answer_schema, bundle_directory, chosen_model
+    from bertport.batch.worker import answer_schema, at_commit, bundle_directory, chosen_model
     from bertport.runtime.bundle.default import default_bundle
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.tasks.table import bind
     from bertport.runtime.text.tokenizer import Tokens
 
+    runs = dataclasses.replace(runs, bundle=at_commit(runs.bundle))
     directory = bundle_directory(runs.bundle)
     opened = Bundle.open(default_bundle() if directory is None else directory, digest=runs.digest or None)
     runs = dataclasses.replace(runs, digest=opened.digest)

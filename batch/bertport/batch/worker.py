@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from bertport.batch.places import Place
     from bertport.batch.reading import Chunk
     from bertport.batch.tasks import Column
+    from bertport.runtime.bundle.hub import OnHub
     from bertport.runtime.model import Model
     from bertport.runtime.tasks.table import Call
 
@@ -46,6 +47,7 @@ __all__ = [
     "STATS",
     "Worker",
     "answer_schema",
+    "at_commit",
     "bundle_directory",
     "check_own",
     "chosen_model",
@@ -354,10 +356,26 @@ def bundle_directory(bundle: str | None) -> str | None:
     """
     if bundle is None or not bundle.startswith(HUB):
         return bundle
+    return str(_on_hub(bundle).place().fetch_all())
+
+
+def at_commit(bundle: str | None) -> str | None:
+    """Return a bundle on the Hub by its commit, which workers that begin later find too, wherever a branch has gone.
+
+    Raises:
+        PathError: where it cannot be had, and without huggingface_hub, for one on the Hub.
+    """
+    if bundle is None or not bundle.startswith(HUB):
+        return bundle
+    repository = _on_hub(bundle)
+    return f"{HUB}{repository.name}@{repository.place().directory.name}"
+
+
+def _on_hub(bundle: str) -> OnHub:
     from bertport.runtime.bundle.hub import OnHub
 
     name, _, revision = bundle.removeprefix(HUB).partition("@")
-    return str(OnHub(name=name, revision=revision or None).place().fetch_all())
+    return OnHub(name=name, revision=revision or None)
 
 
 def answer_schema(job: Job) -> pa.Schema:
