@@ -269,7 +269,7 @@ def _packed(job: Job) -> bytes:
         PathError: where one cannot be read.
         BundleError: for one that leads out of the bundle, or is no regular file.
     """
-    directory = bundle_directory(job.runs.bundle)
+    directory = bundle_directory(job.runs.bundle, digest=job.runs.digest)
     bundle = Bundle.open(default_bundle() if directory is None else directory, digest=job.runs.digest)
     held = BytesIO()
     with tarfile.open(fileobj=held, mode="w", dereference=True) as archive:

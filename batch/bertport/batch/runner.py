@@ -257,7 +257,7 @@ def _prepared(  # noqa: PLR0913 — what is asked
     from bertport.runtime.text.tokenizer import Tokens
 
     runs = dataclasses.replace(runs, bundle=at_commit(runs.bundle))
-    directory = bundle_directory(runs.bundle)
+    directory = bundle_directory(runs.bundle, digest=runs.digest or None)
     opened = Bundle.open(default_bundle() if directory is None else directory, digest=runs.digest or None)
     runs = dataclasses.replace(runs, digest=opened.digest)
     bind(task, parameters, Tokens.read(opened), opened.manifest)  # what cannot be asked of it, before rows are read

@@ -295,7 +295,7 @@ def open_model(runs: Runs, bundle: str | None = None) -> Model:
     from bertport.runtime import load
 
     return load(
-        bundle or bundle_directory(runs.bundle),
+        bundle or bundle_directory(runs.bundle, digest=runs.digest),
         variant=runs.variant,
         provider=runs.provider,
         provider_library=runs.provider_library,
@@ -347,16 +347,16 @@ def chosen_model(runs: Runs, output: Place, bundle: str | None = None) -> Model:
         ) from error
 
 
-def bundle_directory(bundle: str | None) -> str | None:
+def bundle_directory(bundle: str | None, *, digest: str | None = None) -> str | None:
     """Return the directory of a bundle; one on the Hub is fetched, or found in its cache.
 
     Raises:
         PathError: where it cannot be had, and without huggingface_hub, for one on the Hub.
-        BundleError: where the repository lacks a file of it.
+        BundleError: where the repository lacks a file of it, or its manifest, fetched first, has another digest.
     """
     if bundle is None or not bundle.startswith(HUB):
         return bundle
-    return str(_on_hub(bundle).place().fetch_all())
+    return str(_on_hub(bundle).place().fetch_all(digest=digest))
 
 
 def at_commit(bundle: str | None) -> str | None:

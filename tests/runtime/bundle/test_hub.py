@@ -51,7 +51,7 @@ for line in sys.stdin:
     constants.HF_HUB_OFFLINE = offline
     try:
         if how == "batch":
-            said = [bundle_directory(name)]
+            said = [bundle_directory(name, **options)]
         elif how == "find":
             said = [str(find_bundle(name, **options))]
         else:
@@ -72,6 +72,7 @@ def asking(tiny_bundle, tmp_path_factory):
     other = files | {"manifest.json": files["manifest.json"].replace(b'"name": "', b'"name": "x')}
     repositories = {"acme/tiny": files | {"big.bin": b"x"}, "acme/lacking": lacking, "acme/other": other}
     repositories |= {"acme/checkpoint": {"config.json": b"{}"}, "acme/whole": files, "acme/reset": files}
+    repositories["acme/pinned"] = files
     place = tmp_path_factory.mktemp("asking")
     with serving(repositories, reset={"acme/reset/vocab.txt"}) as (endpoint, asked):
         environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(place / "hub"), "HF_HUB_DISABLE_XET": "1"}
@@ -129,6 +130,15 @@ def test_a_batch_takes_the_same_bundle_by_its_address(asking):
     assert "acme/nothing" in ask("hf://acme/nothing", "batch")
     assert "acme/tiny@v9" in ask("hf://acme/tiny@v9", "batch")
     assert ask("hf://a/b/c", "batch").startswith("PathError: ")
+
+
+def test_a_batch_fetches_nothing_of_a_bundle_of_another_digest(asking, tiny_bundle):
+    ask, asked = asking
+    asked.clear()
+    assert "has the digest" in ask("hf://acme/pinned", "batch", digest="sha256:" + "0" * 64)
+    assert asked == ["manifest.json"]
+    [place] = ask("hf://acme/pinned", "batch", digest=Bundle.open(tiny_bundle).digest)
+    Bundle.open(place).verify()
 
 
 @pytest.mark.parametrize(
