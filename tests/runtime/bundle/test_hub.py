@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -227,6 +228,37 @@ def test_a_cache_that_cannot_be_read_is_one_sentence(cache, monkeypatch):
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", denied)
     with pytest.raises(PathError, match=r"no bundle acme/tiny: .*the Hub's cache cannot be read \(.*/main'\): give"):
         load("acme/tiny")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(errno.EACCES, "Permission denied", "/shared/hub/models--acme--tiny"),  # another user's cache
+        OSError(errno.ENOSPC, "No space left on device"),  # in the middle of a file
+    ],
+    ids=["denied", "full"],
+)
+def test_a_cache_that_cannot_be_written_is_not_called_the_hub(hub, tiny_bundle, monkeypatch, error):
+    hub.repositories["acme/tiny"] = repository = Repository()
+    repository.commit(files_of(tiny_bundle))
+
+    def failing(*_, **__):
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", failing)
+    with pytest.raises(PathError, match=rf"the Hub's cache cannot be used \(.*{error.strerror}.*\): make room in it"):
+        load("acme/tiny")
+
+
+def test_a_cache_that_cannot_be_read_is_not_taken_for_a_hub_that_is_away(hub, tiny_bundle, monkeypatch):
+    hub.repositories["acme/tiny"] = repository = Repository()
+    commit = repository.commit(files_of(tiny_bundle))
+
+    def denied(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", "/shared/hub/models--acme--tiny/refs/main")
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", denied)
+    assert load("acme/tiny").bundle.path.name == commit
 
 
 @pytest.mark.usefixtures("cache")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import MANIFEST, Bundle
 from bertport.runtime.bundle.siblings import comes_back
-from bertport.runtime.errors import BundleError, PathError, UsageError
+from bertport.runtime.errors import NO_ROOM, BundleError, PathError, UsageError
 from bertport.runtime.installation import install_command
 
 if TYPE_CHECKING:
@@ -104,6 +104,11 @@ class OnHub:
         except (HfHubHTTPError, HFValidationError) as error:
             raise PathError(f"{self._nowhere} the Hub answered: {_said(error)}: {_advice(error)}") from error
         except OSError as error:
+            if error.filename is not None or error.errno in NO_ROOM:  # of the network's errors none names a file
+                raise PathError(
+                    f"{self._nowhere} the Hub's cache cannot be used ({error}): make room in it, see who may write "
+                    "there, or name another folder by HF_HUB_CACHE"
+                ) from error
             raise PathError(f"{self._nowhere} the Hub cannot be read ({error}): give a bundle's directory") from error
         except Exception as error:  # the HTTP library's and Xet's errors, such as that of a connection that is reset
             raise self._unreachable(name, error) from error
@@ -175,7 +180,8 @@ class OnHub:
         except (HfHubHTTPError, HFValidationError, FileMetadataError):
             return None  # it answered, and says the same to what asks in earnest
         except Exception as error:  # noqa: BLE001 — the error's class is that of the HTTP library, which changed twice
-            return error
+            # One that names a file is of the cache, and `file` says so.
+            return None if getattr(error, "filename", None) else error
         return None
 
     def _unreachable(self, name: str, error: Exception) -> PathError:
