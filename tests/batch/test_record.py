@@ -6,11 +6,13 @@ import errno
 import json
 import shutil
 import stat
+import uuid
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
 from bertport.batch import places, run
 from bertport.batch.engines import ENGINES, Engine
@@ -146,6 +148,24 @@ def test_an_output_that_cannot_be_listed_is_one_sentence(tiny_bundle, tmp_path, 
     monkeypatch.setattr(LocalFileSystem, "ls", refused)
     with pytest.raises(PathError, match=r"cannot use .*/out \(Permission denied\): check the path"):
         run(tiny_bundle, "fill-mask", lines(tmp_path / "in.jsonl", 1), tmp_path / "out")
+
+
+def test_a_folder_that_a_store_s_console_made_is_empty(tiny_bundle, tmp_path, monkeypatch):
+    """An object store lists it as an object in itself, whose name ends in a slash."""
+    listed = MemoryFileSystem.ls
+
+    def ls(self, path, **how):
+        found = listed(self, path, **how)
+        return found if how.get("detail", True) else [f"{path}/", *found]
+
+    output = open_place(f"memory://{uuid.uuid4().hex}/out")
+    output.make()
+    monkeypatch.setattr(MemoryFileSystem, "ls", ls)
+    data = lines(tmp_path / "in.jsonl", 2)
+    assert run(tiny_bundle, "fill-mask", data, output.url)["rows"] == 2
+    output.fs.pipe_file(f"{output.path}-other/notes.txt", b"mine")
+    with pytest.raises(PathError, match=r"out-other is not empty \('notes.txt'\), and holds no run"):
+        run(tiny_bundle, "fill-mask", data, f"{output.url}-other")
 
 
 def test_a_part_that_cannot_be_read_is_not_called_another_file(done, tmp_path, monkeypatch):

@@ -95,3 +95,13 @@ def test_a_bucket_that_is_not_there_is_one_sentence(bucket, bundle, tmp_path):
     data = sentences(tmp_path / "in.jsonl", 3)
     with pytest.raises(PathError, match=f"cannot use {bucket}-none/out"):
         run(bundle, "fill-mask", data, f"{bucket}-none/out")
+
+
+def test_a_folder_that_a_console_made_is_empty(bucket, bundle, tmp_path):
+    """It is an empty object there, whose name ends in a slash."""
+    fs = open_place(bucket).fs
+    fs.call_s3("put_object", Bucket=bucket.removeprefix("s3://"), Key="out/", Body=b"")
+    data = sentences(tmp_path / "in.jsonl", 3)
+    for before in (0, 1):
+        summary = run(bundle, "fill-mask", data, f"{bucket}/out")
+        assert (summary["rows"], summary["parts_done_before"]) == (3, before)

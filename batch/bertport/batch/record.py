@@ -162,7 +162,9 @@ def _refuse_others(output: Place) -> None:
         found = [output.path]
     except Exception as error:  # every file system has errors of its own
         raise unreachable(output.title, error) from error
-    names = [str(path).rstrip("/").rpartition("/")[2] for path in found]
+    # By this name consoles of object stores make a folder, which is an empty object there.
+    own = f"{output.path.rstrip('/')}/"
+    names = [str(path).rstrip("/").rpartition("/")[2] for path in found if str(path) != own]
     others = [name for name in names if name not in {"", RECORDS}]
     if others:
         raise PathError(
