@@ -213,6 +213,16 @@ def test_a_damaged_graph_is_not_written(tmp_path, monkeypatch, late):
     assert [each.name for each in tmp_path.iterdir()] == ["bundle"]
 
 
+@pytest.mark.parametrize("variant", [None, "portable"])
+def test_a_graph_that_is_missing_is_one_sentence(tmp_path, variant):
+    """As in the Hub's cache, which has the graphs of the variants that were loaded."""
+    shutil.copytree(default_bundle(), tmp_path / "bundle")
+    (tmp_path / "bundle" / "onnx" / "model.onnx").unlink()
+    with pytest.raises(BundleError, match=r"model\.onnx cannot be read \(No such file or directory\): copy the bundle"):
+        write_repository(tmp_path / "bundle", tmp_path / "out", variant=variant)
+    assert [each.name for each in tmp_path.iterdir()] == ["bundle"]
+
+
 def model(path, inputs, outputs):
     """Write a graph of one node with these shapes."""
     node = helper.make_node("Identity", [inputs[0].name], [outputs[0].name])

@@ -70,7 +70,8 @@ def signature_of(path: Path) -> Signature:
     """Return what a graph takes and gives.
 
     Raises:
-        BundleError: for a file that is no ONNX graph, or one whose tensors do not state their types and shapes.
+        BundleError: for a file that cannot be read, is no ONNX graph, or whose tensors do not state their types and
+            shapes.
     """
     try:
         with open_regular(path) as file:
@@ -78,6 +79,10 @@ def signature_of(path: Path) -> Signature:
             return _model(Reader(file, size), size)
     except MalformedError as error:
         raise BundleError(f"{path} is not an ONNX graph that can be served ({error}): export again") from error
+    except OSError as error:
+        raise BundleError(
+            f"{path} cannot be read ({error.strerror or error}): copy the bundle whole, or export again"
+        ) from error
 
 
 def _model(reader: Reader, size: int) -> Signature:
