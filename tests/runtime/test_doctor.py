@@ -133,6 +133,17 @@ def test_a_bundle_that_loads_and_gives_no_answer_is_told(run, monkeypatch):
     assert problem.endswith("loads and gives no answer ('CUDA failure 209'): choose another provider")
 
 
+def test_a_folder_for_temporary_files_that_takes_nothing_is_told(run, tmp_path, monkeypatch):
+    """It is no fault of a provider: as on a full disk, or a read-only file system without /tmp."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    done = run("BUNDLE", "--json")
+    assert done.exit_code == 1
+    said = json.loads(done.stdout)
+    told = "nothing can be written in the folder for temporary files (No such file or directory): make room there, or"
+    assert said["providers"]["cpu"]["reason"].startswith(told)
+    assert said["bundle"]["problem"].startswith(told)
+
+
 def test_without_onnx_runtime(run, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     done = run("BUNDLE", "--json")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import platform
 import tempfile
 import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertport.runtime.errors import BertportError, ProviderError
+from bertport.runtime.errors import BertportError, PathError, ProviderError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.installation import pip
 from bertport.runtime.matmul import fastest_gflops, matmul_model
@@ -22,6 +23,8 @@ from bertport.runtime.providers.table import PROVIDERS, candidates, onnxruntime,
 from bertport.runtime.session import open_graph
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bertport.runtime.providers.table import Provider
 
 __all__ = ["Finding", "examine", "providers"]
@@ -126,14 +129,31 @@ def _plugin(provider: Provider, *, working: bool) -> dict[str, Any]:
     return {**here, "devices": list(plugins.listed(provider)) if working else []}
 
 
+@contextmanager
+def _written(graph: bytes) -> Iterator[Path]:
+    """Write a graph into the folder for temporary files, for as long as it is opened.
+
+    Raises:
+        PathError: where nothing can be written there.
+    """
+    with ExitStack() as stack:
+        try:
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bertport-doctor-"))) / "product.onnx"
+            path.write_bytes(graph)
+        except OSError as error:
+            raise PathError(
+                f"nothing can be written in the folder for temporary files ({error.strerror or error}): make room "
+                "there, or name another one by TMPDIR"
+            ) from error
+        yield path
+
+
 def _product(provider: Provider, size: int, seconds: float) -> float:
     """Multiply two matrices on a provider; give the fastest of the runs, in GFLOP/s."""
     import numpy as np
 
     right = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
-    with tempfile.TemporaryDirectory(prefix="bertport-doctor-") as place:
-        path = Path(place) / "product.onnx"
-        path.write_bytes(matmul_model(right))
+    with _written(matmul_model(right)) as path:
         engine = {"trt_engine_cache_enable": "0", "trt_timing_cache_enable": "0"} if provider.shapes_cost else {}
         graph = open_graph(path, provider, options=engine)
     feeds: Any = {"a": right}
@@ -203,6 +223,7 @@ def _bundle(path: str | None, seconds: float) -> tuple[dict[str, Any], dict[str,
         opened = Bundle.open(default_bundle() if path is None else path)
         opened.verify()
         model = load(opened.path)
+        gflops = _product(PROVIDERS["cpu"], SIZE, seconds / 3)
     except BertportError as error:
         return {"problem": error.message}, None
     said = model.describe()
@@ -216,7 +237,6 @@ def _bundle(path: str | None, seconds: float) -> tuple[dict[str, Any], dict[str,
         "measured_elsewhere": notes(opened),
         "problem": None,
     }
-    gflops = _product(PROVIDERS["cpu"], SIZE, seconds / 3)
     task = said["tasks"][0]
     text = TEXT.format(model.mask_token or "dark")
     asked = (text, text) if TASKS[task].pairs else text
