@@ -131,6 +131,19 @@ def test_a_file_that_is_no_library_is_asked_once_and_again_when_it_changed(insta
     assert plugins.probe.cache_info().misses == asked + 2
 
 
+def test_a_folder_for_temporary_files_that_takes_nothing_is_no_fault_of_the_library(installed, tmp_path, monkeypatch):
+    installed(b"no library at all")
+    with monkeypatch.context() as changed:
+        changed.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+        assert re.search(
+            r"^lib.* cannot be tried in a process of its own \(No such file or directory\): see that there is room "
+            "for a process, and in the folder for temporary files, which TMPDIR names, or choose another provider$",
+            obstacle(OPENVINO),
+        )
+        assert plugins.listed(OPENVINO) == ()
+    assert "does not register with ONNX Runtime" in obstacle(OPENVINO)
+
+
 def test_a_plugin_that_is_not_installed_says_what_to_install(tiny_bundle):
     for name, row in PROVIDERS.items():
         if row.plugin and row.plugin.library is None:

@@ -90,7 +90,7 @@ def obstacle(provider: Provider, precision: str = "fp32") -> str | None:
             return f"{key} is {os.environ[key]} in the environment, so that fp32 would be computed otherwise: unset it"
     answer = _answer(path)
     if "problem" in answer:
-        return f"{answer['problem']}: {_remedy(provider)}, or choose another provider"
+        return f"{answer['problem']}: {answer.get('remedy') or _remedy(provider)}, or choose another provider"
     listed = [device["metadata"] for device in answer["devices"] if _fits(provider, device["ep"], device["metadata"])]
     if not listed:
         return (
@@ -245,7 +245,13 @@ def _answer(path: Path) -> dict[str, Any]:
         stat = path.stat()
     except OSError as error:
         return {"problem": f"{path} cannot be read ({error.strerror})"}
-    return probe(path, stat.st_size, stat.st_mtime_ns, onnxruntime().__version__)
+    try:
+        return probe(path, stat.st_size, stat.st_mtime_ns, onnxruntime().__version__)
+    except OSError as error:  # which is not remembered: there may be room the next time
+        return {
+            "problem": f"{path.name} cannot be tried in a process of its own ({error.strerror or error})",
+            "remedy": "see that there is room for a process, and in the folder for temporary files, which TMPDIR names",
+        }
 
 
 @cache
