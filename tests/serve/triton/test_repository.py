@@ -213,6 +213,23 @@ def test_a_damaged_graph_is_not_written(tmp_path, monkeypatch, late):
     assert [each.name for each in tmp_path.iterdir()] == ["bundle"]
 
 
+@pytest.mark.parametrize("precision", ["int8-static-symmetric", "fp16", "bf16"])
+def test_a_variant_that_the_cpu_does_not_compute_is_not_written_for_it(tmp_path, precision):
+    """On a CPU with AVX2 its sums of symmetric int8 overflow, and nothing says so."""
+    shutil.copytree(default_bundle(), tmp_path / "bundle")
+    manifest = Bundle.open(tmp_path / "bundle").manifest
+    portable = manifest.variants["portable"]
+    changed = replace(portable, requires=replace(portable.requires, precision=precision))
+    write_manifest(tmp_path / "bundle", replace(manifest, variants={**manifest.variants, "portable": changed}))
+    elsewhere = "" if precision == "bf16" else ", or --device gpu"
+    with pytest.raises(UsageError, match=f"computes in {precision}, which .* on a CPU: choose another{elsewhere}$"):
+        write_repository(tmp_path / "bundle", tmp_path / "out", variant="portable")
+    assert write_repository(tmp_path / "bundle", tmp_path / "alone", max_batch_size=0).variant != "portable"
+    if elsewhere:
+        on_gpu = write_repository(tmp_path / "bundle", tmp_path / "gpu", variant="portable", device="gpu")
+        assert on_gpu.variant == "portable"
+
+
 @pytest.mark.parametrize("variant", [None, "portable"])
 def test_a_graph_that_is_missing_is_one_sentence(tmp_path, variant):
     """As in the Hub's cache, which has the graphs of the variants that were loaded."""

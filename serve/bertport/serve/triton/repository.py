@@ -19,7 +19,7 @@ from bertport.serve.triton.signature import signature_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from bertport.runtime.bundle.manifest import Manifest
 
@@ -34,8 +34,8 @@ MOST = 2**31 - 1
 """Largest number of Triton's 32-bit fields."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """Names of models that are directories, and parts of addresses, everywhere."""
-CUDA = "cuda"
-"""The provider of ONNX Runtime that Triton's instances on a GPU use."""
+PROVIDER = {"cpu": "cpu", "gpu": "cuda"}
+"""The provider of ONNX Runtime that instances of Triton use, by device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,8 @@ def _variant(bundle: Bundle, asked: str | None, device: str, *, batched: bool) -
         if asked not in variants:
             raise UnknownNameError("variant", asked, variants)
         if reason := _unfit(bundle, asked, device, batched=False):  # what cannot be batched, the configuration refuses
-            raise UsageError(f"variant {asked!r} {reason}: choose another, or --device cpu")
+            other = _other_device(bundle, [asked], device)
+            raise UsageError(f"variant {asked!r} {reason}: choose another{f', or --device {other}' if other else ''}")
         return asked, None
     default = bundle.manifest.default_variant
     reasons: dict[str, str] = {}
@@ -144,19 +145,29 @@ def _variant(bundle: Bundle, asked: str | None, device: str, *, batched: bool) -
         if reason is None:
             return name, f"variant {name!r} is taken: {default!r} {reasons[default]}" if name != default else None
         reasons[name] = reason
-    alone = any(_unfit(bundle, name, device, batched=False) is None for name in variants)
+    advice = "export it again, which makes the variant portable"
+    if any(_unfit(bundle, name, device, batched=False) is None for name in variants):
+        advice = "pass --max-batch-size 0, to run each request by itself"
+    elif other := _other_device(bundle, variants, device):
+        advice = f"pass --device {other}"
     raise UsageError(
         f"no variant of {bundle.path} can be served by Triton: "
         + "; ".join(f"{name} {why}" for name, why in reasons.items())
-        + f": pass {'--max-batch-size 0, to run each request by itself' if alone else '--device cpu'}"
+        + f": {advice}"
     )
+
+
+def _other_device(bundle: Bundle, names: Iterable[str], device: str) -> str | None:
+    """Return the device, other than this one, that computes one of the variants; None where there is none."""
+    others = (other for other in DEVICES if other != device)
+    return next((other for other in others for name in names if not _unfit(bundle, name, other, batched=False)), None)
 
 
 def _unfit(bundle: Bundle, name: str, device: str, *, batched: bool) -> str | None:
     """Return what is against a variant; None where nothing is."""
     variant = bundle.manifest.variants[name]
-    if device == "gpu" and not suits(variant.requires, CUDA):
-        return f"computes in {variant.requires.precision}, which ONNX Runtime does not on a GPU"
+    if not suits(variant.requires, PROVIDER[device]):
+        return f"computes in {variant.requires.precision}, which ONNX Runtime does not on a {device.upper()}"
     ragged = signature_of(bundle.file(variant.file)).not_batched() if batched else None
     return None if ragged is None else f"has {ragged!r}, without a row for each text, and cannot be batched by Triton"
 
