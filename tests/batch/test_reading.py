@@ -21,10 +21,10 @@ def lines(path, rows):
     return path
 
 
-def read(path, task="features", *, carry=None, rows=9999):
+def read(path, task="features", *, carry=None, rows=9999, **columns):
     """Return the inputs of all parts, and the rows that are carried."""
     place = open_place(str(path))
-    source, counts = read_source(place, place.files(), task, columns={}, carry=carry)
+    source, counts = read_source(place, place.files(), task, columns=columns, carry=carry)
     found = [chunk for part in cut(place, place.files(), source, rows, counts) for chunk in chunks(part, source)]
     return [value for chunk in found for value in chunk.inputs], [
         row for chunk in found for row in chunk.carried.to_pylist()
@@ -39,6 +39,20 @@ def test_an_optional_column_may_begin_behind_the_sample(tmp_path, monkeypatch):
     assert json.loads(carried[2]["other_fields"]) == {"text_pair": "d"}
     rows = [{"text": "a"}, {"text": "b"}, {"text": "c", "candidate_labels": ["x", "y"]}]
     assert read(lines(tmp_path / "in.jsonl", rows), "zero-shot-classification")[0] == ["a", "b", rows[2]]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_column_that_is_named_for_one_input_is_not_another_s(ending, tmp_path):
+    """Each text would else be half of a pair with itself."""
+    rows = [{"text": "a", "text_pair": "b", "id": 1}]
+    path = tmp_path / f"in.{ending}"
+    if ending == "jsonl":
+        lines(path, rows)
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    assert read(path, text="text_pair")[0] == ["b"]
+    assert read(path, text="text_pair", text_pair="text")[0] == [{"text": "b", "text_pair": "a"}]
+    assert read(path)[0] == [{"text": "a", "text_pair": "b"}]
 
 
 def test_columns_of_parquet_are_those_of_all_files(tmp_path):

@@ -127,7 +127,7 @@ def read_source(
     kept = _kept(there, carry)
     other = form_name == "json" and (carry is None or len(kept) > 0)
     if form_name == "json":  # a row may have a field that no row of the sample has
-        named = {name: columns.get(name, name) for name in (*form.needs, *form.may)}
+        named = _named(form, columns)
     if other:
         kept = kept.append(pa.field(OTHER, pa.string()))
     source = Source(
@@ -195,7 +195,7 @@ def _chosen(
                 "name one of them"
             )
     for form in forms:
-        named = {name: columns.get(name, name) for name in (*form.needs, *form.may)}
+        named = _named(form, columns)
         if all(named[name] in there for name in form.needs) and columns.keys() <= named.keys():
             return form, {name: column for name, column in named.items() if column in there}
     needed = ", or ".join(" and ".join(form.needs) for form in forms)
@@ -209,6 +209,12 @@ def _chosen(
         f"{place.title} has no column {lacks} ({task} reads {needed}; columns: {_shown(there)}): "
         f"name the column that holds it, as --column {lacking[-1][0]}=NAME"
     )
+
+
+def _named(form: Form, columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the input's column for each name of a form; an optional one reads no column that another was given."""
+    optional = [name for name in form.may if name in columns or name not in columns.values()]
+    return {name: columns.get(name, name) for name in (*form.needs, *optional)}
 
 
 def _shown(names: Sequence[str]) -> str:
