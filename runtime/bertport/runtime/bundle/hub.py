@@ -106,8 +106,8 @@ class OnHub:
         except OSError as error:
             if error.filename is not None or error.errno in NO_ROOM:  # of the network's errors none names a file
                 raise PathError(
-                    f"{self._nowhere} the Hub's cache cannot be used ({error}): make room in it, see who may write "
-                    "there, or name another folder by HF_HUB_CACHE"
+                    f"{self._nowhere} the Hub's cache cannot be used ({error}): make room in it, see who may use "
+                    "it, or name another folder by HF_HUB_CACHE"
                 ) from error
             raise PathError(f"{self._nowhere} the Hub cannot be read ({error}): give a bundle's directory") from error
         except Exception as error:  # the HTTP library's and Xet's errors, such as that of a connection that is reset
@@ -173,15 +173,17 @@ class OnHub:
             return None
         try:
             kept = try_to_load_from_cache(self.name, MANIFEST, revision=self.revision)
-            if isinstance(kept, str) and Path(kept).parent.name == self.revision:
-                return None  # what a commit holds never changes, and nobody asks for it again
-            url = hf_hub_url(self.name, MANIFEST, revision=self.revision)
-            get_hf_file_metadata(url, token=self.token, timeout=patience())
+        except (HFValidationError, OSError):  # a name that is none, a cache that cannot be read: `file` says it
+            return None
+        known = isinstance(kept, str) and Path(kept).parent.name == self.revision
+        try:
+            if not known:  # what a commit holds never changes, and nobody asks for it again
+                url = hf_hub_url(self.name, MANIFEST, revision=self.revision)
+                get_hf_file_metadata(url, token=self.token, timeout=patience())
         except (HfHubHTTPError, HFValidationError, FileMetadataError):
             return None  # it answered, and says the same to what asks in earnest
         except Exception as error:  # noqa: BLE001 — the error's class is that of the HTTP library, which changed twice
-            # One that names a file is of the cache, and `file` says so.
-            return None if getattr(error, "filename", None) else error
+            return error
         return None
 
     def _unreachable(self, name: str, error: Exception) -> PathError:
