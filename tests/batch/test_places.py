@@ -337,3 +337,24 @@ def test_a_folder_behind_a_url_that_cannot_be_read_is_not_taken_for_an_empty_one
     fs.mkdir(f"{root}/b/closed")
     with pytest.raises(PathError, match=r"cannot use /.*/b/closed \(Permission denied\)"):
         open_place(f"memory:/{root}").files()
+
+
+def test_a_file_is_replaced_also_where_a_name_that_is_taken_is_not_given(monkeypatch):
+    """As behind SMB, and some servers of FTP."""
+    moved = MemoryFileSystem.mv
+
+    def refusing(self, old, new, **how):
+        if self.exists(new):
+            raise FileExistsError(errno.EEXIST, "File exists", new)
+        moved(self, old, new, **how)
+
+    monkeypatch.setattr(MemoryFileSystem, "mv", refusing)
+    folder = open_place(f"memory://{uuid.uuid4().hex}")
+    file, beside = folder.child("done.json"), folder.child("tmp")
+    for content in (b"one", b"two"):
+        file.write(content, beside)
+        assert file.read() == content
+    assert beside.names() == {}
+    with pytest.raises(FileExistsError):  # what is not there replaces nothing
+        beside.child("gone.new").rename(file)
+    assert file.read() == b"two"

@@ -299,7 +299,13 @@ class Place:
         """Give a file another name, in one step where the file system has one; what had that name is replaced."""
         if self.local:
             _renamed(Path(self.path), Path(target.path))
-        else:
+            return
+        try:
+            self.fs.mv(self.path, target.path)
+        except Exception:  # every file system has errors of its own
+            if self._in_store or not (self.exists() and target.exists()):
+                raise
+            target.remove()  # SMB, and some servers of FTP, give no file a name that is taken
             self.fs.mv(self.path, target.path)
 
     def take(self, made: Path, beside: Place) -> None:
