@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from bertport.runtime.errors import UsageError
+from bertport.runtime.errors import ProviderError, UsageError
 from bertport.runtime.providers.table import AUTO, PROVIDERS
 from bertport.serve.ray import _settings, build, deploy
 
@@ -58,3 +60,15 @@ def test_a_number_that_cannot_be_is_one_sentence(settings, said):
 def test_there_is_an_end_to_waiting(seconds):
     with pytest.raises(UsageError, match=f"wait_seconds is {seconds} and has to be 0 or more"):
         deploy(wait_seconds=seconds)
+
+
+def test_an_application_that_is_deleted_while_it_starts_is_one_sentence(monkeypatch):
+    serve = SimpleNamespace(
+        RunTarget=lambda *_, **__: None,
+        run_many=lambda *_, **__: None,
+        status=lambda: SimpleNamespace(applications={}),
+    )
+    monkeypatch.setattr("bertport.serve.ray._ray_serve", lambda: serve)
+    monkeypatch.setattr("bertport.serve.ray.application", lambda *_, **__: None)
+    with pytest.raises(ProviderError, match="the application 'bertport' was deleted while it started: deploy it again"):
+        deploy()

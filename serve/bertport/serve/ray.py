@@ -242,7 +242,8 @@ def deploy(
 
     Raises:
         UsageError: as `application` raises it, and for seconds that are none.
-        BertportError: where the new one cannot serve, or is not there in time; the old one goes on.
+        BertportError: where the new one cannot serve, or is not there in time; the old one goes on. Also where somebody
+            deletes it meanwhile.
     """
     if not wait_seconds >= 0:
         raise UsageError(f"wait_seconds is {wait_seconds} and has to be 0 or more")
@@ -251,7 +252,9 @@ def deploy(
     serve.run_many([serve.RunTarget(target, name=name, route_prefix=route_prefix)], wait_for_applications_running=False)
     end = time.monotonic() + wait_seconds
     while True:
-        now = serve.status().applications[name]
+        now = serve.status().applications.get(name)
+        if now is None:
+            raise ProviderError(f"the application {name!r} was deleted while it started: deploy it again")
         if now.status == "RUNNING":
             return
         if now.status in {"DEPLOY_FAILED", "UNHEALTHY"}:
