@@ -205,6 +205,9 @@ class Server(uvicorn.Server):
     async def _reload_while_asked(self) -> None:
         """Load the bundles anew, and once more where a signal came meanwhile: it may tell of newer ones."""
         while self._reload_asked and not self.should_exit:
+            if self._service.registry.busy:  # by /reload, which may have read an older bundle already
+                await self._service.registry.settle()
+                continue
             self._reload_asked = False
             try:
                 await self._service.reload()

@@ -160,17 +160,38 @@ def test_a_reload_under_load_loses_no_request(tiny_bundle, tmp_path):
         assert server.stop() == 0
 
 
+SLOW = (
+    "import time\nfrom bertport.serve.engine import registry\nwarm_up = registry.warm_up\n"
+    "def slowly(*given, **named):\n    time.sleep(1)\n    yield from warm_up(*given, **named)\n"
+    "registry.warm_up = slowly"
+)
+"""What makes warming up take a second more."""
+
+
 def test_a_signal_while_bundles_are_loaded_has_them_loaded_once_more(tiny_bundle):
-    slow = (
-        "import time\nfrom bertport.serve.engine import registry\nwarm_up = registry.warm_up\n"
-        "def slowly(*given, **named):\n    time.sleep(1)\n    yield from warm_up(*given, **named)\n"
-        "registry.warm_up = slowly"
-    )
-    with Running(f"b={tiny_bundle}", *FAST, before=slow) as server:
+    with Running(f"b={tiny_bundle}", *FAST, before=SLOW) as server:
         server.process.send_signal(signal.SIGHUP)
         server.until(lambda: [line["message"] for line in server.lines].count("loading b") == 2)
         server.process.send_signal(signal.SIGHUP)  # of a bundle that was exchanged after it had been read
         server.until(lambda: server.metric("bertport_reloads_total", outcome="done") == 2)
+        assert server.stop() == 0
+
+
+def test_a_signal_during_a_reload_over_http_has_the_bundles_loaded_once_more(tiny_bundle):
+    with Running(f"b={tiny_bundle}", *FAST, "--api-key", "sesame", before=SLOW) as server:
+        answers = []
+        over_http = threading.Thread(
+            target=lambda: answers.append(server.post("/reload", {}, authorization="Bearer sesame"))
+        )
+        over_http.start()
+        server.until(lambda: [line["message"] for line in server.lines].count("loading b") == 2)
+        server.process.send_signal(signal.SIGHUP)
+        over_http.join(PATIENCE)
+        server.until(lambda: [line for line in server.lines if line["message"].startswith("reload")])
+        assert not [line for line in server.lines if line["level"] == "error"]
+        server.wait_for("reloaded")
+        assert answers[0][0] == 200
+        assert [line["message"] for line in server.lines].count("loading b") == 3
         assert server.stop() == 0
 
 

@@ -227,6 +227,16 @@ class Registry:
         """Return the seconds of work that wait in the other workers of a worker's device."""
         return sum(other.wait for _, other in self.workers() if other is not worker and other.slots is worker.slots)
 
+    @property
+    def busy(self) -> bool:
+        """Whether bundles are being loaded."""
+        return self._loading is not None and not self._loading.done()
+
+    async def settle(self) -> None:
+        """Return when the bundles that are being loaded are loaded, or cannot be."""
+        if self.busy and self._loading is not None:
+            await asyncio.wait([self._loading])
+
     async def load(self) -> None:
         """Load everything anew, and only then let it take the place of what there was.
 
@@ -267,8 +277,7 @@ class Registry:
     async def close(self) -> None:
         """Close every worker once its queue is empty."""
         self.stop_loading()
-        if self._loading is not None and not self._loading.done():
-            await asyncio.wait([self._loading])
+        await self.settle()
         await asyncio.gather(*(asyncio.to_thread(worker.close) for _, worker in self.workers()), *self._retiring)
 
     def _load_all(self, failed: dict[str, BertportError] | None) -> dict[str, ServedModel]:
