@@ -17,7 +17,7 @@ from bertport.runtime import load
 from bertport.runtime.errors import BertportError
 from bertport.serve.engine.pieces import Pieces, whole
 from bertport.serve.engine.queue import FairBatchQueue
-from bertport.serve.engine.registry import Registry
+from bertport.serve.engine.registry import Registry, find_bundles
 from bertport.serve.engine.slots import DeviceSlots
 from bertport.serve.engine.worker import ModelWorker
 from bertport.serve.errors import Conflict, Failed, Unprocessable
@@ -120,6 +120,16 @@ def test_the_rest_is_served_where_it_is_asked_to_keep_going(tiny_bundle, tmp_pat
         assert server.post("/models/other", ASK)[0] == 404
         assert {line["bundle"] for line in server.lines if line["level"] == "error"} == {"bad", "none"}
         assert server.stop() == 0
+
+
+def test_a_bundle_that_fails_takes_no_name_of_one_that_can_be_served(tiny_bundle, tmp_path):
+    bad = tmp_path / "tiny-bert"  # as the other one calls itself
+    bad.mkdir()
+    settings = Settings(bundles=(Asked(None, str(tiny_bundle)), Asked(None, str(bad))), keep_going=True)
+    failed = {}
+    bundles = find_bundles(settings, failed)
+    assert {name: bundle is not None for name, bundle in bundles.items()} == {"tiny-bert": True, str(bad): False}
+    assert list(failed) == [str(bad)]
 
 
 def test_a_reload_that_fails_puts_no_other_bundle_in_the_place_of_the_default_one(tiny_bundle, tmp_path):

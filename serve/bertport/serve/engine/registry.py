@@ -125,7 +125,7 @@ def find_bundles(settings: Settings, failed: dict[str, BertportError] | None = N
             bundle = Bundle.open(default_bundle() if path is None else path, digest=digest)
         except Exception as error:  # noqa: BLE001 — it is told, by name
             known = name or (Path(path).resolve().name if path else EMBEDDED)
-            if failed and known in failed:
+            if known in bundles:  # of another, which it must not take the place of
                 known = str(path)
             named = _named(known, error)
             if failed is None:
