@@ -162,7 +162,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._chunks = 0
         self._left: int | None = 0
         self._dropped = 0
-        self._ahead = b""
+        self._ahead = bytearray()
         self._offered = False
         self._problem: Problem | None = None
         self._last: bytes | None = None
@@ -185,7 +185,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Cancel the timers, and drop what was not parsed."""
         self._cancel_head_timer()
         self._cancel_linger_timer()
-        self._ahead = b""
+        self._ahead.clear()
         self._count_ahead()
         self.pipeline.clear()
         super().connection_lost(exc)
@@ -266,6 +266,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Allow the client a time to read the answer, and to send what it has still to send."""
         last = self._last is not None and not self.pipeline
         super().on_response_complete()
+        if self.cycle.response_complete:
+            self.cycle.body = bytearray()  # what was not read of it would wait there as long as the connection
         if self.transport.is_closing():
             return
         if last and self._last is not None:
@@ -303,24 +305,23 @@ class BoundedProtocol(HttpToolsProtocol):
         self._ahead_counted = len(self._ahead)
 
     def _parse_next(self) -> None:
-        data, self._ahead = self._ahead, b""
-        at = 0
-        while at < len(data) and self._last is None and self.parser is not None and not self.transport.is_closing():
+        while self._ahead and self._last is None and self.parser is not None and not self.transport.is_closing():
             if self.pipeline:
-                self._ahead = data[at:]
                 self.flow.pause_reading()
                 return
-            at += self._feed(data[at : self._end(data, at)])
+            taken = self._feed(bytes(self._ahead[: self._end()]))
+            del self._ahead[:taken]  # which copies nothing of the rest, however much there is
+        self._ahead.clear()  # of a request that is refused
         idle = self._stage is Stage.BETWEEN and (self.cycle is None or self.cycle.response_complete)
         if idle and self.timeout_keep_alive_task is None:
             self._start_head_timer()  # blank lines alone keep no connection
 
-    def _end(self, data: bytes, at: int) -> int:
+    def _end(self) -> int:
         """Return where to stop: parts end where a request may end, so that few of them are in one."""
         if self._left:
-            return at + self._left
-        end = data.find(b"\r\n\r\n", at if self._left is not None else at + CHUNKED_PART)
-        return end + 4 if end >= 0 else len(data)
+            return self._left
+        end = self._ahead.find(b"\r\n\r\n", 0 if self._left is not None else CHUNKED_PART)
+        return end + 4 if end >= 0 else len(self._ahead)
 
     def _feed(self, part: bytes) -> int:
         """Feed the parser, and return how many bytes it took."""
