@@ -362,6 +362,38 @@ def test_an_error_that_nobody_expected_is_told_without_a_stack_trace(caplog):
     assert "ValueError: secret" in caplog.text
 
 
+def test_a_body_is_not_held_while_its_answer_is_read():
+    held = []
+
+    async def answer(scope, _receive, send):
+        scope["state"]["body"].grow(100)
+        held.append(service.admission.bodies.held)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def send(_message):
+        held.append(service.admission.bodies.held)
+
+    service = Service(Settings(access_log=False))
+    scope = {"type": "http", "method": "GET", "path": "/models", "headers": [(b"host", b"localhost")]}
+    asyncio.run(Front(answer, service)(scope, None, send))
+    assert held == [100, 0, 0]
+
+
+def test_a_connection_keeps_no_variant_once_it_has_its_answer():
+    # Its scope is there as long as no other request comes on it, which may be long after a reload.
+    async def answer(scope, _receive, send):
+        scope["state"]["context"].worker = SimpleNamespace(variant="fp32")
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+
+    async def send(_message):
+        pass
+
+    scope = {"type": "http", "method": "GET", "path": "/models", "headers": [(b"host", b"localhost")]}
+    asyncio.run(Front(answer, Service(Settings(access_log=False)))(scope, None, send))
+    assert scope["state"]["context"].worker is None
+
+
 def test_a_variant_ends_no_line_of_the_head():
     async def answer(scope, _receive, send):
         scope["state"]["context"].worker = SimpleNamespace(variant="a\r\nset-cookie: é=\x85€")

@@ -152,6 +152,7 @@ class Front:
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
+                body.release()  # what it was is in the answer by now, which its client may take minutes to read
                 if not answer.size and message["status"] < ERRORS:
                     answer.grow(
                         next((int(length) for name, length in message["headers"] if name == b"content-length"), 0)
@@ -180,6 +181,7 @@ class Front:
                 self._count(context, status)
                 if self._tracing:
                     self._tracing.end(span, context, status)
+                context.served = context.worker = None  # a connection keeps this, and would keep what a reload replaces
                 await read_out(scope, answer)
             finally:
                 answer.release()
