@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -281,6 +282,22 @@ def test_threads_that_have_nothing_to_do_leave_each_other_work(streams, monkeypa
         return batches
 
     assert sorted(batch.items for batch in with_worker(streams, use)) == [4, 4]
+
+
+def test_an_idle_worker_holds_nothing_of_what_it_ran(model):
+    class Answer:
+        """Object that can be referred to weakly."""
+
+    async def use(worker, _):
+        [answer] = await worker.submit([RawWork(tokens=1, run=lambda _: Answer())]).future
+        held = weakref.ref(answer)
+        del answer
+        end = time.monotonic() + 20
+        while held() is not None and time.monotonic() < end:  # noqa: ASYNC110 — the worker's thread is no coroutine
+            await asyncio.sleep(0.001)
+        assert held() is None
+
+    with_worker(model, use)
 
 
 def test_a_closing_worker_finishes_what_waits_and_takes_no_more(model):

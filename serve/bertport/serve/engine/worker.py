@@ -329,6 +329,7 @@ class ModelWorker:
             # After the slot is released, so that a client that asks again at once finds the device free.
             self._finish(batch, outcomes, began, together)
             self._held[number] = []
+            del batch, outcomes  # or they would be held until the next come
 
     def _take(self) -> tuple[list[Item], bool]:
         """Return the next batch, and whether nothing waits behind it."""
