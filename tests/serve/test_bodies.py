@@ -134,6 +134,15 @@ def test_a_number_that_its_datatype_cannot_hold_is_refused_without_a_warning(dat
         read(tensor([1], [1e300], datatype))
 
 
+def test_null_stands_for_what_is_not_given():
+    entry = tensor([1], [1], parameters=None)
+    body = {"id": None, "parameters": {"task": None, "top_k": 2}, "inputs": [entry], "outputs": None}
+    asked = read_request(json.dumps(body).encode(), None)
+    assert (asked.id, asked.parameters, asked.outputs) == (None, {"top_k": 2}, None)
+    with pytest.raises(BadRequest, match='"inputs" is a list'):
+        read_request(b'{"inputs": null}', None)
+
+
 def test_data_far_longer_than_its_shape_is_not_walked():
     data = [1] * 300_000
 

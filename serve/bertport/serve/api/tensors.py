@@ -125,7 +125,11 @@ def read_request(body: bytes, header: str | None) -> Asked:
     }
     return Asked(
         id=given if isinstance(given, str) else None,
-        parameters={key: _bounded(key, parameter) for key, parameter in parameters.items() if key not in IGNORED},
+        parameters={
+            key: _bounded(key, parameter)
+            for key, parameter in parameters.items()
+            if key not in IGNORED and parameter is not None
+        },
         inputs=inputs,
         outputs=outputs or None,
         binary=binary,
@@ -166,7 +170,9 @@ def _bytes(array: NDArray[Any]) -> memoryview:
 
 
 def _list(value: Mapping[str, Any], key: str, default: list[Any] | None = None) -> Sequence[Mapping[str, Any]]:
-    entries = value.get(key, default)
+    entries = value.get(key)
+    if entries is None:  # clients also write null for what is not given
+        entries = default
     if (
         not isinstance(entries, list)
         or len(entries) > MAX_TENSORS
