@@ -169,6 +169,12 @@ def test_an_answer_that_grows_beyond_its_limit_is_cut_off_while_it_is_written():
         list(steps)
 
 
+def test_bytes_that_follow_the_json_count_as_a_part_of_the_answer():
+    with pytest.raises(TooLarge, match="more than 100,000 bytes, the most that is sent"):
+        list(wire._written([], 100_000, 99_999))
+    assert list(wire._written([], 100_000, 99_998)) == []
+
+
 def test_a_store_never_holds_more_than_it_may():
     admission = Admission(Limits(max_body_bytes_held=2 * MIB + 5))
     one, two = Reservation(admission.bodies), Reservation(admission.bodies)

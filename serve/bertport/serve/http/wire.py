@@ -69,7 +69,7 @@ async def answer(
         return response
     following = sum(map(len, parts))
     chunks: list[bytes | memoryview] = [
-        *await request.state.service.pieces.run(_written(value, most - following), expected)
+        *await request.state.service.pieces.run(_written(value, most, following), expected)
     ]
     headers = {}
     if json_size is not None:
@@ -80,15 +80,20 @@ async def answer(
     return Chunked(chunks, reservation, headers=headers, media_type=media_type)
 
 
-def _written(value: object, most: int) -> Generator[None, None, list[bytes]]:
+def _written(value: object, most: int, following: int = 0) -> Generator[None, None, list[bytes]]:
     """Write JSON, a chunk at a time.
+
+    Args:
+        value: what is written.
+        most: bytes of an answer.
+        following: bytes of it that follow the JSON.
 
     Raises:
         TooLarge: as soon as there are more than `most` bytes.
     """
     chunks: list[bytes] = []
     buffer = bytearray()
-    size = 0
+    size = following
     for piece in json_chunks(value):
         size += len(piece)
         _check(size, most)
