@@ -409,10 +409,15 @@ def test_a_variant_ends_no_line_of_the_head():
     assert (b"x-bertport-variant", b"a??set-cookie: \xe9=??") in sent[0]["headers"]
 
 
+ASKED_HEADERS = ["authorization", "inference-header-content-length", "x-bertport-variant", "x-stainless-lang"]
+"""Headers of pages: this server's own, and one that OpenAI's client adds."""
+
+
 def test_pages_of_other_origins_get_nothing_unless_told(small, tiny_bundle):
     def preflight(server, origin):
         with connected(server) as connection:
             lines = [f"Origin: {origin}", "Access-Control-Request-Method: POST", "Connection: close"]
+            lines.append("Access-Control-Request-Headers: " + ",".join(ASKED_HEADERS))
             asked = "\r\n".join(["OPTIONS / HTTP/1.1", "Host: localhost", *lines, "", ""])
             connection.sendall(asked.encode())
             return received(connection).lower()
@@ -426,8 +431,8 @@ def test_pages_of_other_origins_get_nothing_unless_told(small, tiny_bundle):
             exposed = received(connection).lower()
         lines = [line for line in (allowed + exposed).splitlines() if line.startswith(b"access-control-")]
         told = dict(line.split(b": ", 1) for line in lines)
+        assert told[b"access-control-allow-headers"].decode().split(",") == ASKED_HEADERS
         for name in (b"x-bertport-variant", b"inference-header-content-length"):
-            assert name in told[b"access-control-allow-headers"]
             assert name in told[b"access-control-expose-headers"]
         assert b"access-control-allow-origin" not in preflight(server, "http://other.example")
 

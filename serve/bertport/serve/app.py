@@ -89,14 +89,7 @@ def make_app(service: Service) -> ASGIApp:
             app,
             allow_origins=service.settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=[
-                "authorization",
-                "content-type",
-                VARIANT_HEADER,
-                huggingface.TASK_HEADER,
-                open_inference.JSON_SIZE,
-                "x-request-id",
-            ],
+            allow_headers=["*"],  # clients in browsers add some of their own, as OpenAI's does x-stainless-lang
             expose_headers=[
                 VARIANT_HEADER,
                 open_inference.JSON_SIZE,
