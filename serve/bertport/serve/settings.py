@@ -16,8 +16,8 @@ MOST = 1 << 40
 """Largest value of a limit: what is more is none, and an infinite one fits no clock."""
 SPECIAL_ORIGINS = ("*", "null")
 """Every origin, and that of pages that have none, such as files."""
-ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#,\s]+")
-"""An origin as browsers send it."""
+ORIGIN = re.compile(r"(?!https?://.*[^!-@\[-~]|http://.*:80$|https://.*:443$)[a-z][a-z0-9+.-]*://[^/?#,@\s]+")
+"""An origin as browsers send it: that of a web page has its host in lower case, and never the usual port."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,8 +271,8 @@ class Settings:
         for origin in self.cors_origins:
             if origin not in SPECIAL_ORIGINS and not ORIGIN.fullmatch(origin):
                 raise UsageError(
-                    f"--cors-origin is {origin[:60]!r}, which no browser sends: give a scheme, a host and a port "
-                    "if there is one, as in https://page.example:8443, with nothing after it"
+                    f"--cors-origin is {origin[:60]!r}, which no browser sends: give a scheme, a host in lower case, "
+                    "and a port unless it is the usual one, as in https://page.example:8443, with nothing after it"
                 )
 
     def to_json(self) -> dict[str, Any]:

@@ -115,14 +115,39 @@ def test_settings_that_would_restrict_nothing_are_refused(wrong):
 
 
 @pytest.mark.parametrize(
-    "origin", ["", " ", "page.example", "https://page.example/", "https://page.example/app", "https://a.b,https://c.d"]
+    "origin",
+    [
+        "",
+        " ",
+        "page.example",
+        "https://page.example/",
+        "https://page.example/app",
+        "https://a.b,https://c.d",
+        "https://Page.example",
+        "https://bücher.example",
+        "https://page.example:443",
+        "http://page.example:80",
+        "https://me@page.example",
+    ],
 )
 def test_an_origin_that_no_browser_sends_is_refused(origin):
     with pytest.raises(UsageError, match="--cors-origin"):
         Settings(cors_origins=("https://page.example", origin))
 
 
-@pytest.mark.parametrize("origin", ["https://page.example", "http://[::1]:3000", "chrome-extension://abc", "null", "*"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://page.example",
+        "http://[::1]:3000",
+        "https://page.example:80",
+        "http://page.example:8080",
+        "chrome-extension://abc",
+        "safari-web-extension://A1B2",
+        "null",
+        "*",
+    ],
+)
 def test_an_origin_is_taken_as_browsers_send_it(origin):
     assert Settings(cors_origins=(origin,)).cors_origins == (origin,)
 
