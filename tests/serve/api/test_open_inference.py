@@ -94,6 +94,14 @@ def test_many_rows_are_split_and_put_together_again(client, model):
     np.testing.assert_allclose(result.as_numpy("pooler_output"), wanted["pooler_output"], atol=1e-4)
 
 
+def test_a_variant_may_be_named_as_at_other_addresses(client):
+    ids = [tensor("input_ids", [[1, 2]])]
+    for named in ({"headers": {"x-bertport-variant": "portable"}}, {"query_params": {"variant": "portable"}}):
+        assert client.infer("tiny", ids, **named).get_response()["model_version"] == "portable"
+        assert client.infer("tiny", ids, "fp32", **named).get_response()["model_version"] == "fp32"
+    assert not client.is_model_ready("tiny", query_params={"variant": "nobody"})
+
+
 @pytest.mark.parametrize("compression", [None, "gzip", "deflate"])
 @pytest.mark.parametrize("binary", [True, False])
 def test_text(client, model, binary, compression):

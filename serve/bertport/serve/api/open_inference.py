@@ -115,7 +115,8 @@ async def infer(request: Request) -> Response:
 
 def _find(request: Request) -> tuple[ServedModel, ModelWorker]:
     service: Service = request.state.service
-    return service.registry.find(request.path_params["name"], request.path_params.get("version"))
+    variant = request.path_params.get("version") or dispatch.variant_of(request)
+    return service.registry.find(request.path_params["name"], variant)
 
 
 async def _raw(request: Request, asked: tensors.Asked, worker: ModelWorker) -> tuple[dict[str, NDArray[Any]], int]:

@@ -146,7 +146,7 @@ def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
         "content": {JSON: {"schema": {"type": "object"}}, "application/octet-stream": {"schema": {}}},
     }
     example = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [f"a cup of {MASK}"]}]}
-    for middle, parameters in (("", [name]), ("/versions/{version}", [name, version])):
+    for middle, parameters in (("", [name, _variant()]), ("/versions/{version}", [name, version])):
         base = f"/v2/models/{{name}}{middle}"
         yield base, "get", _operation("Its inputs and outputs", "", an_object, parameters=parameters)
         yield f"{base}/ready", "get", _operation("Whether it is there", "", an_object, parameters=parameters)
