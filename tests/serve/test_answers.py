@@ -22,7 +22,7 @@ from bertport.serve.http.admission import Admission, Reservation, Store
 from bertport.serve.http.protocol import TRANSPORT
 from bertport.serve.settings import Limits, Settings
 from bertport.serve.state import Service
-from tests.serve.running import PATIENCE, connected, undisturbed
+from tests.serve.running import PATIENCE, Running, connected, undisturbed
 
 MIB = 1 << 20
 LENGTH = 96
@@ -91,6 +91,21 @@ def test_a_large_answer_is_the_same_as_its_bytes(large):
         [output] = json.loads(body)["outputs"]
         assert output["shape"] == [1, LENGTH, 30522]
         assert np.array_equal(np.array(output["data"], dtype=np.float32), values)
+
+
+def test_the_parts_of_a_large_answer_are_put_together_beside_the_event_loop(tiny_bundle):
+    tell = (
+        "import threading\nfrom bertport.serve.api import raw\njoin = raw.join\n"
+        "def told(*given):\n    print(threading.current_thread().name, flush=True)\n    return join(*given)\n"
+        "raw.join = told"
+    )
+    with Running(f"tiny={tiny_bundle}", "--variant", "fp32", "--no-warm-up", before=tell) as server:
+        for rows in (1, 40):
+            ids = {"name": "input_ids", "shape": [rows, 100], "datatype": "INT64", "data": [15] * 100 * rows}
+            asked = {"inputs": [ids], "outputs": [{"name": "pooler_output" if rows == 1 else "last_hidden_state"}]}
+            assert server.post("/v2/models/tiny/infer", asked)[0] == 200
+        assert server.stop() == 0
+        assert server.output.split() == ["MainThread", "pieces"]
 
 
 def test_clients_that_do_not_read_hold_no_more_than_the_budget(large):

@@ -13,6 +13,7 @@ from bertport.runtime.text.steps import drained
 from bertport.serve.api import dispatch, raw, tensors
 from bertport.serve.api.payload import Payload, too_many
 from bertport.serve.api.tasks import WIRE_TASKS
+from bertport.serve.engine.pieces import whole
 from bertport.serve.errors import BadRequest, Failed, Problem, Unprocessable
 from bertport.serve.http import wire
 from bertport.serve.http.reading import parsed, read_body
@@ -128,7 +129,10 @@ async def _raw(request: Request, asked: tensors.Asked, worker: ModelWorker) -> t
     request.state.answer.grow(question.bytes + question.numbers * 4 * (1 + (len(parts) > 1)))
     results = await dispatch.run(request, worker, [part.work for part in parts])
     context.items = len(question.feeds["input_ids"])
-    return raw.join(question, parts, results), question.bytes
+    if question.bytes <= wire.INLINE_BYTES:
+        return raw.join(question, parts, results), question.bytes
+    joining = whole(raw.join, question, parts, results)  # a copy of all that was computed
+    return await request.state.service.pieces.run(joining, question.bytes), question.bytes
 
 
 async def _text(request: Request, asked: tensors.Asked, worker: ModelWorker) -> tuple[dict[str, NDArray[Any]], int]:
