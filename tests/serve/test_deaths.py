@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import shutil
 import subprocess
@@ -111,6 +112,7 @@ def test_the_rest_is_served_where_it_is_asked_to_keep_going(tiny_bundle, tmp_pat
     bundles = (f"bad={bad}", f"none={no_bundle}", f"good={tiny_bundle}")
     with Running(*bundles, *FP32, "--no-warm-up", "--keep-going") as server:
         assert server.get("/ready") == (200, '{"status":"ready","failed":["bad","none"]}')
+        assert [bundle["name"] for bundle in json.loads(server.get("/models")[1])] == ["good"]
         assert server.post("/models/good", ASK)[0] == 200
         status, answer = server.post("/", ASK)  # the first is the default one, and no other takes its place unseen
         assert (status, "'bad' could not be loaded" in answer["error"]) == (503, True)

@@ -10,7 +10,7 @@ from bertport.serve.api.raw import TASK as TENSORS
 from bertport.serve.api.tasks import WIRE_TASKS
 from bertport.serve.engine.pieces import Pieces
 from bertport.serve.engine.registry import Registry
-from bertport.serve.errors import Failed, Loading
+from bertport.serve.errors import Failed
 from bertport.serve.http.admission import Admission
 from bertport.serve.observability.metrics import OTHER, Metrics
 
@@ -77,8 +77,7 @@ class Service:
             raise self.admission.stopping()
         if reason := self.failure or self.registry.failure:
             raise Failed(reason)
-        if not self.registry.ready:
-            raise Loading(f"the bundles are being loaded: {self.registry.progress}")
+        self.registry.check_loaded()
 
     async def reload(self) -> None:
         """Load the bundles anew, and count how that ended."""

@@ -41,7 +41,7 @@ async def ready(request: Request) -> Response:
 async def models(request: Request) -> Response:
     """List the bundles and their variants, the default ones first."""
     service: Service = request.state.service
-    service.registry.find(None, None)
+    service.registry.check_loaded()
     return encode(_served(service))
 
 

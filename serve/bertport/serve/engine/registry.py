@@ -195,6 +195,15 @@ class Registry:
             for worker in served.workers.values():
                 yield served.name, worker
 
+    def check_loaded(self) -> None:
+        """Return where bundles are served, if not all that were asked for.
+
+        Raises:
+            Loading: before anything is loaded.
+        """
+        if not self.served:
+            raise Loading(f"the bundles are being loaded: {self.progress}")
+
     def find(self, name: str | None, variant: str | None) -> tuple[ServedModel, ModelWorker]:
         """Return a bundle and a variant by name; the defaults for None.
 
@@ -203,8 +212,7 @@ class Registry:
             Failed: for a bundle that could not be loaded.
             NotFound: for a name that there is not.
         """
-        if not self.served:
-            raise Loading(f"the bundles are being loaded: {self.progress}")
+        self.check_loaded()
         if name is None:
             name = self._first if self._first in self.failed else next(iter(self.served))
         served = self.served.get(name)
