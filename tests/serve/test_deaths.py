@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import shutil
@@ -10,12 +11,13 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from datetime import datetime
 
 import pytest
 
 from bertport.runtime import load
-from bertport.runtime.errors import BertportError
+from bertport.runtime.errors import BertportError, BundleError
 from bertport.serve.engine.pieces import Pieces, whole
 from bertport.serve.engine.queue import FairBatchQueue
 from bertport.serve.engine.registry import Registry, find_bundles
@@ -155,6 +157,36 @@ def test_a_reload_that_fails_puts_no_other_bundle_in_the_place_of_the_default_on
             await registry.load()
         with pytest.raises(Failed, match="'first' could not be loaded"):
             registry.find(None, None)
+        await registry.close()
+
+    asyncio.run(asyncio.wait_for(use(), 60))
+
+
+def test_what_cannot_be_served_is_not_kept_in_memory(tiny_bundle, monkeypatch):
+    loaded = []
+
+    def fails(worker, **_):
+        loaded.append(weakref.ref(worker))
+        yield "asking"
+        if len(loaded) in (1, 4):
+            raise BundleError("no finite number")
+
+    monkeypatch.setattr("bertport.serve.engine.registry.warm_up", fails)
+    bundles = tuple(Asked(name, str(tiny_bundle)) for name in ("bad", "good"))
+    settings = Settings(bundles=bundles, variants=("fp32",), warm_up=False, keep_going=True)
+    registry = Registry(settings, lambda *_: None, lambda *_: None, lambda _: None)
+
+    def kept():
+        gc.collect()
+        return [worker() is not None for worker in loaded]
+
+    async def use():
+        await registry.load()
+        assert list(registry.failed) == ["bad"]
+        assert kept() == [False, True]
+        with pytest.raises(BundleError, match="no finite number"):
+            await registry.load()
+        assert kept() == [False, True, False, False]
         await registry.close()
 
     asyncio.run(asyncio.wait_for(use(), 60))

@@ -295,11 +295,12 @@ class Registry:
         try:
             bundles = find_bundles(self.settings, failed)
             for name, bundle in bundles.items():
-                if bundle is not None and (loaded := self._loaded(name, bundle, opened, failed)) is not None:
-                    fresh[name] = loaded
+                if bundle is not None:
+                    fresh.update(self._loaded(name, bundle, opened, failed))
         except BaseException:
-            for worker in opened:
-                worker.close()
+            while opened:
+                opened.pop().close()
+            fresh.clear()  # or the error would hold it
             raise
         for name, left_out in (failed or {}).items():
             if not fresh:
@@ -310,22 +311,22 @@ class Registry:
 
     def _loaded(
         self, name: str, bundle: Bundle, opened: list[ModelWorker], failed: dict[str, BertportError] | None
-    ) -> ServedModel | None:
-        """Load a bundle; None where it failed and that is noted in `failed`."""
+    ) -> dict[str, ServedModel]:
+        """Load a bundle, and return it by its name; nothing where it failed and that is noted in `failed`."""
         before = len(opened)
         try:
-            return self._load(name, bundle, opened)
+            return {name: self._load(name, bundle, opened)}
         except Conflict:  # the server is stopping
             raise
         except BaseException as error:  # noqa: BLE001 — it is told, by name; a package's panic too
             named = _named(name, error)
+            _let_go(named)
             if failed is None:
                 raise named from named.__cause__
             failed[name] = named
-            for worker in opened[before:]:
-                worker.close()
-            del opened[before:]
-            return None
+            while len(opened) > before:
+                opened.pop().close()
+            return {}
 
     def _load(self, name: str, bundle: Bundle, opened: list[ModelWorker]) -> ServedModel:
         models = list(self._models(name, bundle))
@@ -439,6 +440,13 @@ def _named(name: str, error: BaseException) -> BertportError:
     named = BundleError(f"bundle {name!r} cannot be served ({type(error).__name__}: {reason}): export it again")
     named.__cause__ = error
     return named
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Let an error, and those behind it, hold no frames: what was loaded is in them, and the error may be kept."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 async def _retire(worker: ModelWorker) -> None:
