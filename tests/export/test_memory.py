@@ -14,6 +14,7 @@ from torch import nn
 from transformers import (
     AutoTokenizer,
     BertForMaskedLM,
+    BertForMultipleChoice,
     BertForPreTraining,
     BertLMHeadModel,
     GPT2Config,
@@ -140,6 +141,19 @@ def test_an_encoder_alone(model, tmp_path):
     tensors, config, _ = written(model.bert, tmp_path)
     assert config["architectures"] == ["BertModel"]
     assert "embeddings.word_embeddings.weight" in tensors
+
+
+def test_a_model_for_multiple_choice(tmp_path):
+    """Its class takes ids of [batch, choices, sequence]."""
+    tensors, config, _ = written(fill(BertForMultipleChoice(tiny_config())), tmp_path)
+    assert config["architectures"] == ["BertForMultipleChoice"]
+    assert "classifier.weight" in tensors
+
+
+def test_a_model_that_answers_in_tuples(tmp_path):
+    """As its config can ask for, and in transformers 4 torchscript=True too."""
+    tensors, _, _ = written(fill(BertForMaskedLM(tiny_config(return_dict=False))), tmp_path)
+    assert "cls.predictions.bias" in tensors
 
 
 def test_hooks_are_left_out_with_a_note(model, tmp_path):

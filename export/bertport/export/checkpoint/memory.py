@@ -10,7 +10,8 @@ import copy
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from bertport.export.checkpoint.families import FAMILIES, classes, family_of_class
+from bertport.export.checkpoint.families import FAMILIES, classes, family_of_class, promises
+from bertport.export.checkpoint.heads import HEADS
 from bertport.export.checkpoint.tokenizer_loading import quiet, without_stdout
 from bertport.export.checkpoint.weights import SINGLE
 from bertport.runtime.errors import CheckpointError, UsageError
@@ -22,7 +23,15 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["check_model", "is_tied", "parameters_of", "write_model", "write_tensors", "write_tokenizer"]
+__all__ = [
+    "as_inputs",
+    "check_model",
+    "is_tied",
+    "parameters_of",
+    "write_model",
+    "write_tensors",
+    "write_tokenizer",
+]
 
 OWN = frozenset({"torch", "transformers"})
 """Packages whose modules are what a checkpoint's config.json and tensors say of them."""
@@ -160,6 +169,23 @@ def parameters_of(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
     return {name: every[name] for name in every if first[id(every[name])] == name}
 
 
+def as_inputs(model: PreTrainedModel, ids: torch.Tensor) -> dict[str, Any]:
+    """Return the arguments with which a class of transformers reads ids; for multiple choice, a text has one choice.
+
+    Args:
+        model: the model.
+        ids: int64 [batch, sequence], without padding.
+    """
+    import torch
+
+    name = type(model).__name__
+    family = family_of_class(name)
+    if family is not None and any(HEADS[head].choices for head in promises(family, name)):
+        ids = ids.unsqueeze(1)
+    # Whatever the config says: with torchscript or without return_dict it would be a tuple.
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "return_dict": True}
+
+
 def is_tied(model: PreTrainedModel) -> bool:
     """Return whether decoder and word embedding of a model are one, or what its config says where it has no decoder."""
     words: Any = model.get_input_embeddings()
@@ -190,7 +216,7 @@ def _check_written(model: PreTrainedModel, config: Any) -> None:  # noqa: ANN401
     try:
         rows = own.get_input_embeddings().num_embeddings
         ids = torch.linspace(0, rows - 1, LENGTH, device=own.device).long().unsqueeze(0)
-        given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        given = as_inputs(own, ids)
         with torch.no_grad():
             pairs = zip(own(**given).items(), written(**given).values(), strict=True)
             further = {
