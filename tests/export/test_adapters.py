@@ -92,6 +92,25 @@ def test_an_adapter_of_the_encoder_alone_leaves_the_heads(tiny_checkpoint, tmp_p
         torch.testing.assert_close(tensors[name], wanted, atol=1e-6, rtol=0)
 
 
+def test_an_adapter_of_a_model_for_multiple_choice(make_checkpoint, tmp_path):
+    """Its class takes ids of [batch, choices, sequence]."""
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", "BertForMultipleChoice")
+    expected = trained(checkpoint, tmp_path / "adapter", "BertForMultipleChoice").state_dict()
+    tensors, _ = merged(checkpoint, tmp_path / "adapter", tmp_path)
+    assert tensors.keys() == expected.keys()
+    for name, tensor in tensors.items():
+        torch.testing.assert_close(tensor, expected[name], atol=1e-6, rtol=0)
+
+
+def test_modules_behind_the_encoder_stay_with_the_model(sentence_checkpoint, adapter, tmp_path):
+    """Written beside its tensors too, they were said to be left out."""
+    source = opened(sentence_checkpoint, None, tmp_path / "out", revision=None, adapter=adapter, overwrite=False)
+    with source as located:
+        checkpoint = read_checkpoint(located)
+    assert checkpoint.modules is not None
+    assert checkpoint.notes == ()
+
+
 def test_heads_that_the_class_does_not_have_are_kept(checkpoint, change_config, tmp_path):
     change_config(checkpoint, architectures=["BertForMaskedLM"])
     trained(checkpoint, tmp_path / "adapter", "BertForMaskedLM")

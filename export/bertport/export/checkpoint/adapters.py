@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bertport.export.checkpoint.families import promises
 from bertport.export.checkpoint.foreign import ADAPTER
 from bertport.export.checkpoint.heads import HEADS
 from bertport.export.checkpoint.labels import labels_in, unnamed
-from bertport.export.checkpoint.memory import is_tied, write_tensors
+from bertport.export.checkpoint.memory import as_inputs, is_tied, write_tensors
 from bertport.export.checkpoint.source import copy_small_files, read_json
 from bertport.export.checkpoint.tokenizer_loading import quiet
 from bertport.export.checkpoint.weights import WeightFiles, read_shapes, read_tensors
@@ -134,7 +135,7 @@ def write_merged(checkpoint: Checkpoint, adapter: Adapter, directory: Path) -> N
         settings.num_labels = len(labels)
     kind: Any = getattr(transformers, name)
     model = kind(settings).eval()
-    tensors = checkpoint.tensors()
+    tensors = replace(checkpoint, modules=None).tensors()  # theirs stay where they are
     if model.base_model is model:
         tensors = {name.removeprefix(checkpoint.family.prefix): tensor for name, tensor in tensors.items()}
     places = model.state_dict().keys()
@@ -266,7 +267,7 @@ def _outputs(model: Any) -> list[torch.Tensor]:  # noqa: ANN401 — a model of t
     length = min(16, int(model.config.max_position_embeddings) // 2)
     ids = torch.randint(0, model.config.vocab_size, (2, length), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        outputs = model(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=True)
+        outputs = model(**as_inputs(model, ids))
     return [output.float() for output in outputs.values() if isinstance(output, torch.Tensor)]
 
 
