@@ -111,6 +111,25 @@ def test_modules_behind_the_encoder_stay_with_the_model(sentence_checkpoint, ada
     assert checkpoint.notes == ()
 
 
+def test_what_is_left_out_of_the_model_is_named(checkpoint, change_weights, adapter, tmp_path):
+    """The merged weights no longer hold it."""
+    table, decoder = "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"
+    change_weights(checkpoint, lambda tensors: tensors | {decoder: tensors[table] + 1, "loss.weight": torch.ones(2)})
+    _, located = merged(checkpoint, adapter, tmp_path)
+    left, differs, adapted = located.notes
+    assert left == "left out, as part of neither the encoder nor a head: loss.weight"
+    assert differs.startswith(f"{decoder} differs from the word embedding")
+    assert adapted.startswith("merged: the adapter in ")
+
+
+def test_what_holds_before_and_after_the_merge_is_said_once(checkpoint, change_config, adapter, tmp_path):
+    change_config(checkpoint, attn_implementation="sdpa")
+    notes = []
+    export(checkpoint, tmp_path / "out", adapter=adapter, progress=lambda event: notes.append(event.text))
+    note = "left out of config.json, because it names code or kernels to run: 'attn_implementation'"
+    assert notes.count(note) == 1
+
+
 def test_heads_that_the_class_does_not_have_are_kept(checkpoint, change_config, tmp_path):
     change_config(checkpoint, architectures=["BertForMaskedLM"])
     trained(checkpoint, tmp_path / "adapter", "BertForMaskedLM")

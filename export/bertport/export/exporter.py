@@ -205,7 +205,8 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
         checkpoint = with_heads(read_checkpoint(located, as_features=as_features), located.name, others)
         require_heads(checkpoint.heads, heads, located.name)
         tokenizer, beside = _read_tokenizer(located, checkpoint, others)
-        for note in (*located.notes, *checkpoint.notes, *checkpoint.decoder_notes(), *tokenizer.notes, *beside):
+        said = (*located.notes, *checkpoint.notes, *checkpoint.decoder_notes(), *tokenizer.notes, *beside)
+        for note in dict.fromkeys(said):  # some of a checkpoint hold once an adapter is merged into it, too
             stages.note(note)
         model = _build(checkpoint, weights)
     max_length = min(checkpoint.max_positions, tokenizer.model_max_length or checkpoint.max_positions)

@@ -102,6 +102,8 @@ def _converted(located: Located, variables: Path, scratch: Path) -> Located:
 def _merged(base: Located, adapter: Adapter, scratch: Path) -> Located:
     """Write a checkpoint with an adapter merged into it, and return where."""
     checkpoint = read_checkpoint(base)
+    # The merged checkpoint has nothing of what is left out here, and so cannot tell of it.
+    lost = (*(note for note in checkpoint.plan.notes if note not in checkpoint.plan.lacks), *checkpoint.decoder_notes())
     write_merged(checkpoint, adapter, scratch)
     own = adapter.directory / "tokenizer.json"
     left = (f"left out: the tokenizer beside the adapter; that of {base.name} is used",) if own.is_file() else ()
@@ -111,7 +113,7 @@ def _merged(base: Located, adapter: Adapter, scratch: Path) -> Located:
         name=f"{at} with {adapter.name}",
         revision=None,
         origins=(*(base.origins or checkpoint.weights.paths), *adapter.weights.paths),
-        notes=(*base.notes, f"merged: {adapter.summary}", *left),
+        notes=(*base.notes, *lost, f"merged: {adapter.summary}", *left),
         title=adapter.name,
         card=base.card,
         parts=base.parts,
