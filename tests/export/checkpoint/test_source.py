@@ -82,6 +82,7 @@ def hub(tiny_checkpoint, tmp_path):
     pickled = {name: content for name, content in files.items() if name != "model.safetensors"}
     repositories = {"acme/tiny": files | others, "acme/pickled": pickled | others, "acme/reset": files}
     repositories["acme/half"] = pickled | others | {"model.fp16.safetensors": b"in 16 bits"}
+    repositories["acme/adapter"] = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"small", "run.py": b""}
     code = (
         "import sys; from bertport.export.checkpoint.source import locate\n"
         "from bertport.runtime.errors import BertportError\n"
@@ -120,6 +121,13 @@ def test_pickles_are_fetched_only_where_there_is_nothing_else(hub, name):
     assert ask(name).returncode == 0
     assert "pytorch_model.bin" in asked
     assert not {"tf_model.h5", "onnx/model.onnx", "run.py"} & set(asked)
+
+
+def test_an_adapter_is_fetched_whole(hub):
+    """An error says to give the folder that it was fetched to."""
+    ask, asked = hub
+    assert ask("acme/adapter").returncode == 0
+    assert set(asked) == {"adapter_config.json", "adapter_model.safetensors"}
 
 
 @pytest.mark.parametrize("arguments", [("acme/nothing",), ("acme/tiny", "v9")])

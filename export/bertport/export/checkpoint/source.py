@@ -45,9 +45,12 @@ SMALL_FILES = (
     "config_sentence_transformers.json",
 )
 """Patterns of a checkpoint's files beside its weights."""
-WEIGHT_PATTERNS = (("model*.safetensors", "model.safetensors.index.json"), ("pytorch_model*.bin*",))
+WEIGHT_PATTERNS = (
+    ("model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"),
+    ("pytorch_model*.bin*", "adapter_model.bin"),
+)
 """Patterns of weight files to fetch, in order of preference: the second is asked for only where the first does not give
-one of `SAFE`."""
+one of `SAFE`. An adapter is fetched so that the folder of an error about it can be given to `--adapter`."""
 SAFE = ("model.safetensors", "model.safetensors.index.json")
 """Files one of which is there where the weights are in safetensors; `model.fp16.safetensors` alone is not read."""
 
