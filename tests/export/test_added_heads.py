@@ -182,6 +182,13 @@ def test_what_cannot_be_added(base, classifier, tmp_path):
         added(base, eps)
 
 
+def test_an_adapter_beside_an_added_head_is_refused(base, classifier):
+    (classifier / "adapter_config.json").write_text("{}")
+    said = rf"^{classifier.name} holds a PEFT adapter \(adapter_config.json\) beside a whole model: add what PeftModel"
+    with pytest.raises(CheckpointError, match=said):
+        added(base, classifier)
+
+
 def test_another_tokenizer_is_told(base, classifier, tmp_path):
     for path in classifier.glob("*token*"):
         path.unlink()

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from bertport.export.checkpoint.foreign import refuse_adapter
 from bertport.export.checkpoint.read import Addition, Checkpoint, read_checkpoint
 from bertport.export.checkpoint.weights import each_tensor, read_tensors
 from bertport.runtime.errors import CheckpointError
@@ -38,10 +39,11 @@ def with_heads(base: Checkpoint, name: str, others: Iterable[Located]) -> Checkp
         others: where the others are.
 
     Raises:
-        CheckpointError: when one holds no head, a head that is there already, or another encoder, naming the first
-            setting or tensor that differs.
+        CheckpointError: when one holds no head, one that is there already, an adapter, or another encoder, naming the
+            first setting or tensor that differs.
     """
     for located in others:
+        refuse_adapter(located, added=True)
         other = read_checkpoint(located)
         heads = tuple(head for head in other.heads if head != POOLER)
         if not heads:

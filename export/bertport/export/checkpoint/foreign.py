@@ -111,8 +111,12 @@ def adapter_in(directory: Path) -> str | None:
     return next((name for name in ADAPTER if (directory / name).is_file()), None)
 
 
-def refuse_adapter(located: Located) -> None:
+def refuse_adapter(located: Located, *, added: bool = False) -> None:
     """Refuse a checkpoint beside whose weights an adapter lies: transformers would put it on them where PEFT is there.
+
+    Args:
+        located: the checkpoint.
+        added: whether it is one whose heads are added to another, into which no adapter is merged.
 
     Raises:
         CheckpointError: when it is so.
@@ -120,9 +124,10 @@ def refuse_adapter(located: Located) -> None:
     directory = located.directory
     adapter = adapter_in(directory)
     if adapter and any(path.is_file() for pattern in WEIGHTS for path in directory.glob(pattern)):
+        way = f"add what {MERGE} writes" if added else f"give --adapter {directory} to merge it"
         raise CheckpointError(
-            f"{located.name} holds a PEFT adapter ({adapter}) beside a whole model: give --adapter {directory} to "
-            "merge it, or remove its files if it is not wanted or is merged already"
+            f"{located.name} holds a PEFT adapter ({adapter}) beside a whole model: {way}, or remove its files if it "
+            "is not wanted or is merged already"
         )
 
 
