@@ -130,6 +130,19 @@ def test_what_holds_before_and_after_the_merge_is_said_once(checkpoint, change_c
     assert notes.count(note) == 1
 
 
+@pytest.mark.parametrize(("licence", "said"), [("cc-by-nc-4.0", True), ("apache-2.0", False), (None, False)])
+def test_the_licence_of_the_adapter_is_not_lost(tiny_checkpoint, adapter, tmp_path, licence, said):
+    """The bundle's card has the model's."""
+    directory = broken(adapter, tmp_path)
+    stated = f"license: {licence}\n" if licence else ""
+    (directory / "README.md").write_text(f"---\nlibrary_name: peft\n{stated}---\n")
+    note = (
+        "the adapter's card states the licence 'cc-by-nc-4.0', and the bundle's has that of tiny-bert alone "
+        "('apache-2.0'): add it there"
+    )
+    assert (note in merged(tiny_checkpoint, directory, tmp_path)[1].notes) is said
+
+
 def test_heads_that_the_class_does_not_have_are_kept(checkpoint, change_config, tmp_path):
     change_config(checkpoint, architectures=["BertForMaskedLM"])
     trained(checkpoint, tmp_path / "adapter", "BertForMaskedLM")

@@ -16,8 +16,10 @@ from bertport.export.checkpoint.read import read_checkpoint
 from bertport.export.checkpoint.sentence_transformers import encoder_of
 from bertport.export.checkpoint.source import Located, locate
 from bertport.export.checkpoint.tensorflow import find_variables, write_converted
+from bertport.export.metadata import read_front_matter
 from bertport.runtime.bundle.writer import workspace
 from bertport.runtime.errors import CheckpointError, UsageError
+from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +108,14 @@ def _merged(base: Located, adapter: Adapter, scratch: Path) -> Located:
     lost = (*(note for note in checkpoint.plan.notes if note not in checkpoint.plan.lacks), *checkpoint.decoder_notes())
     write_merged(checkpoint, adapter, scratch)
     own = adapter.directory / "tokenizer.json"
-    left = (f"left out: the tokenizer beside the adapter; that of {base.name} is used",) if own.is_file() else ()
+    left = [f"left out: the tokenizer beside the adapter; that of {base.name} is used"] if own.is_file() else []
+    licences = [read_front_matter(place)[1] for place in (adapter.directory, base.card or base.directory)]
+    if licences[0] is not None and licences[0] != licences[1]:
+        stated = "none" if licences[1] is None else excerpt(licences[1])
+        left.append(
+            f"the adapter's card states the licence {excerpt(licences[0])}, and the bundle's has that of {base.name} "
+            f"alone ({stated}): add it there"
+        )
     at = f"{base.name}@{base.revision}" if base.revision else base.name
     return Located(
         directory=scratch,
