@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -399,6 +400,8 @@ def test_a_name_can_be_given(tiny_checkpoint, tmp_path):
             r"unknown way of storing weights 'int8' \(available: float32, float16\)",
         ),
         ({"heads": ["pooled"]}, UnknownNameError, "unknown head 'pooled'"),
+        ({"heads": "pooler"}, UsageError, r"heads is 'pooler' and should be a list: give \['pooler'\]"),
+        ({"add_heads": Path("topics")}, UsageError, "add_heads is 'topics' and should be a list"),
         ({"revision": "main"}, UsageError, "--revision main was given but"),
     ],
 )

@@ -187,6 +187,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
 ) -> Bundle:
     if weights not in WEIGHTS:
         raise UnknownNameError("way of storing weights", str(weights), WEIGHTS)
+    _refuse_single(heads=heads, add_heads=add_heads)
     if not 0 < atol < float("inf"):
         raise UsageError(f"the tolerance {atol:g} is not a positive number: give one such as 1e-4")
     if as_features and not add_heads and (asked := sorted({*heads} - {POOLER})):
@@ -278,6 +279,18 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
             write_manifest(building, manifest)
             write_first(building)
     return Bundle.open(target)
+
+
+def _refuse_single(**options: object) -> None:
+    """Refuse a text or a path for an option that is a list of them, whose characters would be taken for its items.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    for name, value in options.items():
+        if isinstance(value, str | os.PathLike):
+            given = os.fspath(value)
+            raise UsageError(f"{name} is {given!r} and should be a list: give [{given!r}]")
 
 
 def log_notes(event: Event) -> None:
