@@ -36,7 +36,11 @@ class Foreign:
     """Advice to the user, as the end of a sentence."""
 
 
-WITH_TRANSFORMERS = "BertForPreTraining.from_pretrained(DIR, {}=True).save_pretrained(OUT) in transformers 4 with {}"
+WITH_TRANSFORMERS = (
+    "CLASS.from_pretrained(DIR, {}=True).save_pretrained(OUT) in transformers 4 with {}, where CLASS is the one that "
+    "config.json names"
+)
+"""Code that converts weights; another class would save heads of random numbers."""
 FOREIGN = (
     Foreign(
         patterns=("*.ckpt.index", "*.ckpt.data-*", "*.ckpt.meta", "checkpoint", "saved_model.pb"),
