@@ -138,6 +138,10 @@ FORMS = {
     "another name": ({"config.json": "", "weights.safetensors": ""}, r"another name \(weights.safetensors\)"),
     "PyTorch's": ({"config.json": "", "best.pt": ""}, r"another name \(best.pt\)"),
     "one level up": ({"notes.txt": "", "0_BERT/model.safetensors": ""}, r"there is one in it: give .*0_BERT"),
+    "a Trainer's": (
+        {"config.json": "", "training_args.bin": "", "rng_state_0.pth": "", "checkpoint-5/model.safetensors": ""},
+        r"it has no weights \(looked for .*; there is one in it: give \S+checkpoint-5$",
+    ),
     "nothing": ({"notes.txt": ""}, "it has no config.json"),
     "no weights": ({"config.json": "", "vocab.txt": ""}, r"it has no weights \(looked for model.safetensors"),
     "no config": ({"model.safetensors": ""}, r"no config.json beside model.safetensors: copy it"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ class Foreign:
     """Advice to the user, as the end of a sentence."""
 
 
+OF_TRAINING = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state(_\d+)?)\.\w+")
+"""Files of transformers' Trainer that hold nothing of the model."""
 WITH_TRANSFORMERS = (
     "CLASS.from_pretrained(DIR, {}=True).save_pretrained(OUT) in transformers 4 with {}, where CLASS is the one that "
     "config.json names"
@@ -101,7 +104,8 @@ def explain(directory: Path, missing: str) -> CheckpointError:
             f"{f' ({excerpt(base)})' if base else ''} with --adapter {directory}"
         )
     for form in FOREIGN:
-        weights = sorted(path for pattern in form.patterns for path in directory.glob(pattern) if path.is_file())
+        files = (path for pattern in form.patterns for path in directory.glob(pattern) if path.is_file())
+        weights = sorted(path for path in files if not OF_TRAINING.fullmatch(path.name))
         if weights:
             named = weights[0].relative_to(directory)
             return CheckpointError(f"{directory} holds {form.what} ({named}), which is not read: {form.way}")
