@@ -185,15 +185,7 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
     progress: Callable[[Event], None] | None = None,
     external_above: int = onnx_files.EXTERNAL_ABOVE,
 ) -> Bundle:
-    if weights not in WEIGHTS:
-        raise UnknownNameError("way of storing weights", str(weights), WEIGHTS)
-    _refuse_single(heads=heads, add_heads=add_heads)
-    if not 0 < atol < float("inf"):
-        raise UsageError(f"the tolerance {atol:g} is not a positive number: give one such as 1e-4")
-    if as_features and not add_heads and (asked := sorted({*heads} - {POOLER})):
-        raise UsageError(
-            f"the head {asked[0]!r} and features alone were asked for, which have no head: leave one of them out"
-        )
+    _check_options(weights, atol, heads, add_heads, as_features=as_features)
     opset = check_opset(opset)
     tidy(target, write=False)  # what a process left that was stopped may be what is asked for
     refuse_existing(target, overwrite=overwrite)
@@ -281,16 +273,31 @@ def _export(  # noqa: PLR0913 — the command's options, each with its default
     return Bundle.open(target)
 
 
-def _refuse_single(**options: object) -> None:
-    """Refuse a text or a path for an option that is a list of them, whose characters would be taken for its items.
+def _check_options(
+    weights: str,
+    atol: float,
+    heads: Collection[str],
+    add_heads: Collection[str | os.PathLike[str]],
+    *,
+    as_features: bool,
+) -> None:
+    """Refuse what is asked for wrongly, before anything is read.
 
     Raises:
-        UsageError: naming the option.
+        UsageError, UnknownNameError: naming what is wrong.
     """
-    for name, value in options.items():
-        if isinstance(value, str | os.PathLike):
+    if weights not in WEIGHTS:
+        raise UnknownNameError("way of storing weights", str(weights), WEIGHTS)
+    for name, value in (("heads", heads), ("add_heads", add_heads)):
+        if isinstance(value, str | os.PathLike):  # whose characters would be taken for its items
             given = os.fspath(value)
             raise UsageError(f"{name} is {given!r} and should be a list: give [{given!r}]")
+    if not 0 < atol < float("inf"):
+        raise UsageError(f"the tolerance {atol:g} is not a positive number: give one such as 1e-4")
+    if as_features and not add_heads and (asked := sorted({*heads} - {POOLER})):
+        raise UsageError(
+            f"the head {asked[0]!r} and features alone were asked for, which have no head: leave one of them out"
+        )
 
 
 def log_notes(event: Event) -> None:
