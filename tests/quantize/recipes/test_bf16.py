@@ -31,6 +31,7 @@ BF16, OPENVINO = RECIPES["bf16"], PROVIDERS["openvino"]
 def on_a_cpu(monkeypatch, *flags):
     here = dataclasses.replace(cpu(), model="a test's CPU", flags=frozenset(flags))
     monkeypatch.setattr(job, "cpu", lambda: here)
+    monkeypatch.setattr("bertport.runtime.providers.cpu.cpu", lambda: here)
 
 
 def variant_of(bundle, **fidelity):

@@ -141,6 +141,17 @@ def test_a_cpu_that_does_not_multiply_bf16_is_given_none(monkeypatch, bundle_of)
     assert preferred(manifest, "openvino") == "fp32"
 
 
+def test_bf16_that_is_asked_for_on_a_cpu_without_it_asks_nobody_to_install_anything(monkeypatch, bundle_of):
+    flags = cpu.INSTRUCTION_SETS["avx2"].needs
+    monkeypatch.setattr(cpu, "cpu", lambda: cpu.Cpu(model="a test's CPU", flags=flags, physical_cores=2))
+    with pytest.raises(ProviderError) as raised:
+        load(bundle_of("fp32", bf16=record(2, 3, provider="openvino")), variant="bf16")
+    assert raised.value.message == (
+        "provider 'openvino' does not start here: a test's CPU does not multiply in bf16: choose a variant in fp32, or "
+        "another provider"
+    )
+
+
 @pytest.mark.usefixtures("here")
 def test_a_provider_that_is_not_here_is_passed_over_and_it_is_said(bundle_of):
     path = bundle_of("fp32", bf16=record(2, 3, provider="openvino"), int8=record(1.5, 1.5))

@@ -12,7 +12,7 @@ import pytest
 
 from bertport.runtime import load
 from bertport.runtime.errors import PathError, ProviderError, UsageError
-from bertport.runtime.providers import native, plugins
+from bertport.runtime.providers import cpu, native, plugins
 from bertport.runtime.providers.native import file_name
 from bertport.runtime.providers.plugins import obstacle, of_library
 from bertport.runtime.providers.table import PROVIDERS, candidates
@@ -150,6 +150,25 @@ def test_a_plugin_that_is_not_installed_says_what_to_install(tiny_bundle):
             said = rf"'{name}' is not available here .* {row.plugin.package} is not installed: .*install .*\[{name}\]"
             with pytest.raises(ProviderError, match=said):
                 load(tiny_bundle, provider=name)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told", "taken"),
+    [
+        ({"avx512_bf16"}, "FP32 BF16", True),
+        ({"amx_bf16"}, "FP32 BF16", True),
+        ({"avx2", "avx512f"}, "FP32 BF16", False),  # it would be emulated
+        ({"avx512_bf16"}, "FP32", False),
+    ],
+)
+def test_bf16_needs_a_cpu_and_a_plugin_that_multiply_in_it(tmp_path, monkeypatch, flags, told, taken):
+    device = {"ep": OPENVINO.ort, "kind": "CPU", "metadata": {**OPENVINO.plugin.devices, plugins.CAPABILITIES: told}}
+    monkeypatch.setattr(plugins, "_answer", lambda _: {"devices": [device]})
+    monkeypatch.setattr(cpu, "cpu", lambda: cpu.Cpu(model="a test's CPU", flags=frozenset(flags), physical_cores=2))
+    row = replace(OPENVINO, plugin=replace(OPENVINO.plugin, path=tmp_path / "libmy.so"))
+    said = "a test's CPU does not multiply in bf16: choose a variant in fp32, or another provider"
+    assert obstacle(row, "bf16") == (None if taken else said)
+    assert obstacle(row) is None
 
 
 def test_auto_looks_at_no_plugin(installed, tiny_bundle):

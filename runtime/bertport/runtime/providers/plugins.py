@@ -80,6 +80,8 @@ def obstacle(provider: Provider, precision: str = "fp32") -> str | None:
         precision: how products are to be computed, as manifests call it.
     """
     plugin = _plugin(provider)
+    if provider.on_cpu and precision == "bf16" and not cpu.cpu().bf16:  # no package would help
+        return _lacks(precision)
     path = plugin.library
     if path is None:
         return f"the package {plugin.package} is not installed: {provider.install}, or choose another provider"
@@ -102,13 +104,13 @@ def obstacle(provider: Provider, precision: str = "fp32") -> str | None:
 
 def _lacking(plugin: Plugin, precision: str, metadata: Mapping[str, str]) -> str | None:
     """Return why a device does not compute in a precision; None where it does."""
+    # OpenVINO's word is no more than that it can: where the CPU cannot, which was seen before, it emulates.
     word = plugin.capabilities.get(precision)
-    if word is None:
-        return None
-    # OpenVINO's word is no more than that it can: where the CPU cannot, it emulates.
-    on_cpu = metadata.get(CAPABILITIES, "").split()
-    if word in on_cpu and (precision != "bf16" or cpu.cpu().bf16):
-        return None
+    return None if word is None or word in metadata.get(CAPABILITIES, "").split() else _lacks(precision)
+
+
+def _lacks(precision: str) -> str:
+    """Return that this CPU does not multiply in a precision, and what to do."""
     return f"{cpu.cpu().model} does not multiply in {precision}: choose a variant in fp32, or another provider"
 
 
