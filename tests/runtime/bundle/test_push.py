@@ -17,7 +17,7 @@ from bertport.runtime.bundle.hub_card import hub_card, metadata, results
 from bertport.runtime.bundle.packing import pack
 from bertport.runtime.bundle.push import push
 from bertport.runtime.errors import BundleError, MissingDependencyError, PathError, UsageError
-from tests.hub_stand_in import Repository
+from tests.hub_stand_in import TOKEN, Repository
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub 2.4, of its own
 
@@ -154,6 +154,22 @@ def test_a_repository_of_other_files_takes_one_when_told(hub, tiny_bundle):
     hub.repositories["acme/tiny"] = holding("model.safetensors")
     assert push(tiny_bundle, "acme/tiny", overwrite=True).removed == ()
     assert hub.repositories["acme/tiny"].files["model.safetensors"] == b"x"
+
+
+def test_the_command_takes_a_token_a_private_repository_and_one_of_other_files(hub, tiny_bundle, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    done = run("push", tiny_bundle, "acme/tiny", "--private", "--token", TOKEN)
+    assert done.exit_code == 0, done.output
+    assert hub.repositories["acme/tiny"].private
+    assert TOKEN not in done.output
+    hub.repositories["acme/other"] = holding("model.safetensors")
+    refused = run("push", tiny_bundle, "acme/other", "--token", TOKEN)
+    assert refused.exit_code == 2
+    assert "acme/other holds model.safetensors, and no bundle: choose another name, or --overwrite" in refused.stderr
+    done = run("push", tiny_bundle, "acme/other", "--token", TOKEN, "--overwrite")
+    assert done.exit_code == 0, done.output
+    assert {"manifest.json", "model.safetensors"} <= set(hub.repositories["acme/other"].files)
+    assert not hub.repositories["acme/other"].private
 
 
 @pytest.mark.parametrize("text", ["tiny", "a/b/c", "../x", "acme/", "https://huggingface.co/acme/tiny"])
