@@ -70,6 +70,9 @@ def test_too_few_passages_are_refused_before_anything_is_made(tmp_path: Path) ->
     done = run("--corpus", corpus, "--output", tmp_path / "output", "--heldout", "7")
     assert done.exit_code == 2
     assert "7 is not in the range x>=8" in done.output
+    done = run("--corpus", corpus, "--output", tmp_path / "output", "--heldout", "9", "--passages", "2", "--seed", "2")
+    assert done.exit_code == 1
+    assert "the 2 passages to train on have none on " in done.output
     assert not (tmp_path / "output").exists()
 
 

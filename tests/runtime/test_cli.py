@@ -48,6 +48,29 @@ def test_fill_mask_json_is_the_answer(run, model):
     )
 
 
+LOW_MEMORY = """
+import sys
+from bertport.runtime import loading
+real = loading.load
+def load(*given, **named):
+    print(named["low_memory"], file=sys.stderr)
+    return real(*given, **named)
+loading.load = load
+from bertport.runtime.cli import main
+main()
+"""
+
+
+def test_low_memory_reaches_load_and_changes_no_word(tiny_bundle, model):
+    command = [sys.executable, "-c", LOW_MEMORY, "fill-mask", "a [MASK]", "-m", str(tiny_bundle), "--json"]
+    done = subprocess.run([*command, "--low-memory"], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "True\n")
+    said, expected = (
+        [answer["token"] for answer in answers] for answers in (json.loads(done.stdout), model.fill_mask("a [MASK]"))
+    )
+    assert said == expected
+
+
 def test_fill_mask_for_people_is_aligned(run):
     done = run("fill-mask", "日本 is [MASK]", "-m", "BUNDLE", "--top-k", "3", "-t", "king", "-t", "日", "-t", "the")
     text, *rows = done.stdout.splitlines()

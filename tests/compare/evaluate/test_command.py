@@ -127,6 +127,20 @@ def test_variants_and_reference_are_chosen(invoke, classifier, data):
     assert "fp32 was measured alone" in alone
 
 
+def test_the_seed_draws_the_resamples(invoke, classifier, data):
+    def measured(seed):
+        options = ("--metric", "ece", "--seed", seed, "--json")
+        value = json.loads(invoke("evaluate", classifier, "--data", data, *options).stdout)
+        assert value["settings"]["seed"] == seed
+        figures = [variant["figures"]["metrics"]["ece"] for variant in value["variants"]]
+        return [figure["value"] for figure in figures], [(figure["low"], figure["high"]) for figure in figures]
+
+    first, again, other = (measured(seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first[0] == other[0]
+    assert all(one != two for one, two in zip(first[1], other[1], strict=True))
+
+
 def test_a_stop_leaves_what_was_there(invoke, classifier, data, tmp_path, monkeypatch):
     output = tmp_path / "evaluation.json"
     output.write_text("before")

@@ -91,6 +91,16 @@ def test_a_request_has_an_id_and_a_line_in_the_log(server):
     connection.close()
 
 
+def test_no_request_is_logged_where_the_log_of_them_is_off(tiny_bundle):
+    with Running(tiny_bundle, *FAST, "--no-access-log") as server:
+        assert server.post("/", ASK)[0] == 200
+        assert server.get("/nothing")[0] == 404
+        assert server.stop() == 0
+        messages = {line["message"] for line in server.lines}
+    assert "stopped" in messages
+    assert not messages & {"request", "refused"}
+
+
 def test_metrics_are_complete_before_the_first_request(tiny_bundle):
     with Running(tiny_bundle, *FAST) as server:
         for reason in REASONS:
