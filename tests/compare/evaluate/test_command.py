@@ -302,6 +302,20 @@ def test_bad_data_is_one_sentence_before_a_session_is_opened(invoke, unopenable,
     refused(invoke("evaluate", unopenable, "--data", path), said)
 
 
+@pytest.mark.parametrize("name", ["empty.jsonl", "unknown.jsonl", "float.jsonl", "missing.csv"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_refuses_bad_data_before_a_session_is_opened(invoke, unopenable, command, name, here):
+    content, said = BAD[name]
+    (here / name).write_text(content, encoding="utf-8")
+    done = invoke(command, unopenable, "--data", here / name, *COMMANDS[command])
+    assert (done.exit_code, done.stdout) == (2, "")
+    *before, error = done.stderr.splitlines()
+    assert error.startswith("bertport: error: ")
+    assert said in error
+    assert all(line.endswith(" …") for line in before)  # what it was doing
+    assert {path.name for path in here.iterdir()} == {name, "held-out.txt"}
+
+
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["directory", "FIFO"])
 def test_data_that_is_no_file(invoke, unopenable, tmp_path, make):
     path = tmp_path / "data.jsonl"
