@@ -70,7 +70,7 @@ told.close()
 _registering = threading.Lock()
 
 
-def obstacle(provider: Provider, precision: str = "fp32") -> str | None:
+def obstacle(provider: Provider, precision: str = "fp32") -> str | None:  # noqa: PLR0911 — a sentence for each
     """Return why a plugin's row cannot be used here, and what to do; None when it may.
 
     The library is asked in a process of its own, once for each file, and not loaded here.
