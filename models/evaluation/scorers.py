@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import MANIFEST, Bundle
 from bertport.runtime.bundle.select import suits
+from bertport.runtime.excerpts import one_line
 from bertport.runtime.heads import MLM, NSP
 from pretraining.errors import RecipeError
 from pretraining.vocabulary import read_tokenizer
@@ -87,7 +88,7 @@ class CheckpointScorer:
         try:
             model, loading = kind.from_pretrained(path, output_loading_info=True)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)[:200]
             raise RecipeError(f"transformers cannot read {path} ({reason}), and {NEEDED}") from error
         if lost := sorted(loading["missing_keys"]):
             raise RecipeError(f"{path} lacks {lost[0]}, and {NEEDED}")

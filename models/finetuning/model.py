@@ -19,6 +19,7 @@ from transformers import (
 from bertport.export import restore
 from bertport.export.checkpoint.config import max_positions
 from bertport.export.checkpoint.families import BERT, FAMILIES, family_of
+from bertport.runtime.excerpts import one_line
 from evaluation.scorers import is_bundle
 from pretraining.errors import RecipeError
 from pretraining.machine import Hardware
@@ -73,7 +74,7 @@ class Start:
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise RecipeError(
-                f"--init {self.path}: transformers cannot read it ({' '.join(str(error).split())[:200]}): "
+                f"--init {self.path}: transformers cannot read it ({one_line(error)[:200]}): "
                 "name a bundle or a checkpoint directory"
             ) from error
         encoder = f"{model.base_model_prefix}."
@@ -127,7 +128,7 @@ def open_start(init: Path, task: Task, cache: Path) -> Start:
     except (OSError, ValueError) as error:
         raise RecipeError(
             f"--init {init}: transformers reads no config.json and tokenizer there "
-            f"({' '.join(str(error).split())[:200]}): name a bundle or a checkpoint directory"
+            f"({one_line(error)[:200]}): name a bundle or a checkpoint directory"
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise RecipeError(f"--init {init}: its tokenizer is {type(tokenizer).__name__}: add a tokenizer.json")

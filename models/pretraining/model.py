@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 from torch.nn import functional
 from transformers import BertConfig, BertForPreTraining
 
+from bertport.runtime.excerpts import one_line
+
 from .errors import RecipeError
 from .machine import Hardware
 from .objective import Batch
@@ -50,7 +52,7 @@ def from_encoder(init: Path, *, layers: int | None) -> Start:
     try:
         missing, unexpected = model.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
-        raise RecipeError(f"{init} does not fit its config.json: {' '.join(str(error).split())[:300]}") from error
+        raise RecipeError(f"{init} does not fit its config.json: {one_line(error)[:300]}") from error
     lost = [name for name in missing if name.startswith("bert.") and "pooler" not in name]
     if lost or unexpected:
         raise RecipeError(f"{init} does not fit its config.json: missing {lost[:3]}, unexpected {unexpected[:3]}")

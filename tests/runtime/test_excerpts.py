@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bertport.runtime import load
 from bertport.runtime.errors import InputTextError, UnknownNameError
-from bertport.runtime.excerpts import excerpt
+from bertport.runtime.excerpts import excerpt, one_line
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(max_size=20),
@@ -31,6 +31,11 @@ def test_a_long_text_is_cut_before_it_is_quoted(text, length):
     shown = excerpt(text, length)
     assert len(shown) <= length
     shown.encode("utf-8")
+
+
+def test_what_a_library_says_is_one_line():
+    assert one_line(ValueError("\n\tno such\r\n  file ")) == "no such file"
+    assert one_line(KeyError()) == ""
 
 
 class Counting(list):

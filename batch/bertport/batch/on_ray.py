@@ -28,7 +28,7 @@ from bertport.runtime.bundle.directory import MANIFEST, Bundle
 from bertport.runtime.bundle.files import open_regular
 from bertport.runtime.bundle.select import without_gpu
 from bertport.runtime.errors import BertportError, MissingDependencyError, PathError, ProviderError, UsageError
-from bertport.runtime.excerpts import excerpt
+from bertport.runtime.excerpts import excerpt, one_line
 from bertport.runtime.providers.table import PROVIDERS
 from bertport.runtime.threads import intra_op_threads
 
@@ -159,7 +159,7 @@ def _raised(outcome: dict[str, Any]) -> BertportError:
 
 def _explained(error: Exception) -> BertportError:
     """Return the error of a run that Ray ended."""
-    said = " ".join(str(error).split())
+    said = one_line(error)
     if "No module named 'bertport" in said:
         return UsageError(
             "a machine of the cluster lacks bertport: install the same version there, with the extras cpu and ray"
@@ -236,7 +236,7 @@ def _cluster(address: str) -> Iterator[None]:
     try:
         ray.init(address=address, **settings)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        said = " ".join(str(error).split())
+        said = one_line(error)
         raise _no_cluster(address, "none runs here" if "Could not find any running Ray" in said else said) from error
     try:
         yield

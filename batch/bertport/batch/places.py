@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from bertport.runtime.bundle.exchange import sync_directory, sync_file
 from bertport.runtime.errors import NO_ROOM, MissingDependencyError, PathError, UsageError
-from bertport.runtime.excerpts import excerpt
+from bertport.runtime.excerpts import excerpt, one_line
 from bertport.runtime.installation import pip
 
 if TYPE_CHECKING:
@@ -364,7 +364,7 @@ def open_place(url: str) -> Place:
     try:
         fs, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        said = excerpt(" ".join(str(error).split()), 200)
+        said = excerpt(one_line(error), 200)
         raise MissingDependencyError(
             f"opening {redacted(url)}", scheme, "batch", command=f"{pip()} install its package ({said})"
         ) from error
@@ -400,7 +400,7 @@ def unreachable(place: str, error: Exception, advice: str = "") -> PathError:
     """
     if isinstance(error, PathError):
         return error
-    reason = getattr(error, "strerror", None) or excerpt(" ".join(redacted(str(error)).split()), 200)
+    reason = getattr(error, "strerror", None) or excerpt(one_line(redacted(str(error))), 200)
     if not advice and getattr(error, "errno", None) in NO_ROOM:
         advice = "make room there, and run the same command again"
     return PathError(

@@ -27,6 +27,7 @@ from bertport.export.progress import Event, Stages
 from bertport.runtime.bundle.directory import MANIFEST, Bundle
 from bertport.runtime.bundle.writer import new_bundle
 from bertport.runtime.errors import BundleError, CheckpointError, PathError
+from bertport.runtime.excerpts import one_line
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def _fit(
             model = kind(settings)
         model.tie_weights()
     except Exception as error:  # whatever a setting makes it raise
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise BundleError(
             f"{bundle.path / CONFIG} is not a configuration of a {model_class} ({reason}): export again"
         ) from error

@@ -22,6 +22,7 @@ import click
 
 from bertport.runtime.commands.output import ADVICE, UnwrittenError, bounded, finish, guard, report, show, unwritten
 from bertport.runtime.errors import NO_ROOM, BertportError, MissingDependencyError, UsageError
+from bertport.runtime.excerpts import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -264,7 +265,7 @@ def _unexpected(error: Exception) -> int:
 
 def _sentence(error: Exception) -> tuple[str, int]:  # noqa: PLR0911 — a row for each kind
     """Return the sentence for an error that nothing below has made one of ours, and its exit code."""
-    said = bounded(" ".join(str(error).split()), LONGEST)
+    said = bounded(one_line(error), LONGEST)
     match error:
         case OSError(filename=None) if error.errno in {*NO_ROOM, errno.EBADF}:  # click's own printing of a help
             return unwritten(error).message, 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import BertportError, PathError, ProviderError
-from bertport.runtime.excerpts import excerpt
+from bertport.runtime.excerpts import excerpt, one_line
 from bertport.runtime.installation import pip
 from bertport.runtime.matmul import fastest_gflops, matmul_model
 from bertport.runtime.memory import usable_memory
@@ -107,7 +107,7 @@ def _try(provider: Provider) -> Finding:
 
 def _told(error: Exception) -> str:
     """Return what ONNX Runtime says, in one line of bounded length."""
-    return excerpt(" ".join(str(error).split()), 300)
+    return excerpt(one_line(error), 300)
 
 
 def _plugin(provider: Provider, *, working: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Quoting what was given: its beginning, in work that does not grow with it, and text that is no Unicode."""
+"""Excerpts for messages: the beginning of any value, in bounded work, and what a library says, in one line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["as_unicode", "excerpt"]
+__all__ = ["as_unicode", "excerpt", "one_line"]
 
 LARGEST_NUMBER = 4096
 """Bits of the largest integer that is written out: writing takes time that grows with their square."""
@@ -32,6 +32,11 @@ def excerpt(value: object, length: int = 60) -> str:
 def as_unicode(text: str) -> str:
     """Return a path or an argument as text that a file can hold: bytes that are no UTF-8 are written as escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def one_line(said: object) -> str:
+    """Return what a library says, such as its error, with each run of white space as one space."""
+    return " ".join(str(said).split())
 
 
 def _parts(value: object, length: int) -> Iterator[str]:

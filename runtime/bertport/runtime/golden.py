@@ -12,7 +12,7 @@ import numpy as np
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.golden import read_golden
 from bertport.runtime.errors import BundleError, InputTextError, ProviderError, UnknownNameError
-from bertport.runtime.excerpts import excerpt
+from bertport.runtime.excerpts import excerpt, one_line
 from bertport.runtime.loading import load
 from bertport.runtime.providers.table import AUTO
 from bertport.runtime.text.tokenizer import Tokens
@@ -219,7 +219,7 @@ def _proven(
     try:
         values = [graph.run(feeds, outputs) for feeds in golden.feeds()]
     except Exception as error:  # noqa: BLE001 — ONNX Runtime's errors share no base
-        reason = excerpt(" ".join(str(error).split()), 300)
+        reason = excerpt(one_line(error), 300)
         return {}, [*failures, f"{where} fails on the golden vectors' inputs ({reason}): choose another provider"]
     proven = {}
     for output in outputs:

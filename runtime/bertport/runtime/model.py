@@ -11,7 +11,7 @@ import numpy as np
 
 from bertport.runtime.batching import MAX_WINDOW, MAX_WINDOW_WEIGHT, Flush, buckets, plan, windows
 from bertport.runtime.errors import BundleError, MissingHeadError, OutputError
-from bertport.runtime.excerpts import excerpt
+from bertport.runtime.excerpts import excerpt, one_line
 from bertport.runtime.finite import finite
 from bertport.runtime.heads import POSITIONS, decoded_outputs, is_per_token, top_k_output
 from bertport.runtime.methods.embedding import EmbeddingMethods
@@ -209,7 +209,7 @@ class Model(PretrainingMethods, FineTunedMethods, EmbeddingMethods):
         manifest = self.bundle.manifest
         return BundleError(
             f"variant {self.variant!r} of {manifest.name} fails on inputs of {width} tokens "
-            f"({excerpt(' '.join(str(error).split()), 300)}): its graph knows fewer positions than the "
+            f"({excerpt(one_line(error), 300)}): its graph knows fewer positions than the "
             f"{manifest.max_length:,} tokens that manifest.json states; export again"
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import BundleError, PathError, ProviderError
-from bertport.runtime.excerpts import as_unicode, excerpt
+from bertport.runtime.excerpts import as_unicode, excerpt, one_line
 from bertport.runtime.heads import POSITIONS, decoded_outputs
 from bertport.runtime.matmul import matmul_model
 from bertport.runtime.memory import make_room
@@ -311,7 +311,7 @@ def check_fp32(provider: Provider, settled: Mapping[str, str]) -> None:
         session = open_session(matmul_model(left), options, providers)
         [product] = session.run(None, {"a": left})
     except Exception as error:  # ONNX Runtime's errors share no base but Exception
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ProviderError(
             f"provider {provider.name!r} cannot multiply two small matrices with the options "
             f"{json.dumps(dict(settled))} ({excerpt(reason, 300)}): give others, or choose another provider"
@@ -369,7 +369,7 @@ def _session(  # noqa: PLR0913, PLR0917 — what a session is made of
     try:
         return open_session(source, options, names)
     except Exception as error:  # ONNX Runtime's errors share no base but Exception
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         if provider.ort != cpu:
             raise ProviderError(
                 f"provider {provider.name!r} cannot open {path.name} ({reason}): choose another variant or provider"

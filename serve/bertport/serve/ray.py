@@ -18,6 +18,7 @@ from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.select import without_gpu
 from bertport.runtime.errors import BertportError, MissingDependencyError, PathError, ProviderError, UsageError
+from bertport.runtime.excerpts import one_line
 from bertport.runtime.providers.table import PROVIDERS
 from bertport.serve.cli import settings_of
 
@@ -272,7 +273,7 @@ def deploy(
 def _sentence(said: str) -> str:
     """Return the sentence at the end of the traceback in Ray Serve's message, or the message in one line."""
     found = SAID.findall(said)
-    return str(found[-1]) if found else " ".join(said.split())
+    return str(found[-1]) if found else one_line(said)
 
 
 def _replicas(least: int, most: int, target: float, upscale: float, downscale: float) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from bertport.export.checkpoint.source import copy_small_files, read_json
 from bertport.export.checkpoint.tokenizer_loading import quiet
 from bertport.export.checkpoint.weights import WeightFiles, read_shapes, read_tensors
 from bertport.runtime.errors import CheckpointError, MissingDependencyError, PathError
-from bertport.runtime.excerpts import excerpt
+from bertport.runtime.excerpts import excerpt, one_line
 from bertport.runtime.heads import QUESTION_ANSWERING, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
 from bertport.runtime.installation import first_missing
 
@@ -272,4 +272,4 @@ def _outputs(model: Any) -> list[torch.Tensor]:  # noqa: ANN401 — a model of t
 
 
 def _said(error: Exception) -> str:
-    return excerpt(" ".join(str(error).split()) or type(error).__name__, 300)
+    return excerpt(one_line(error) or type(error).__name__, 300)

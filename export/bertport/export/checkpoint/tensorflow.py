@@ -16,7 +16,7 @@ from bertport.export.checkpoint.source import copy_small_files, read_json
 from bertport.export.checkpoint.tensors import left_out
 from bertport.export.checkpoint.weights import FORMATS, SINGLE
 from bertport.runtime.errors import CheckpointError, MissingDependencyError
-from bertport.runtime.excerpts import excerpt
+from bertport.runtime.excerpts import excerpt, one_line
 from bertport.runtime.installation import first_missing
 
 if TYPE_CHECKING:
@@ -165,5 +165,5 @@ def write_converted(prefix: Path, directory: Path) -> Converted:
 
 
 def _unreadable(prefix: Path, error: Exception) -> CheckpointError:
-    said = excerpt(" ".join(str(error).split()), 200)
+    said = excerpt(one_line(error), 200)
     return CheckpointError(f"TensorFlow cannot read {prefix} ({said}): copy or download the checkpoint again")

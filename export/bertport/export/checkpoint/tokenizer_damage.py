@@ -11,7 +11,7 @@ from typing import Any
 
 from bertport.export.checkpoint.tokenizer_loading import OTHERWISE, PIECES, sentencepiece_file
 from bertport.runtime.errors import panicked
-from bertport.runtime.excerpts import excerpt
+from bertport.runtime.excerpts import excerpt, one_line
 
 __all__ = ["explained"]
 
@@ -154,5 +154,5 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 
 def _short(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    text = f"{type(error).__name__}: {one_line(error)}"
     return text if len(text) <= REASON else f"{text[: REASON - 3]}..."

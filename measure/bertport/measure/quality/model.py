@@ -13,6 +13,7 @@ import numpy as np
 from bertport.measure.quality.results import Conventions
 from bertport.measure.quality.samples import SampleTokenizer
 from bertport.runtime.errors import BertportError, BundleError, ProviderError
+from bertport.runtime.excerpts import one_line
 from bertport.runtime.heads import decoded_outputs
 from bertport.runtime.providers.assignment import assigned, settled_options
 from bertport.runtime.providers.cpu import cpu, usable_cores
@@ -199,7 +200,7 @@ def open_onnx(
     except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
         name = "the graph in memory" if isinstance(model, bytes) else str(model)
         raise BundleError(
-            f"ONNX Runtime {onnxruntime().__version__} cannot load {name} ({' '.join(str(error).split())}): "
+            f"ONNX Runtime {onnxruntime().__version__} cannot load {name} ({one_line(error)}): "
             "quantize or export it again"
         ) from error
     if row.ort not in session.get_providers():

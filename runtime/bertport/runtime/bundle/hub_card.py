@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bertport.runtime.bundle.cards import prose, with_section
 from bertport.runtime.bundle.task_metrics import labelled_metrics, number
 from bertport.runtime.errors import BundleError
+from bertport.runtime.excerpts import one_line
 from bertport.runtime.heads import HEADS
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def hub_card(bundle: Bundle, text: str | None, repository: str, *, revision: str
     try:
         card = ModelCard(text if REGEX_YAML_BLOCK.search(text) else f"---\ntags: []\n---\n\n{text}")
     except Exception as error:  # YAML's errors, or a ValueError of the card's own checks
-        said = " ".join(str(error).split())
+        said = one_line(error)
         raise BundleError(
             f"the card of {bundle.path} has metadata that cannot be read ({said[:200]}): correct what is between the "
             "lines --- at the beginning of its README.md"

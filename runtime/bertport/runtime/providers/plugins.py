@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import PathError, ProviderError, UsageError
+from bertport.runtime.excerpts import one_line
 from bertport.runtime.installation import pip
 from bertport.runtime.providers import cpu, native
 from bertport.runtime.providers.table import AUTO, PROVIDERS, Plugin, Provider, candidates, onnxruntime, unknown_row
@@ -286,7 +287,7 @@ def probe(path: Path, size: int, changed: int, version: str) -> dict[str, Any]: 
             return {"problem": f"{path.name} did not register with ONNX Runtime within {LIMIT:g} s"}
         answer = _read(out)
         last = _read(errors).splitlines()[-1:]
-    said = f" ({_one_line(last[0])})" if last else ""
+    said = f" ({_said(last[0])})" if last else ""
     if done.returncode < 0:
         return {"problem": f"{path.name} ends the process that registers it by {_signal(done.returncode)}{said}"}
     if done.returncode or not answer:
@@ -296,7 +297,7 @@ def probe(path: Path, size: int, changed: int, version: str) -> dict[str, Any]: 
     except ValueError:  # it wrote to files that are not its own
         return {"problem": f"{path.name} writes into the answer of the process that registers it{said}"}
     if "problem" in told:
-        return {"problem": f"{path.name} does not register with ONNX Runtime {version} ({_one_line(told['problem'])})"}
+        return {"problem": f"{path.name} does not register with ONNX Runtime {version} ({_said(told['problem'])})"}
     return told
 
 
@@ -326,7 +327,7 @@ def _signal(code: int) -> str:
         return f"signal {-code}"
 
 
-def _one_line(text: str) -> str:
+def _said(text: str) -> str:
     """Return what a library says, as a part of a sentence; it may say anything, and as much as it likes."""
-    line = " ".join(text.split())
+    line = one_line(text)
     return line if len(line) <= MOST_SAID else f"{line[: MOST_SAID - 3]}..."

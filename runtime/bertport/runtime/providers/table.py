@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bertport.runtime.batching import MAX_WINDOW
 from bertport.runtime.errors import MissingDependencyError, ProviderError, UnknownNameError
+from bertport.runtime.excerpts import one_line
 from bertport.runtime.installation import install_command, pip
 from bertport.runtime.providers import hardware, telemetry
 from bertport.runtime.providers import options as provider_options
@@ -353,7 +354,7 @@ def onnxruntime() -> ModuleType:
             raise MissingDependencyError("running a model", "onnxruntime", "cpu") from error
         # A library that it is linked to is missing or too old, or another package is.
         raise ProviderError(
-            f"onnxruntime is installed and cannot be imported ({' '.join(str(error).split())}): install what that "
+            f"onnxruntime is installed and cannot be imported ({one_line(error)}): install what that "
             f"names, or {pip()} install --force-reinstall onnxruntime"
         ) from error
     if not hasattr(onnxruntime, "InferenceSession"):

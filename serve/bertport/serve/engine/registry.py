@@ -12,7 +12,7 @@ from bertport.runtime import load
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import BertportError, BundleError, ProviderError, UnknownNameError, UsageError
-from bertport.runtime.excerpts import excerpt
+from bertport.runtime.excerpts import excerpt, one_line
 from bertport.runtime.memory import resident_memory, return_freed, too_little
 from bertport.serve.engine.slots import DeviceSlots
 from bertport.serve.engine.warm_up import warm_up
@@ -436,7 +436,7 @@ def _named(name: str, error: BaseException) -> BertportError:
             error.message = f"bundle {name!r}: {error.message}"
         return error
     _LOG.error("bundle %r cannot be served", name, exc_info=error)
-    reason = excerpt(" ".join(str(error).split()), 200)
+    reason = excerpt(one_line(error), 200)
     named = BundleError(f"bundle {name!r} cannot be served ({type(error).__name__}: {reason}): export it again")
     named.__cause__ = error
     return named
