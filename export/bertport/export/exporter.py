@@ -143,8 +143,7 @@ def export(
     """
     tracer = options.get("tracer", "torch")
     if tracer not in TRACERS:
-        kind = "tracer"
-        raise UnknownNameError(kind, str(tracer), TRACERS)
+        raise UnknownNameError("tracer", str(tracer), TRACERS)
     check_dependencies(*(("export --tracer optimum", THROUGH_OPTIMUM) if tracer == "optimum" else ()))
     tokenizer, output = _places(given, tokenizer, output)
     with ExitStack() as stack:

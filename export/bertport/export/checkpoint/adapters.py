@@ -86,8 +86,7 @@ def find_adapter(directory: Path) -> Adapter:
         CheckpointError: when it holds no LoRA adapter, or one whose weights are no safetensors.
     """
     if missing := first_missing(("peft",)):
-        what = "--adapter"
-        raise MissingDependencyError(what, missing, missing)
+        raise MissingDependencyError("--adapter", missing, missing)
     config, safe, pickled = ADAPTER
     if not directory.is_dir():
         raise PathError(f"no adapter at {directory}: give the directory that holds {config}")

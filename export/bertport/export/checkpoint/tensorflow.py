@@ -88,8 +88,7 @@ def read_variables(prefix: Path) -> dict[str, NDArray[Any]]:
         CheckpointError: when it cannot read them.
     """
     if missing := first_missing(("tensorflow",)):
-        what = "a TensorFlow checkpoint"
-        raise MissingDependencyError(what, missing, missing)
+        raise MissingDependencyError("a TensorFlow checkpoint", missing, missing)
     before = os.environ.get("TF_CPP_MIN_LOG_LEVEL")
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # what it says of this machine's GPUs and instructions is no use here
     try:

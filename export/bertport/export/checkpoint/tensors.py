@@ -218,8 +218,7 @@ def require_heads(stored: Collection[str], wanted: Collection[str], name: str) -
     """
     for head in wanted:
         if head not in HEADS:
-            kind = "head"
-            raise UnknownNameError(kind, head, HEADS)
+            raise UnknownNameError("head", head, HEADS)
         if head not in stored:
             held = ", ".join(stored) or "none"
             raise MissingHeadError(
