@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bertport.serve.api.openapi import document
+from bertport.serve.api.payload import BY_FIELD
 from bertport.serve.api.tasks import WIRE_TASKS
 from tests.serve.running import Running
 
@@ -51,6 +52,12 @@ def test_every_task_is_in_it_and_on_the_page(server):
     for name in WIRE_TASKS:
         assert f"/tasks/{name}" in document()["paths"]
         assert f"/tasks/{name}" in text
+
+
+def test_it_says_what_decides_the_task_of_a_body():
+    said = document()["paths"]["/"]["post"]["description"]
+    assert [field for field in BY_FIELD if field not in said] == []
+    assert "fine-tuned" in said
 
 
 @pytest.mark.slow

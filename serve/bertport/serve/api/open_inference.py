@@ -144,7 +144,7 @@ async def _text(request: Request, asked: tensors.Asked, worker: ModelWorker) -> 
     payload = Payload(
         inputs=_texts(asked.inputs, request.state.service.settings.limits.max_items),
         parameters=parameters,
-        told=True,
+        has_parameters=True,
         at_root=frozenset(),
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.serve.api import openai, tei
 from bertport.serve.api.dialects import OPENAI
+from bertport.serve.api.payload import BY_FIELD
 from bertport.serve.api.tasks import MASK, WIRE_TASKS
 
 if TYPE_CHECKING:
@@ -64,9 +65,10 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "bertport serve",
             "version": version("bertport"),
-            "description": "Encoders with their pretraining heads: the Hub's inference format, and the Open Inference "
-            f"Protocol v2. Examples write a mask as {MASK}: GET /models tells each bundle's own, such as <mask>. Every "
-            "error is JSON with the field error. Bodies may be gzip or deflate.",
+            "description": "Encoders with their heads: the Hub's inference format, the Open Inference Protocol v2, "
+            "OpenAI's embeddings, and addresses of Text Embeddings Inference. Examples write a mask as "
+            f"{MASK}: GET /models lists each bundle's own, such as <mask>. Every error is JSON with the field error. "
+            "Bodies may be packed by gzip or deflate.",
         },
         "paths": paths,
         "components": {
@@ -90,9 +92,11 @@ def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
     }
     ask = _operation(
         "Ask, in the Hub's format",
-        "The task is told by the query, by the header x-bertport-task, or else by the shape of the inputs: a pair of "
-        "texts is text-classification, a source sentence sentence-similarity, a text with a mask fill-mask, and any "
-        "other text feature-extraction.",
+        "Without a task in the address, the query or the header x-bertport-task, the body decides. A pair of texts is "
+        f"text-classification. A field of an input that only one task has ({', '.join(BY_FIELD)}) names that task, "
+        "and so does such a parameter. A text alone goes to the head of a fine-tuned model, unless the text has a mask "
+        "and the bundle fills masks. In other bundles a text with a mask, or with the field parameters beside it, is "
+        "fill-mask, and any other text feature-extraction.",
         anything,
         body=every,
         examples=examples,
@@ -157,7 +161,7 @@ def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
                 "Open Inference Protocol: infer",
                 "Raw tensors (input_ids, and of attention_mask, token_type_ids and masked_positions what the model "
                 "has), or text and text_pair. "
-                "The task of text is told by the parameter task, or by the outputs asked for.",
+                "The parameter task chooses the task of text; without it, the outputs that are asked for do.",
                 outputs,
                 body=tensors,
                 examples={"text": {"value": example}},

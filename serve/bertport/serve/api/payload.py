@@ -1,4 +1,4 @@
-"""A body in the Hub's format: read, bounded, and told for which task it is."""
+"""A body in the Hub's format: read, bounded, and the task that it is for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bertport.serve.errors import BadRequest, Empty, TooLarge, Unprocessable
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-__all__ = ["Payload", "choose", "many", "read_payload", "too_many"]
+__all__ = ["BY_FIELD", "Payload", "choose", "many", "read_payload", "too_many"]
 
 IGNORED = frozenset({"options", "model"})
 """Fields at the root that clients send and that mean nothing here."""
@@ -31,7 +31,7 @@ class Payload:
     """One input, or a list of them."""
     parameters: Mapping[str, Any]
     """The task's parameters, those at the root included."""
-    told: bool
+    has_parameters: bool
     """Whether the body has the field `parameters`, if only an empty one."""
     at_root: frozenset[str]
     """Names of the parameters written at the root."""
@@ -42,7 +42,7 @@ class Payload:
     def of(cls, inputs: list[Any], parameters: Mapping[str, Any], *, pair: str | None = None) -> Payload:
         """Return the body of inputs with those of the parameters that are not None."""
         given = {name: parameter for name, parameter in parameters.items() if parameter is not None}
-        body = cls(inputs=inputs, parameters=given, told=True, at_root=frozenset())
+        body = cls(inputs=inputs, parameters=given, has_parameters=True, at_root=frozenset())
         return body if pair is None else replace(body, pair=pair)
 
 
@@ -64,7 +64,7 @@ def _payload(value: object) -> Payload:
     if not isinstance(value, dict) or "inputs" not in value:
         if isinstance(value, dict) and not {"text", *BY_FIELD} & value.keys():
             raise BadRequest('the body has no field "inputs": send {"inputs": …}')
-        return Payload(inputs=value, parameters={}, told=False, at_root=frozenset())
+        return Payload(inputs=value, parameters={}, has_parameters=False, at_root=frozenset())
     parameters = value.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
         raise Unprocessable('"parameters" is an object with the task\'s parameters')
@@ -75,7 +75,7 @@ def _payload(value: object) -> Payload:
         parameters={
             key: parameter for key, parameter in ((parameters or {}) | at_root).items() if parameter is not None
         },
-        told="parameters" in value,
+        has_parameters="parameters" in value,
         at_root=frozenset(at_root),
     )
 
@@ -130,7 +130,7 @@ def choose(payload: Payload, mask_token: str | None, heads: Collection[str]) -> 
     masked = mask_token is not None and any(mask_token in _text(text) for text in texts)
     if own is not None and not (masked and MLM in heads):
         return own
-    return "fill-mask" if masked or payload.told else "feature-extraction"
+    return "fill-mask" if masked or payload.has_parameters else "feature-extraction"
 
 
 def _text(value: object) -> str:
