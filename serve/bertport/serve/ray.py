@@ -117,7 +117,7 @@ class Replica:
         return Closing(self._answer, self._service)
 
     async def check_health(self) -> None:
-        """Return where `/ready` says yes; Ray Serve replaces a replica that raises here.
+        """Check that `/ready` would say yes; Ray Serve replaces a replica that raises here.
 
         Raises:
             Problem: as `/ready` answers it.

@@ -30,7 +30,7 @@ class Service:
     """The state of one server.
 
     Args:
-        settings: what it was told.
+        settings: of the server.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -54,7 +54,7 @@ class Service:
         self.failure = self.failure or reason
 
     def tell(self, bundle: str, note: str) -> None:
-        """Log what clients are told of their parameters, once for each bundle."""
+        """Log a note that answers to clients carry, once for each bundle."""
         if (bundle, note) not in self._told:
             self._told.add((bundle, note))
             _LOG.warning("a client is told: %s", note, extra={"fields": {"bundle": bundle}})
@@ -67,7 +67,7 @@ class Service:
             _LOG.info("refused", extra={"fields": fields})
 
     def check_ready(self) -> None:
-        """Return where everything that was asked to be served can be asked.
+        """Refuse requests unless every bundle that was loaded can answer.
 
         Raises:
             Loading: while bundles are loaded, and when the server stops.

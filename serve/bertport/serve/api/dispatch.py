@@ -64,7 +64,7 @@ ANSWER_BYTES = 120
 LABEL_BYTES = 40
 """Bytes of a label with its score, beside its characters, each at most six bytes as JSON."""
 ROW_BYTES = 160
-"""Bytes of a token's label with what is told of the token."""
+"""Bytes of a row of a token: its label and its other fields."""
 VECTORS = frozenset({HIDDEN_STATES, output_of(POOLER), output_of(EMBEDDING)})
 """The outputs whose answers are vectors."""
 
@@ -275,7 +275,7 @@ def _learn(context: RequestContext, job: Job) -> None:
 
 
 async def _disconnect(request: Request) -> None:
-    """Return when the client has closed its connection."""
+    """Wait until the client has closed its connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 

@@ -196,7 +196,7 @@ class Registry:
                 yield served.name, worker
 
     def check_loaded(self) -> None:
-        """Return where bundles are served, if not all that were asked for.
+        """Refuse requests until bundles are loaded; those that failed to load do not count.
 
         Raises:
             Loading: before anything is loaded.
@@ -241,7 +241,7 @@ class Registry:
         return self._loading is not None and not self._loading.done()
 
     async def settle(self) -> None:
-        """Return when the bundles that are being loaded are loaded, or cannot be."""
+        """Wait until the bundles that are being loaded are loaded, or have failed."""
         if self.busy and self._loading is not None:
             await asyncio.wait([self._loading])
 

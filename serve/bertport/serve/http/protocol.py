@@ -471,6 +471,11 @@ def _answer(problem: Problem) -> bytes:
 
 
 def bounded(max_connections: int, refused: Callable[[Problem, str], None]) -> type[BoundedProtocol]:
-    """Return the protocol with a bound on the connections, and with what is told of those that are refused."""
+    """Return the protocol with a bound on the connections.
+
+    Args:
+        max_connections: connections that may be open at once.
+        refused: told of each connection that is refused: the problem, and the client.
+    """
     own = {"max_connections": max_connections, "ahead": Ahead(), "refused": staticmethod(refused)}
     return type("Protocol", (BoundedProtocol,), own)

@@ -197,7 +197,7 @@ class Chunked(Response):
 
 
 async def read_out(scope: Scope, reservation: Reservation) -> None:
-    """Return when the client has read all that was written until now; what it has not counts until then."""
+    """Wait until the client has read all that was written; until then, what it has not read counts."""
     transport = _transport(scope)
     if transport is None or not reservation.size:
         return

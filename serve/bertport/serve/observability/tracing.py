@@ -81,7 +81,7 @@ def tracing() -> Tracing | None:
 
 
 def _exporters() -> list[str]:
-    """Return the exporters that the variables ask for; one that there is not is told."""
+    """Return the exporters that the variables name, and log those that do not exist."""
     stated = os.environ.get(EXPORTER) or ("otlp" if any(os.environ.get(name) for name in ENDPOINTS) else "")
     names = dict.fromkeys(name.strip().lower() for name in stated.split(","))
     for name in names.keys() - {"", "none", *EXPORTERS}:
@@ -91,7 +91,7 @@ def _exporters() -> list[str]:
 
 
 def _set_up(exporters: list[str]) -> bool:
-    """Set a provider up; a missing package is told and does not stop the server."""
+    """Set a tracer provider up; a missing package is logged and does not stop the server."""
     try:
         from opentelemetry import trace
         from opentelemetry.sdk.resources import OTELResourceDetector, Resource

@@ -29,7 +29,7 @@ CONFIGURATION = "config.pbtxt"
 VERSION = "1"
 """Directory of the first version of a model."""
 MAX_BATCH_SIZE = 32
-"""Rows of a run unless it is said otherwise: the runtime's own batches of short texts on a CPU have as many."""
+"""Default of the most rows in a run: the runtime's own batches of short texts on a CPU have as many."""
 MOST = 2**31 - 1
 """Largest number of Triton's 32-bit fields."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
