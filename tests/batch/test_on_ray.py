@@ -82,7 +82,7 @@ def test_no_cluster_there_is_one_sentence(bundle, data, tmp_path):
     for address, sentence in (
         ("auto", "no cluster of Ray is found at auto .*none runs here.*ray start --head"),
         ("127.0.0.1:9", "no cluster of Ray is found at 127.0.0.1:9 .*Connection refused"),
-        ("nowhere", "'nowhere' is no address of Ray: give HOST:PORT, auto or local"),
+        ("nowhere", "'nowhere' is not an address of Ray: give HOST:PORT, auto or local"),
     ):
         with pytest.raises(UsageError, match=sentence):
             run(

@@ -45,7 +45,7 @@ def test_a_part_of_another_size_than_was_written_is_not_done(done, tmp_path):
     part = tmp_path / "out" / "part-0000001.parquet"
     part.write_bytes(part.read_bytes()[:-100])
     with pytest.raises(
-        PathError, match=r"part-0000001.parquet is no part of a run .*: remove it, and it is made again"
+        PathError, match=r"part-0000001.parquet is not a part of a run .*: remove it, and it is made again"
     ):
         done()
     part.unlink()

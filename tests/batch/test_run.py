@@ -228,7 +228,7 @@ def test_an_output_may_have_the_signs_of_a_glob_in_its_name(tiny_bundle, tmp_pat
     ask(tiny_bundle, data, out)
     assert ask(tiny_bundle, data, out)["parts_done_before"] == 1
     assert not (out / "_bertport" / "tmp").exists()
-    with pytest.raises(UsageError, match=r"the output memory://out\[1\] has a sign of a glob"):
+    with pytest.raises(UsageError, match=r"the output memory://out\[1\] has a glob character"):
         ask(tiny_bundle, data, "memory://out[1]")
 
 

@@ -248,7 +248,7 @@ def _answers(address: str) -> None:
     """Raise UsageError where nothing listens at an address: Ray itself would try for a minute."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
-        raise UsageError(f"{excerpt(address, 100)} is no address of Ray: give HOST:PORT, auto or local")
+        raise UsageError(f"{excerpt(address, 100)} is not an address of Ray: give HOST:PORT, auto or local")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
     except (OSError, OverflowError) as error:

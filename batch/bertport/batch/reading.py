@@ -608,7 +608,7 @@ def _object(raw: bytes) -> dict[str, Any] | InputTextError:
             return {"text": value}
         case [str(a), str(b)]:
             return {"text": a, "text_pair": b}
-    return InputTextError(f"{excerpt(value)} is no object: give an object a line")
+    return InputTextError(f"{excerpt(value)} is not an object: give an object a line")
 
 
 def _raw_lines(place: Place, first: int, last: int) -> Iterator[tuple[int, bytes]]:

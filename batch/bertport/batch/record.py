@@ -123,7 +123,7 @@ def open_record(output: Place, asked: Mapping[str, Any], make_parts: Any) -> Rec
         parts = [Part.listed(number, row) for number, row in enumerate(rows)]
     except (ValueError, KeyError, TypeError) as error:
         raise PathError(
-            f"{folder.title}/run.json is no record of a run ({excerpt(str(error), 100)}): give another folder"
+            f"{folder.title}/run.json is not the record of a run ({excerpt(str(error), 100)}): give another folder"
         ) from error
     for name in {**there, **asked}:
         if there.get(name) != asked.get(name):

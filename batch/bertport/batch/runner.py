@@ -166,9 +166,9 @@ def _check(engine: str, on_error: str, part_rows: int, workers: int | None, *, s
     if on_error not in ON_ERROR:
         raise UnknownNameError("choice for errors", on_error, ON_ERROR)
     if part_rows < 1:
-        raise UsageError(f"a part has 1 row or more, not {part_rows}: give a larger number")
+        raise UsageError(f"a part must have at least 1 row, not {part_rows}: give a larger number")
     if workers is not None and workers < 1:
-        raise UsageError(f"there is 1 worker or more, not {workers}: give a larger number")
+        raise UsageError(f"a run needs at least 1 worker, not {workers}: give a larger number")
     if engine == LOCAL and (workers is not None or ship):
         raise UsageError(
             "workers and ship are for the engine ray, and local is one process: give threads and streams, or the "
@@ -187,14 +187,14 @@ def _check_output(place: Place, output: Place) -> None:
     So it does for signs of a glob in an output behind a URL: file systems take the names of files to be moved for one.
     """
     if output.pattern and not output.local:
-        raise UsageError(f"the output {output.title} has a sign of a glob ({SIGNS}) in its name: give another folder")
+        raise UsageError(f"the output {output.title} has a glob character ({SIGNS}) in its name: give another folder")
     if place.fs != output.fs:
         return
     rows, parts = (os.path.realpath(each.path) if each.local else each.path for each in (place, output))
     if covers(rows, f"{parts}/part-0000000.parquet"):
         raise UsageError(
-            f"the output {output.title} is inside the input {place.title}, of which its parts would become rows: give "
-            "a folder beside it"
+            f"the output {output.title} is inside the input {place.title}, so its parts would be read as rows: give a "
+            "folder beside it"
         )
 
 

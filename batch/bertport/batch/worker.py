@@ -281,7 +281,7 @@ class Worker:
             url, number = place
             where = f"row {number:,}" if self.job.source.format == "parquet" else f"the line at byte {number:,}"
             raise UsageError(
-                f"{where} of {redacted(url)} has no answer ({excerpt(error.message, 300)}): mend it, or take "
+                f"{where} of {redacted(url)} has no answer ({excerpt(error.message, 300)}): correct it, or use "
                 "--on-error keep or drop; the parts that are done are kept"
             )
 
@@ -416,7 +416,7 @@ def part_stats(place: Place) -> dict[str, Any]:
         if not (isinstance(error, KeyError) or damaged(place, error)):
             raise unreachable(place.title, error) from error
         raise PathError(
-            f"{place.title} is no part of a run ({excerpt(str(error), 100)}): remove it, and it is made again"
+            f"{place.title} is not a part of a run ({excerpt(str(error), 100)}): remove it, and it is made again"
         ) from error
 
 

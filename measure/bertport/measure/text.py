@@ -196,6 +196,6 @@ def _inputs(line: str, where: str) -> tuple[list[str], bool]:
             raise InputTextError(f"{where}: found {line[:60]!r}: {expected}")
     if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
         raise InputTextError(
-            f"{where}: half of a surrogate pair (\\ud800 to \\udfff) is not a character: mend the file"
+            f"{where}: half of a surrogate pair (\\ud800 to \\udfff) is not a character: repair the file"
         )
     return texts, is_pair

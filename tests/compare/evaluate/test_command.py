@@ -268,7 +268,7 @@ BAD = {
     "empty.jsonl": ("", "empty.jsonl holds no examples"),
     "header.csv": ("text,label\n", "header.csv holds no examples"),
     "one.jsonl": (GOOD.splitlines()[0], "too short: 1 example"),
-    "list.jsonl": ('["good"]\n' * 9, "line 1: ['good'] is no object"),
+    "list.jsonl": ('["good"]\n' * 9, "line 1: ['good'] is not an object"),
     "array.jsonl": ("[" + GOOD.strip().replace("\n", ",") + "]", "line 1: [{'text': 'good'"),
     "nul.jsonl": (GOOD + '{"text": "a\0b"}', "line 10: a NUL character"),
     "latin1.jsonl": (GOOD.encode() + b'{"text": "\xe9", "label": 0}', "line 10: not UTF-8 (byte 0xe9)"),
@@ -283,7 +283,7 @@ BAD = {
     "twice.csv": ("text,label,text\n" + "a,neutral,b\n" * 9, "2 columns named 'text'"),
     "wide.csv": (",".join(map(str, range(10_000))) + "\n" + "," * 9_999, "there is no column text"),
     "ragged.csv": (TABLE + "good\n", "line 11: 1 fields under 2 columns"),
-    "open.csv": (TABLE + '"good,neutral\n' + "good,neutral\n" * 20_000, "no CSV (unexpected end of data)"),
+    "open.csv": (TABLE + '"good,neutral\n' + "good,neutral\n" * 20_000, "not CSV (unexpected end of data)"),
     "deep.jsonl": ("[" * 100_000, "line 1: not JSON"),
     "long.jsonl": (GOOD + json.dumps({"text": "good " * 300, "label": "neutral"}), "line 10: the input has"),
     "packed.jsonl.gz": (GOOD, "Not a gzipped file"),
@@ -320,7 +320,7 @@ def test_every_command_refuses_bad_data_before_a_session_is_opened(invoke, unope
 def test_data_that_is_no_file(invoke, unopenable, tmp_path, make):
     path = tmp_path / "data.jsonl"
     make(path)
-    refused(invoke("evaluate", unopenable, "--data", path), "it is no ordinary file, and data is read twice")
+    refused(invoke("evaluate", unopenable, "--data", path), "it is not a regular file, and data is read twice")
 
 
 def refused(done, said):

@@ -149,7 +149,7 @@ def compared(name, *differences):
         ),
         (
             paired(math.nan, math.nan, math.nan, p_value=math.nan, metric="f1"),
-            "int8: f1 is not defined on these 872 examples, so nothing is said of its difference",
+            "int8: f1 is not defined on these 872 examples, so its difference is not known",
         ),
         (
             NOT_DEFINED,

@@ -349,7 +349,7 @@ REFUSED = {
     ),
     "deep": (b"[" * 100_000 + b"\n", {}, "line 1: not JSON"),
     "huge number": (b'{"text": "a", "label": ' + b"9" * 5000 + b"}\n", {}, "line 1: not JSON"),
-    "list": (b"[1]\n", {}, r"line 1: \[1\] is no object"),
+    "list": (b"[1]\n", {}, r"line 1: \[1\] is not an object"),
     "encoding": ("{}\n".encode("utf-16"), {}, r"line 1: not UTF-8 \(byte 0xff\)"),
     "encoding behind a mark": (b'\xef\xbb\xbf{"a": "\xe9"}\n', {}, r"line 1: not UTF-8 \(byte 0xe9\)"),
     "nul": (b'{"text": "a\0"}\n', {}, "line 1: a NUL character"),
@@ -375,14 +375,14 @@ TABLES = {
     "fields": (b"text,label\na,1\nb,c,1\n", "line 3: 3 fields under 2 columns"),
     "twins": (b"text,label,text\na,1,b\n", "2 columns named 'text'"),
     "columns": (b"a," * 20_000 + b"\n", "20,001 columns"),
-    "open quotation": (b'text,label\n"a' + b" \n" * 100_000, "no CSV"),
+    "open quotation": (b'text,label\n"a' + b" \n" * 100_000, "not CSV"),
     "open for long": (
         b'text,label\n"a' + (b" " * 999 + b"\n") * 5000,
         "the row is longer than 4,194,304 .*close each quotation",
     ),
     "semicolons": (b"text;label\nWell, no;1\n", "the one column 'text;label': separate the fields of CSV by commas"),
     "tabs": (b"text\tlabel\na\t1\n", r"the one column 'text\\tlabel': separate the fields of CSV by commas"),
-    "stray quotation": (b'text,label\n"a"b,1\n', "line 2: no CSV"),
+    "stray quotation": (b'text,label\n"a"b,1\n', "line 2: not CSV"),
     "a float": (b"text,label\n" + b"a,1.0\n" * 9, r"line 2: the label '1.0' is not one of the bundle's"),
 }
 

@@ -40,7 +40,7 @@ def difference_sentence(variant: str, reference: str, paired: PairedDifference, 
     if paired.undefined is not None:
         return f"{variant} loses {reference}'s {title}, which is not defined for its answers: {paired.undefined}"
     if not math.isfinite(size.value):
-        return f"{variant}: {title} is not defined on these {examples:,} examples, so nothing is said of its difference"
+        return f"{variant}: {title} is not defined on these {examples:,} examples, so its difference is not known"
     interval = f"{points(size.low, sign=True)} to {points(size.high, sign=True)}"
     if size.value == size.low == size.high == 0:
         begin = f"{variant} has {reference}'s {title} to the last example"

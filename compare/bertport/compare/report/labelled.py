@@ -129,7 +129,7 @@ def _differences(report: Report, rows: Sequence[Row]) -> Table:
         title="Differences from fp32 on the same examples",
         caption="Points of the variant minus those of fp32, with the paired 95% interval; p is that of McNemar's exact "
         "test for shares of right answers, and of a permutation test for other metrics. Worse or better is said where "
-        "the test shows it at 5%; elsewhere no difference is seen, which is no proof that there is none.",
+        "the test shows it at 5%; elsewhere no difference is seen, which does not prove that there is none.",
         head=("variant", *names, "rank correlation with fp32's" if numbers else "same answers as fp32"),
         rows=tuple(
             (

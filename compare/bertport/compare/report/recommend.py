@@ -238,7 +238,7 @@ def _choose(goal: Goal, rows: Sequence[Row], *, losing: bool) -> tuple[str | Non
     speedup = row.times_faster.get(goal.workload) if goal.workload else None
     if speedup and speedup.no_difference_seen and reference and of_reference:
         return reference.name, (
-            f"{of_reference.text}; {row.name} is {interval(speedup.ratio)} times as fast, which is no difference seen, "
+            f"{of_reference.text}; {row.name} is {interval(speedup.ratio)} times as fast, so no difference is seen, "
             "and fp32 is nearer to itself"
         )
     reason = reading.text

@@ -251,7 +251,8 @@ def _findings(report: Report) -> tuple[Table, ...]:
     table = Table(
         title="Variant by variant",
         caption="Each variant against fp32 on the same samples and in the same rounds, with the 95% interval "
-        f"of the difference or ratio: {_tests_in_words(report)}. No difference seen is no proof that there is none.",
+        f"of the difference or ratio: {_tests_in_words(report)}. "
+        "Seeing no difference does not prove that there is none.",
         head=("figure", *names),
         rows=tuple((title, *(cells.get((key, name), NONE) for name in names)) for key, title in titles.items()),
     )

@@ -128,7 +128,7 @@ def open_records(path: str | os.PathLike[str]) -> RecordFile:
     except (OSError, ValueError) as error:  # a name that is too long, or with a NUL
         raise _cannot_read(path, error, "give the path of a file") from error
     if not regular:
-        reason = "it is no ordinary file, and data is read twice" if there else "no such file"
+        reason = "it is not a regular file, and data is read twice" if there else "no such file"
         raise PathError(f"cannot read the data {path} ({reason}): give the path of a file")
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
@@ -189,7 +189,7 @@ def _json(file: RecordFile, lines: Iterable[tuple[int, str]]) -> Iterator[Record
                 f"{file.where(number)}: not JSON ({excerpt(str(error), 200)}): give an object a line"
             ) from None
         if not isinstance(value, dict):
-            raise InputTextError(f"{file.where(number)}: {excerpt(value)} is no object: give an object a line")
+            raise InputTextError(f"{file.where(number)}: {excerpt(value)} is not an object: give an object a line")
         yield Record(number, value)
 
 
@@ -230,7 +230,7 @@ def _table(file: RecordFile, lines: Iterable[tuple[int, str]]) -> Iterator[Recor
             yield Record(number, dict(zip(header, cells, strict=True)))
     except csv.Error as error:
         raise InputTextError(
-            f"{file.where(reader.line_num)}: no {file.format.upper()} ({error}): mend the line"
+            f"{file.where(reader.line_num)}: not {file.format.upper()} ({error}): correct the line"
         ) from None
 
 
