@@ -88,7 +88,7 @@ SHARE_OF_ANSWERS = 1 / 16
 """Share of the bound for the answers of one window of inputs, vectors or labels of tokens, which wait to be handed out
 together."""
 LABELLED = 600
-"""Bytes of a token's label with what is told of the token: six Python objects and what holds them."""
+"""Bytes of a row of a token, its label included: six Python objects and what holds them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +145,7 @@ def resident_memory() -> int | None:
 
 
 def check_usable(size: int) -> None:
-    """Return where this process may use so many bytes.
+    """Check that this process may use a number of bytes.
 
     Raises:
         UsageError: where it may not, so that the kernel would end it before the bound is reached.
@@ -297,18 +297,18 @@ def use_one_heap() -> None:
 
 
 def make_room(full: int) -> None:
-    """Return free memory to the system above so many resident bytes: each time costs a tenth of a run."""
+    """Give free memory back to the system above a number of resident bytes: each time costs a tenth of a run."""
     if (resident_memory() or 0) > full:
         return_freed()
 
 
 def return_freed() -> None:
-    """Return what glibc's malloc holds unused to the operating system."""
+    """Give back to the operating system what glibc's malloc holds unused."""
     _glibc("malloc_trim", 0)
 
 
 def release_pages(maps: Path = Path("/proc/self/smaps")) -> None:
-    """Return to the operating system what the heap holds unused, and pages of files that can be read again.
+    """Give back to the operating system what the heap holds unused, and pages of files that can be read again.
 
     Importing and opening run code that answering never does, and the pages of it stay. What is needed again comes back
     out of the cache of files. Pages are left alone that the process may write, or of which it has a copy of its own.

@@ -161,7 +161,7 @@ class Golden:
         ]
 
     def of(self, variants: Collection[str]) -> Golden:
-        """Return what is said of some variants alone."""
+        """Return the golden vectors of some variants alone."""
         kept = {name: vectors for name, vectors in self.variants.items() if name in variants}
         return dataclasses.replace(self, variants=kept)
 
@@ -198,7 +198,7 @@ def read_golden(bundle: Bundle) -> Golden | None:
 
 
 def with_variant(golden: Golden, name: str, vectors: GoldenVariant | None) -> Golden:
-    """Return golden vectors with those of a variant in place of what was said of it; None takes that out."""
+    """Return golden vectors with those of a variant replaced, or removed for None."""
     others = {other: kept for other, kept in golden.variants.items() if other != name}
     return dataclasses.replace(golden, variants=others | ({name: vectors} if vectors else {}))
 

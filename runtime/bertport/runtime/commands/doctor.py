@@ -13,7 +13,7 @@ from bertport.runtime.commands.output import show, show_json
 __all__ = ["doctor"]
 
 TOLD = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
-"""Keys of a device's metadata that people are told; programs get all of it."""
+"""Keys of a device's metadata that the table shows; JSON has all of it."""
 
 
 @click.command(name="doctor")

@@ -67,7 +67,7 @@ def obstacle(provider: Provider, precision: str = "fp32") -> str | None:
             ort.preload_dlls()
     reasons, advice = [], []
     gone = _missing(provider)
-    # The driver is told of below, with more than that its library is missing.
+    # The driver has its own reason below, which says more than that its library is missing.
     gone = tuple(name for name in gone if not (provider.nvidia and name.startswith("libcuda.so")))
     if gone:
         reasons.append(f"{wheel()} needs {', '.join(gone)}, which {'is' if len(gone) == 1 else 'are'} not found")
@@ -128,7 +128,7 @@ def check_active(provider: Provider, active: Sequence[str]) -> None:
 
 
 def left_over(provider: Provider, placement: Mapping[str, Mapping[str, int]]) -> str | None:
-    """Return which computing a session left to other providers than the one asked for; None where there is none.
+    """Return what a session computes on other providers than the one asked for, as a sentence; None for nothing.
 
     Args:
         provider: what was asked for.

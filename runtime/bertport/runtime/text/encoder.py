@@ -141,7 +141,7 @@ class Encoder:
         BundleError: when the tokenizer cannot be used with such a model.
     """
 
-    def __init__(  # noqa: PLR0913 — what it is told of the model, by keyword
+    def __init__(  # noqa: PLR0913 — facts on the model, by keyword
         self,
         tokenizer: tokenizers.Tokenizer,
         *,
