@@ -40,7 +40,7 @@ __all__ = ["batch"]
     metavar="ADDRESS",
     help="Ray's cluster: auto for the one that runs here, HOST:PORT, or local to start one on this machine.",
 )
-@click.option("--workers", type=int, metavar="N", help="Most workers of Ray.  [default: as many as fit the cluster]")
+@click.option("--workers", type=int, metavar="N", help="Ray workers, at most.  [default: as many as fit the cluster]")
 @click.option("--ship", is_flag=True, help="Send the bundle through Ray, so that other machines need not see its path.")
 @click.option(
     "--on-error",
@@ -99,7 +99,9 @@ __all__ = ["batch"]
     help="An option of the provider, by ONNX Runtime's name; may be repeated.",
 )
 @click.option("--threads", type=int, metavar="N", help="Threads of a worker.  [default: one per core; on Ray 1]")
-@click.option("--streams", type=int, metavar="N", help="Batches at once of a worker.  [default: as predict; on Ray 1]")
+@click.option(
+    "--streams", type=int, metavar="N", help="Batches at once in each worker.  [default: as predict; on Ray 1]"
+)
 @click.option("--memory", metavar="SIZE", help=MEMORY)
 @digest
 @as_json

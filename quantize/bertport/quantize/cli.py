@@ -103,8 +103,12 @@ KEYS = {"int16_activations": "halfway", "calibrates_weights": "fits_weights", "s
     # Without a help text of its own: click 8.3 puts no space between the two.
     deprecated="outlier suppression, which is always on, takes the place of SmoothQuant; the option does nothing",
 )
-@click.option("--positions", type=click.IntRange(1), default=2000, show_default=True, help="Masked positions, about.")
-@click.option("--pairs", type=click.IntRange(0), default=2000, show_default=True, help="Sentence pairs, at most.")
+@click.option(
+    "--positions", type=click.IntRange(1), default=2000, show_default=True, help="Masked positions to measure, about."
+)
+@click.option(
+    "--pairs", type=click.IntRange(0), default=2000, show_default=True, help="Sentence pairs to measure, at most."
+)
 @click.option("--overwrite", is_flag=True, help="Make a variant again that the bundle has already.")
 @click.option("--force", is_flag=True, help="Add a variant that is slower than fp32 here, marked as such.")
 @click.option("--remeasure", is_flag=True, help="Measure the variants that BUNDLE has, again, on this machine.")

@@ -155,7 +155,7 @@ def _known_provider(context: click.Context, parameter: click.Parameter, name: st
     default=False,
     show_default=True,
     envvar="BERTPORT_KEEP_GOING",
-    help="Where a bundle cannot be loaded, serve the others, and name it in /ready, instead of ending.",
+    help="If a bundle cannot be loaded, serve the others and name it in /ready instead of ending.",
 )
 @option(
     "--drain-seconds",

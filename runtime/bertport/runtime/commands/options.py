@@ -44,7 +44,7 @@ LIBRARY = "Path of an ONNX Runtime plugin with the provider, if none of the pack
 THREADS = "Threads of the CPU.  [default: one per physical core]"
 STREAMS = (
     "Batches that run at once under `cpu`; more than 1 holds the weights twice.  "
-    "[default: one per thread, or 1 where there are more than 4]"
+    "[default: one per thread, or 1 if there are more than 4]"
 )
 MEMORY = (
     "Limit of the process's memory, as 512M or 1.5G: streams and batches of `cpu` are chosen to stay under it.  "
