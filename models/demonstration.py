@@ -49,7 +49,7 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
 
 @click.command(context_settings={"show_default": True})
 @click.option("--corpus", type=FILE, required=True, help='Text with textbooks: JSON lines {"id", "paragraphs"} or .xz.')
-@click.option("--output", type=DIRECTORY, required=True, help="A directory to make, for the bundle and what it is of.")
+@click.option("--output", type=DIRECTORY, required=True, help="Directory to make: the bundle and its sources.")
 @click.option("--bundle", type=DIRECTORY, default=DEFAULT, help="A BERT with a pooler, which stays as it is.")
 @click.option("--passages", type=click.IntRange(min=2), default=1000, help="Passages to train on.")
 @click.option(
@@ -58,8 +58,10 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
     default=400,
     help="Passages of other chapters to measure on.",
 )
-@click.option("--accuracy-budget", "budget", metavar="LIMITS", default=BUDGET, help="Of INT8, or none.")
-@click.option("--seed", type=click.IntRange(min=0), default=1, help="Of the sample, and of the chapters held out.")
+@click.option(
+    "--accuracy-budget", "budget", metavar="LIMITS", default=BUDGET, help="How far INT8 may be from fp32, or none."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=1, help="Seed of the sample and of the held-out chapters.")
 def main(  # noqa: PLR0913 — one parameter per option
     *, corpus: Path, output: Path, bundle: Path, passages: int, heldout: int, budget: str, seed: int
 ) -> None:

@@ -20,9 +20,11 @@ MOST_BYTES = 75_000_000
 
 @click.command()
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT, help="The bundle.")
 @click.option(
-    "--training", type=click.Path(file_okay=False, path_type=Path), default=TRAINING, help="The run's record."
+    "--output", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT, help="Directory of the bundle."
+)
+@click.option(
+    "--training", type=click.Path(file_okay=False, path_type=Path), default=TRAINING, help="Directory of its record."
 )
 def main(run: Path, output: Path, training: Path) -> None:
     """Export RUN, the --output of a finished models/pretrain.py, as models/default, and keep its record beside it.

@@ -29,8 +29,8 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
     help="Directory with TASK-train.jsonl, and TASK-dev.jsonl to score on at the end; plain or compressed.",
 )
 @click.option("--init", type=click.Path(path_type=Path), required=True, help="Bundle or checkpoint to start from.")
-@click.option("--output", type=DIRECTORY, required=True, help="Keeps the run; what is there is resumed.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the fresh head, the order and dropout.")
+@click.option("--output", type=DIRECTORY, required=True, help="Directory of the run; one that is there is resumed.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the fresh head, the order and dropout.")
 @click.option(
     "--rate",
     "rates",
@@ -55,12 +55,14 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
     "dropouts",
     type=FiniteRange(0, 1, max_open=True),
     multiple=True,
-    help="Of encoder and classifier; with --select, several.  [default: the task's]",
+    help="Dropout of encoder and classifier; with --select, several.  [default: the task's]",
 )
 @click.option("--select", is_flag=True, help="Choose among the settings given, on a tenth of TASK-train held out.")
 @click.option("--trial-rows", type=click.IntRange(min=1), help="Train each trial of --select on so many rows at most.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: as many as there are cores]")
-@click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", help="Of matrix products.")
+@click.option(
+    "--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", help="Type of matrix products."
+)
 @click.option("--save-every", type=FiniteRange(0, 600), default=300, help="Seconds that a kill can lose at most.")
 def main(  # noqa: PLR0913 — one parameter per option
     *,

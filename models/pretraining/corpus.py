@@ -56,7 +56,7 @@ def read_sections(path: Path) -> Iterator[tuple[str, list[str]]]:
         # A fault of decoding or decompressing lies beyond the last line that could be read.
         where = number if isinstance(error, json.JSONDecodeError | RecipeError) else number + 1
         raise RecipeError(
-            f'{path}, line {where}: expected {{"id": str, "paragraphs": [str, …]}} ({error}): mend or remove it'
+            f'{path}, line {where}: expected {{"id": str, "paragraphs": [str, …]}} ({error}): correct or remove it'
         ) from error
 
 
