@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["FINGERPRINT", "Record", "fingerprint", "open_record"]
 
 FORMAT = 2
+"""Version of the records' format; a run of another version is refused."""
 FINGERPRINT = "fingerprint of the input"
 """Name of the input's fingerprint among what is asked."""
 EVERY = 5.0

@@ -25,6 +25,7 @@ TOOLS = ("bertport", "optimum", "optimum-onnx", "transformers", "torch", "onnx",
 FRONT_MATTER = 2**18
 """Bytes of a card that are read; those with the results of hundreds of benchmarks have half of it."""
 MOST_TAGS = 1000
+"""Languages or data sets that a card may name; a longer list is not read."""
 LONGEST = 200
 """Characters of a language tag, or of a licence."""
 NOTHING = frozenset({"", "~", "null", "Null", "NULL"})

@@ -29,6 +29,7 @@ Kind = Literal["speed", "quality", "size", "memory", "labelled"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """Kinds of figures that a tolerance can be given for."""
 DEFAULT = 0.05
+"""Tolerance of figures unless another is given: a share of the old figure."""
 LABELLED: Kind = "labelled"
 """Metrics on labelled data: their tolerance is in their own unit, 0.01 for a point, and no share of the old figure."""
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["long_texts", "pairs_of", "texts_for"]
 
 SEED = 20260101
+"""Seed of the draws from the vocabulary."""
 SAMPLED = 60
 """Entries of the vocabulary that texts are made of, of each kind."""
 MOST_ADDED = 40

@@ -69,6 +69,7 @@ __all__ = [
 MASKED_SHARE = 0.15
 REPLACED_BY_MASK = 0.8
 REPLACED_BY_RANDOM = 0.1
+"""Shares in BERT's masking: of tokens that are masked, and of these, those that become the mask or a random token."""
 IS_NEXT, NOT_NEXT = 0, 1
 """Labels of a pair: B follows A, or is from another place."""
 IN_ORDER, SWAPPED = 0, 1

@@ -27,6 +27,7 @@ TOKENS = 128
 PICKED = 1
 """Rows that go through a layer of a head, as when one word of a text is masked."""
 ROUNDS, RUNS = 5, 4
+"""Rounds that are timed, and runs of each graph in a round."""
 
 
 def saved_milliseconds(

@@ -47,12 +47,15 @@ VERSION_KEY = "golden_version"
 LARGEST = 1 << 20
 """Bytes of the file that are read; it has some thousand for each variant."""
 MOST_TEXTS = 64
+"""Texts in the file, at most."""
 LONGEST_TEXT = 4096
 """Characters of a text, so that checking a bundle tokenizes no more than a few pages."""
 MOST_BATCHES = 8
+"""Batches in the file, at most."""
 MOST_TOKENS = 512
 """Tokens of a batch, padding included: what one text of usual length takes, also where every position is decoded."""
 MOST_POSITIONS = 64
+"""Positions that are decoded in a batch, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

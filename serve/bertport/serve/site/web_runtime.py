@@ -29,6 +29,7 @@ BANNER = re.compile(rb"ONNX Runtime Web v(\d+)\.(\d+)\.(\d+)")
 LARGEST = 2**28
 """Bytes of one of its files, at most: the largest has 28 million."""
 CHUNK = 2**16
+"""Bytes that are read from the registry at once."""
 SECONDS = 60
 """Timeout of the connection to the registry, in seconds without a byte."""
 ADVICE = "set XDG_CACHE_HOME to a folder that can be written, or give the unpacked package to --runtime"

@@ -52,6 +52,7 @@ ON_GPU = "fp32"
 LARGEST = 2**31
 """Bytes of a variant: WebAssembly has 4 GB, and holds weights beside what it makes of them."""
 LONGEST_TITLE = 200
+"""Characters of the page's heading, at most."""
 
 
 def obstacle(variant: Variant) -> str | None:
