@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import types
 import warnings
 import zlib
@@ -16,9 +15,9 @@ from bertport.runtime.errors import InputTextError, UsageError
 from bertport.runtime.heads import QUESTION_ANSWERING
 from bertport.runtime.tasks.table import bind
 from bertport.runtime.text.tokenizer import Tokens
-from tests.families import TINY
 from tests.heads import head_checkpoint
 from tests.runtime.tasks.heads import stating
+from tests.runtime.tasks.tokenizers import saved_tokenizer
 
 KINDS = ("bert", "roberta", "xlm-roberta", "albert", "deberta-v2", "mpnet")
 """A family of each kind of tokenizer; of pairs, some have two tokens between the texts, and no segments."""
@@ -56,19 +55,13 @@ def manifest(tiny_bundle):
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
     """A function that gives a family's tokenizer as transformers has it, by the side of padding, and ours."""
-    from transformers import AutoTokenizer
-
     made = {}
 
     def of(family, side="right"):
         if (family, side) not in made:
             directory = tmp_path_factory.mktemp(family)
-            TINY[family].write(directory)
-            theirs = AutoTokenizer.from_pretrained(directory, model_max_length=MAX_LENGTH, padding_side=side)
-            theirs.save_pretrained(directory)
-            stated = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
-            ours = Tokens((directory / "tokenizer.json").read_text(encoding="utf-8"), stated, MAX_LENGTH)
-            made[family, side] = (theirs, ours)
+            theirs, source, stated = saved_tokenizer(directory, family, MAX_LENGTH, padding_side=side)
+            made[family, side] = theirs, Tokens(source, stated, MAX_LENGTH)
         return made[family, side]
 
     return of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 import zlib
 
@@ -16,8 +15,8 @@ from bertport.runtime.heads import TOKEN_CLASSIFICATION
 from bertport.runtime.tasks.table import Several, Work, bind
 from bertport.runtime.tasks.token_classification import STRATEGIES, Options, merge, windows
 from bertport.runtime.text.tokenizer import Tokens
-from tests.families import TINY
 from tests.runtime.tasks.heads import stating
+from tests.runtime.tasks.tokenizers import saved_tokenizer, tagging_pipeline
 
 KINDS = ("bert", "roberta", "xlm-roberta", "deberta-v2")
 """A family of each kind of tokenizer."""
@@ -35,22 +34,13 @@ TEXTS = st.lists(
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
     """A function that gives transformers' pipeline with a family's tokenizer, without a model, and ours."""
-    from transformers import AutoTokenizer, BertConfig, BertForTokenClassification, pipeline
-
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
-    config = BertConfig(vocab_size=8, max_position_embeddings=8, id2label=dict(enumerate(LABELS)), **sizes)
-    model = BertForTokenClassification(config)
     made = {}
 
     def of(family, side):
         if (family, side) not in made:
             directory = tmp_path_factory.mktemp(family)
-            TINY[family].write(directory)
-            theirs = AutoTokenizer.from_pretrained(directory, model_max_length=LENGTH, truncation_side=side)
-            theirs.save_pretrained(directory)
-            stated = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
-            ours = Tokens((directory / "tokenizer.json").read_text(encoding="utf-8"), stated, LENGTH)
-            made[family, side] = pipeline("token-classification", model=model, tokenizer=theirs, device="cpu"), ours
+            theirs, source, stated = saved_tokenizer(directory, family, LENGTH, truncation_side=side)
+            made[family, side] = tagging_pipeline(theirs, LABELS), Tokens(source, stated, LENGTH)
         return made[family, side]
 
     return of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 
 import numpy as np
@@ -15,8 +14,8 @@ from bertport.runtime.heads import TOKEN_CLASSIFICATION
 from bertport.runtime.tasks.inputs import MOST_ROWS
 from bertport.runtime.tasks.token_classification import STRATEGIES, Options, finish, read
 from bertport.runtime.text.tokenizer import Tokens
-from tests.families import TINY
 from tests.runtime.tasks.heads import stating
+from tests.runtime.tasks.tokenizers import saved_tokenizer, tagging_pipeline
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "NUMBER", "B", "I-", "B-TOP-LEVEL", "I-TOP-LEVEL")
 KINDS = ("bert", "roberta", "xlm-roberta", "deberta-v2")
@@ -35,23 +34,12 @@ TEXTS = st.lists(WORDS, max_size=5).map(" ".join)
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
     """A function that gives a family's tokenizer in transformers' pipeline, and ours of a longest input."""
-    from transformers import AutoTokenizer, BertConfig, BertForTokenClassification, pipeline
-
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
-    config = BertConfig(vocab_size=8, max_position_embeddings=8, id2label=dict(enumerate(LABELS)), **sizes)
-    model = BertForTokenClassification(config)
     made = {}
 
     def of(family):
         if family not in made:
-            directory = tmp_path_factory.mktemp(family)
-            TINY[family].write(directory)
-            theirs = AutoTokenizer.from_pretrained(directory, model_max_length=MAX_LENGTH)
-            theirs.save_pretrained(directory)
-            stated = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
-            source = (directory / "tokenizer.json").read_text(encoding="utf-8")
-            pipe = pipeline("token-classification", model=model, tokenizer=theirs, device="cpu")
-            made[family] = pipe, lambda most: Tokens(source, stated, most)
+            theirs, source, stated = saved_tokenizer(tmp_path_factory.mktemp(family), family, MAX_LENGTH)
+            made[family] = tagging_pipeline(theirs, LABELS), lambda most: Tokens(source, stated, most)
         return made[family]
 
     return of
