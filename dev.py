@@ -470,7 +470,7 @@ def executable(venv: Path, name: str) -> Path:
 
 
 def runs(*command: str | Path) -> bool:
-    """Tell whether a command succeeds, in silence."""
+    """Return whether a command succeeds, in silence."""
     words = [str(word) for word in command]
     return subprocess.call(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
 

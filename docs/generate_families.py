@@ -314,7 +314,7 @@ def _numbers(answer: Any) -> Any:  # noqa: ANN401 — an answer of any task
 
 
 def _same(wanted: Any, given: Any) -> bool:  # noqa: ANN401 — as above
-    """Tell whether two answers are the same, numbers within `CLOSE`."""
+    """Return whether two answers are the same, numbers within `CLOSE`."""
     wanted, given = _numbers(wanted), _numbers(given)
     if isinstance(wanted, dict) and isinstance(given, dict):
         return wanted.keys() == given.keys() and all(_same(value, given[name]) for name, value in wanted.items())
@@ -452,12 +452,12 @@ def _cells(made: Made, head: str | None, server: Any) -> Iterator[str]:  # noqa:
 
 
 def agree(same: Callable[[Any, Any], bool], wanted: Any, given: Any) -> bool:  # noqa: ANN401 — lists of answers
-    """Tell whether there are as many answers, and each is the same as its counterpart by a function of two."""
+    """Return whether there are as many answers, and each is the same as its counterpart by a function of two."""
     return isinstance(given, list) and len(wanted) == len(given) and all(map(same, wanted, given))
 
 
 def _alike(one: Any, other: Any) -> bool:  # noqa: ANN401 — answers of a task
-    """Tell whether two answers have the same form, and finite numbers."""
+    """Return whether two answers have the same form, and finite numbers."""
     if isinstance(one, dict) and "score" in one:
         return one.keys() == other.keys() and bool(np.isfinite(other["score"]))
     if isinstance(one, list) and one and isinstance(one[0], dict):

@@ -95,7 +95,7 @@ def bert_base(place: Path) -> Path:
 
 
 def _saturates() -> bool:
-    """Tell whether this CPU adds pairs of products in 16 bits."""
+    """Return whether this CPU adds pairs of products in 16 bits."""
     return INSTRUCTION_SETS[cpu().instruction_set].saturates
 
 

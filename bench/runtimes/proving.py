@@ -96,7 +96,7 @@ def proven(runtime: str, job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def holds(found: Mapping[str, Any]) -> bool:
-    """Tell whether a runtime gives every output of every variant within its tolerance."""
+    """Return whether a runtime gives every output of every variant within its tolerance."""
     return all(
         "outputs" in variant
         and all(

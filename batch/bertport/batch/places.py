@@ -296,7 +296,7 @@ class Place:
             self.write(content, beside, private=private)
 
     def rename(self, target: Place) -> None:
-        """Give a file another name, in one step where the file system has one; what had that name is replaced."""
+        """Rename a file, in one step where the file system has one; what had that name is replaced."""
         if self.local:
             _renamed(Path(self.path), Path(target.path))
             return
@@ -417,7 +417,7 @@ def _put(place: Place, content: bytes, *, private: bool) -> None:
 
 
 def _renamed(made: Path, target: Path) -> None:
-    """Give a file of this machine another name, which stays after a crash of the machine, with all its bytes."""
+    """Rename a file of this machine; its new name stays after a crash of the machine, with all its bytes."""
     sync_file(made)
     made.replace(target)
     sync_directory(target.parent)

@@ -100,7 +100,7 @@ def read_source(
     Raises:
         PathError: for files of formats that are not known, or that differ, and for one that cannot be read.
         InputTextError: where the columns that the task needs are not there, or have other types.
-        UnknownNameError: for a task that there is not, and a name that is none of the task's.
+        UnknownNameError: for an unknown task, and a name that is none of the task's.
         UsageError: for a column that is to be carried twice.
     """
     import pyarrow as pa

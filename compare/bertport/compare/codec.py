@@ -186,7 +186,7 @@ def _decode_union(parts: tuple[object, ...], value: JSON, place: str) -> object:
 
 
 def _looks_like(kind: object, value: JSON) -> bool:
-    """Tell whether a value can only be meant as a type."""
+    """Return whether a value can only be meant as a type."""
     if isinstance(value, dict) and dataclasses.is_dataclass(kind):
         return all(field.name in value for field, _ in _fields(cast("Hashable", kind)) if not _has_default(field))
     return isinstance(value, int | float) and kind is float
@@ -233,7 +233,7 @@ def _check_text(text: str, place: str) -> None:
 
 
 def _is_finite(value: float) -> bool:
-    """Tell whether a float can hold a number: JSON's integers have no end, and 1e400 is read as infinity."""
+    """Return whether a float can hold a number: JSON's integers have no end, and 1e400 is read as infinity."""
     try:
         return math.isfinite(value)
     except OverflowError:

@@ -126,7 +126,7 @@ def make_entries(
         The rows, references first within their bundle, and a sentence for each variant that was left out.
 
     Raises:
-        UnknownNameError: for a variant that no bundle has, or a provider that there is not.
+        UnknownNameError: for a variant that no bundle has, or an unknown provider.
         ProviderError: for a provider that is not available here.
         UsageError: when nothing is left to compare.
     """

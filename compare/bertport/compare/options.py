@@ -24,7 +24,7 @@ class Options:
 
     Raises:
         UsageError: for a value of the wrong type, or out of range.
-        UnknownNameError: for an effort, a baseline or a limit of the budget that there is not.
+        UnknownNameError: for an unknown effort, baseline or limit of the budget.
         MissingDependencyError: for a baseline whose packages are not installed.
     """
 

@@ -147,7 +147,7 @@ def preset_named(effort: Preset | str) -> Preset:
     """Return the row of a name, or the row that is given.
 
     Raises:
-        UnknownNameError: for a name that there is not.
+        UnknownNameError: for an unknown name.
         UsageError: for what is neither.
     """
     if isinstance(effort, Preset):

@@ -168,7 +168,7 @@ def _parted(
 
 
 def _until(samples: Sequence[Sample], positions: int) -> int:
-    """Return how many samples have so many masked or replaced tokens; a text is not cut in two."""
+    """Return how many samples have this number of masked or replaced tokens; a text is not cut in two."""
     chosen = 0
     for number, sample in enumerate(samples):
         if chosen >= positions and sample.text != samples[number - 1].text:

@@ -46,7 +46,7 @@ def recorded(fidelity: object, *, reference: str, provider: str, here: str) -> R
 
 
 def same_arithmetic(one: str, other: str) -> bool:
-    """Tell whether two instruction sets give a variant the same answers: both sum products of 8 bits exactly."""
+    """Return whether two instruction sets give a variant the same answers: both sum products of 8 bits exactly."""
     rows = [INSTRUCTION_SETS.get(name) for name in (one, other)]
     return one == other or all(row is not None and not row.saturates for row in rows)
 

@@ -78,7 +78,7 @@ class Journal:
         self._write("w", {"settings": written}, *steps)
 
     def __contains__(self, step: str) -> bool:
-        """Tell whether a step is finished."""
+        """Return whether a step is finished."""
         return step in self._steps
 
     def add(self, step: str, value: object) -> None:

@@ -98,7 +98,7 @@ def parse_budget(text: str) -> dict[str, float]:
     """Read a budget such as `top1=0.98,nsp=0.005`, or `none`, which bounds nothing, into bounds by name.
 
     Raises:
-        UnknownNameError: for a limit that there is not.
+        UnknownNameError: for an unknown limit.
         UsageError: for what is not a list of limits with their bounds, a bound that nothing can reach, or one on what
             is measured on labelled data.
     """
@@ -374,7 +374,7 @@ class Budget:
         """Read a budget as `parse_budget` does.
 
         Raises:
-            UnknownNameError: for a limit that there is not.
+            UnknownNameError: for an unknown limit.
             UsageError: for what is not a list of limits with their bounds, or a bound that nothing can reach.
         """
         bounds, drops = _parse(text)

@@ -52,7 +52,7 @@ class Calibrator:
         progress: Told of what is done.
 
     Raises:
-        UnknownNameError: for a method that there is not.
+        UnknownNameError: for an unknown method.
         InputTextError, PathError: for a text that cannot be used.
     """
 

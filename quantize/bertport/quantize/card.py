@@ -85,7 +85,7 @@ def section(manifest: Manifest) -> str:
 
 
 def _has_row(variant: Variant) -> bool:
-    """Tell whether a variant was measured by this program: what another one recorded has no row."""
+    """Return whether a variant was measured by this program: what another one recorded has no row."""
     return {"accuracy", "machine", "size", "speed"} <= (variant.fidelity or {}).keys()
 
 

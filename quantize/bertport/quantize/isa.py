@@ -41,5 +41,5 @@ def resolve_isa(name: str = AUTO, *, here: str | None = None) -> InstructionSet 
 
 
 def saturates(row: InstructionSet | None) -> bool:
-    """Tell whether pairs of products may overflow; of an unknown CPU the worst is assumed."""
+    """Return whether pairs of products may overflow; of an unknown CPU the worst is assumed."""
     return row is None or row.saturates

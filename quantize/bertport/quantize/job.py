@@ -159,7 +159,7 @@ class Options:
 
         Raises:
             UsageError: for a time limit that is none, and a number of samples of which nothing can be measured.
-            UnknownNameError: for a method of calibration that there is not.
+            UnknownNameError: for an unknown method of calibration.
         """
         limit = self.time_limit
         if limit is not None and not (isinstance(limit, int | float) and 0 < limit < math.inf):

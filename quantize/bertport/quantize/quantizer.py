@@ -72,7 +72,7 @@ def quantize(
     Raises:
         PathError, BundleError: when there is no bundle, it is damaged, it cannot be written, or it is another model by
             now.
-        UnknownNameError: for a recipe or instruction set that there is not.
+        UnknownNameError: for an unknown recipe or instruction set.
         UsageError: for a variant that is there already.
         MissingHeadError: for a bound that was asked for on a head that is not there.
         InputTextError: for a text that the vocabulary does not read, and labelled data that cannot be used.

@@ -209,7 +209,7 @@ def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tup
         options: How to measure.
 
     Raises:
-        UnknownNameError, UsageError: for a recipe that there is not, or that has no layers to rank.
+        UnknownNameError, UsageError: for an unknown recipe, or one without layers to rank.
         MissingDependencyError: without a package that makes graphs.
     """
     recipe = recipe_named(name)

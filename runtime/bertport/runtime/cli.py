@@ -75,7 +75,7 @@ class Commands(click.Group):
         return [*OWN, *sorted({entry.name for entry in _entry_points()} - set(OWN))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 — click's signature
-        """Import one subcommand; None for a name that there is not."""
+        """Import one subcommand; None for an unknown name."""
         if cmd_name in OWN:
             module, _, attribute = OWN[cmd_name].partition(":")
             command: click.Command = getattr(importlib.import_module(module), attribute)

@@ -137,7 +137,7 @@ def verify_golden(  # noqa: PLR0913 — each is one choice, by keyword
 
     Raises:
         PathError, BundleError: when there is no such bundle, it is damaged, or it has no golden vectors.
-        UnknownNameError: for a variant or provider that there is not.
+        UnknownNameError: for an unknown variant or provider.
         ProviderError: when a variant that was asked for, or every variant, cannot be run on the provider here.
     """
     bundle = Bundle.open(path, digest=digest)

@@ -108,7 +108,7 @@ def load(  # noqa: PLR0913 — each is one choice, by keyword
     Raises:
         PathError: when there is no such directory, repository or library, or no embedded default.
         BundleError: when it is not a bundle, has another digest, or a file that is needed is missing or changed.
-        UnknownNameError: for a variant or provider that there is not.
+        UnknownNameError: for an unknown variant or provider.
         ProviderError: when the provider does not work here; unless `allow_fallback` is given, no other takes its place.
         UsageError: for provider options without a provider, a value that cannot be, or a bound of memory that the
             model cannot keep to.

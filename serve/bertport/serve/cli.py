@@ -69,7 +69,7 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 â€
 
 
 def _known_provider(context: click.Context, parameter: click.Parameter, name: str) -> str:
-    """Refuse a provider that there is not before anything is loaded; a library may hold others."""
+    """Refuse an unknown provider before anything is loaded; a library may hold others."""
     if context.params.get("provider_library") is not None:
         return name
     return str(click.Choice([*PROVIDERS, AUTO]).convert(name, parameter, context))

@@ -81,7 +81,7 @@ class Forbidden(Problem):
 
 
 class NotFound(Problem):
-    """A path, bundle or variant that there is not."""
+    """An unknown path, bundle or variant."""
 
     status = 404
     reason = "not_found"

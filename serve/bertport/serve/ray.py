@@ -152,7 +152,7 @@ def application(  # noqa: PLR0913 — settings, each with a default
             what may be repeated. `threads` is also the number of cores that a replica asks Ray for, 1 by default.
 
     Raises:
-        UsageError: for an option that there is not, or that is about a socket, and for a number that cannot be.
+        UsageError: for an option that is unknown or about a socket, and for a number that cannot be.
         PathError, BundleError: for a bundle that is not there, or damaged.
         MissingDependencyError: without Ray Serve.
     """

@@ -154,7 +154,7 @@ def _variants(manifest: Manifest, options: Options) -> tuple[list[str], tuple[st
     """Return the variants to measure, the reference first, and a sentence for each that is left out.
 
     Raises:
-        UnknownNameError: for a variant or provider that there is not.
+        UnknownNameError: for an unknown variant or provider.
         ProviderError: for one that was asked for and that the provider, or this machine, cannot run.
     """
     rows = plugins.rows(options.provider, options.provider_library)

@@ -43,23 +43,23 @@ def metrics_of(report: Report) -> list[str]:
 
 
 def more_is_better(metric: str) -> bool:
-    """Tell whether a metric is better where it is larger; of one of a later version nothing else is known."""
+    """Return whether a metric is better where it is larger; of one of a later version nothing else is known."""
     return metric not in METRICS or METRICS[metric].higher_is_better
 
 
 def shows_difference(paired: PairedDifference, confidence: float) -> bool:
-    """Tell whether the paired test rejects that a metric is the reference's."""
+    """Return whether the paired test rejects that a metric is the reference's."""
     return paired.p_value < 1 - confidence
 
 
 def is_worse(paired: PairedDifference) -> bool:
-    """Tell whether a metric is worse than the reference's, shown or not."""
+    """Return whether a metric is worse than the reference's, shown or not."""
     size = paired.difference.value
     return size < 0 if more_is_better(paired.metric) else size > 0
 
 
 def loses(paired: PairedDifference, confidence: float) -> bool:
-    """Tell whether a metric is worse than the reference's: by the paired test, or as it is not even defined."""
+    """Return whether a metric is worse than the reference's: by the paired test, or as it is not even defined."""
     return paired.undefined is not None or (is_worse(paired) and shows_difference(paired, confidence))
 
 

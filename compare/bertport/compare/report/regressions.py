@@ -138,7 +138,7 @@ def parse_tolerance(text: str) -> dict[Kind, float]:
     A share alone is none of `labelled`, whose tolerance is 0 unless it is given: what is beyond noise there is worse.
 
     Raises:
-        UnknownNameError: for a kind that there is not.
+        UnknownNameError: for an unknown kind.
         UsageError: for what is not a share from 0 up.
     """
     tolerance = dict.fromkeys(KINDS, DEFAULT) | {LABELLED: 0.0}

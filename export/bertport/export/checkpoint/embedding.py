@@ -271,7 +271,7 @@ def _check_encoder(part: Part, directory: Path) -> None:
 
 
 def _unheeded(directory: Path) -> tuple[str, ...]:
-    """Return a note about the settings of an encoder that nothing heeds; none where there are none."""
+    """Return a note about the settings of an encoder that have no effect here; empty if there are none."""
     path, settings = _settings(directory)
     left = sorted(name for name, value in settings.items() if value and name not in KNOWN)
     return (f"left out: {', '.join(map(excerpt, left))} of {path.name}",) if left else ()

@@ -165,7 +165,7 @@ def choose_metrics(data: LabelledData, names: Sequence[str] | None = None, *, po
             negation, or else the second; a note says which.
 
     Raises:
-        UnknownNameError: for a metric that is not for the data, or a label that there is not.
+        UnknownNameError: for a metric that is not for the data, or an unknown label.
         UsageError: for a positive label without use, or a metric by name that says nothing with the data's truth.
         MissingDependencyError: where scikit-learn or scipy is not installed.
     """

@@ -62,7 +62,7 @@ def read_label_values(
 
     Raises:
         InputTextError: for a value behind which there is no label; the sentence names both sides' labels.
-        UsageError: for a map of labels that there are not.
+        UsageError: for a map of unknown labels.
     """
     known = set(labels)
     types = {entity_type(label) for label in labels}

@@ -296,7 +296,7 @@ def _parquet_file(file: RecordFile) -> Iterator[tuple[Any, list[str]]]:
 
 
 def _rows(file: RecordFile, batch: Any, before: int) -> Iterator[Record]:  # noqa: ANN401 — pyarrow has no types
-    """Yield the rows of a batch that so many others stand before.
+    """Yield the rows of a batch, numbered from the `before` rows of earlier batches on.
 
     They are converted together where they are small, and else one at a time: few are in memory then, and a row that
     cannot be converted is named.

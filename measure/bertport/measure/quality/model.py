@@ -185,7 +185,7 @@ def open_onnx(
         config: Session configuration entries by ONNX Runtime's keys, to try what the runtime does not set.
 
     Raises:
-        UnknownNameError, ProviderError: for a provider that there is not, or not here.
+        UnknownNameError, ProviderError: for a provider that is unknown or not here.
         BundleError: when the graph cannot be loaded.
         MissingDependencyError: without ONNX Runtime.
     """

@@ -138,7 +138,7 @@ def open_pipeline(spec: WorkerSpec) -> Loaded:
     """Open a baseline.
 
     Raises:
-        UnknownNameError: for a baseline that there is not.
+        UnknownNameError: for an unknown baseline.
     """
     if spec.baseline not in BASELINES:
         raise UnknownNameError("baseline", str(spec.baseline), BASELINES)

@@ -315,5 +315,5 @@ def _own_parts(layer: Linear, values: Mapping[str, ir.Value]) -> tuple[ir.Node, 
 
 
 def _used_once(value: ir.Value | None) -> TypeGuard[ir.Value]:
-    """Tell whether a value is an initialiser that one node uses alone."""
+    """Return whether a value is an initialiser that one node uses alone."""
     return value is not None and value.is_initializer() and len(value.uses()) == 1

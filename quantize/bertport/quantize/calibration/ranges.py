@@ -200,7 +200,7 @@ def method_named(name: str) -> Callable[[Histogram, QuantizationScheme], Range]:
     """Return a method of calibration.
 
     Raises:
-        UnknownNameError: for a name that there is not.
+        UnknownNameError: for an unknown name.
     """
     if name not in METHODS:
         raise UnknownNameError("calibration method", name, METHODS)

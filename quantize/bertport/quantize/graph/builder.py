@@ -35,7 +35,7 @@ class GraphBuilder:
         self._initializers: dict[str, onnx.TensorProto] = {}
 
     def has(self, output: str) -> bool:
-        """Tell whether a node with this output was added."""
+        """Return whether a node with this output was added."""
         return output in self._made
 
     def constant(self, name: str, values: NDArray[Any] | float) -> str:

@@ -102,14 +102,14 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _shares_matrices(model: onnx.ModelProto) -> bool:
-    """Tell whether several products multiply by one stored matrix."""
+    """Return whether several products multiply by one stored matrix."""
     stored = {tensor.name for tensor in model.graph.initializer}
     taken = [node.input[1] for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in stored]
     return len(set(taken)) < len(taken)
 
 
 def _scales_by_width(model: onnx.ModelProto, architecture: Architecture) -> bool:
-    """Tell whether attention divides by the root of a head's width, which the optimizer assumes without looking."""
+    """Return whether attention divides by the root of a head's width, which the optimizer assumes without looking."""
     import onnx_ir as ir
 
     root = (architecture.hidden_size / architecture.attention_heads) ** 0.5
@@ -120,7 +120,7 @@ def _scales_by_width(model: onnx.ModelProto, architecture: Architecture) -> bool
 
 
 def _scales_product_otherwise(node: ir.Node, root: float) -> bool:
-    """Tell whether a node divides a product of matrices, and not a mask, by another number than the root."""
+    """Return whether a node divides a product of matrices, and not a mask, by another number than the root."""
     import onnx_ir as ir
 
     if node.op_type not in {"Div", "Mul"}:
@@ -162,7 +162,7 @@ def _split_skips(model: onnx.ModelProto) -> None:
 
 
 def write_nodes(model: onnx.ModelProto, graph: ir.Graph) -> None:
-    """Give a model the nodes of a graph that was made from it; its weights, which stay, are not copied."""
+    """Replace the nodes of a model by those of a graph that was made from it; its weights stay and are not copied."""
     from onnx_ir import serde
 
     nodes = [serde.serialize_node(node) for node in graph]

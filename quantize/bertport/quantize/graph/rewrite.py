@@ -380,7 +380,7 @@ def _name(value: ir.Value | None) -> str:
 
 
 def _picked(value: ir.Value | None) -> bool:
-    """Tell whether activations are picked tokens, possibly shifted and scaled by constants."""
+    """Return whether activations are picked tokens, possibly shifted and scaled by constants."""
     producer = value.producer() if value else None
     while producer is not None and producer.op_type in ("Sub", "Mul"):
         activations, constant = producer.inputs
@@ -391,7 +391,7 @@ def _picked(value: ir.Value | None) -> bool:
 
 
 def _same_in(newer: int, node: ir.Node, opset: int) -> bool:
-    """Tell whether a node of one opset means the same in a newer one, as far as `EXTENDED` says."""
+    """Return whether a node of one opset means the same in a newer one, as far as `EXTENDED` says."""
     from onnx import defs
 
     if node.domain not in ("", "ai.onnx"):
@@ -425,7 +425,7 @@ def _by_token(graph: ir.Graph) -> frozenset[str]:
 
 
 def _masks_tokens(mask: ir.Value | None) -> bool:
-    """Tell whether a mask is the graph's own, (batch, length), as it is or cast."""
+    """Return whether a mask is the graph's own, (batch, length), as it is or cast."""
     producer = mask.producer() if mask else None
     if producer is not None and producer.op_type == "Cast":
         mask = producer.inputs[0]
@@ -450,12 +450,12 @@ def _with_channel(values: NDArray[np.float32], heads: int, query: float = 0) -> 
 
 
 def _vector(value: ir.Value | None) -> bool:
-    """Tell whether a value is a constant that broadcasts to every row."""
+    """Return whether a value is a constant that broadcasts to every row."""
     return value is not None and value.const_value is not None and len(value.const_value.shape) <= 1
 
 
 def _looked_up(value: ir.Value | None) -> bool:
-    """Tell whether a value is rows of a table, such as those of positions, which are the same for each text or not."""
+    """Return whether a value is rows of a table, such as those of positions, the same for each text or not."""
     producer = value.producer() if value else None
     return producer is not None and producer.op_type == "Gather" and _table(producer.inputs[0]) is not None
 
@@ -488,7 +488,7 @@ def _table(value: ir.Value | None) -> Table | None:
 
 
 def _tied(value: ir.Value | None) -> bool:
-    """Tell whether a product multiplies by the transpose of a table."""
+    """Return whether a product multiplies by the transpose of a table."""
     if value is None:
         return False
     users = [user for user, _ in value.uses()]

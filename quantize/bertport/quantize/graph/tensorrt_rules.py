@@ -83,7 +83,7 @@ def _of_others(node: ir.Node) -> Iterator[str]:
 
 
 def _by_output(node: ir.Node) -> bool:
-    """Tell whether dequantized weights have their scales along the outputs of the products that take them."""
+    """Return whether dequantized weights have their scales along the outputs of the products that take them."""
     axis = node.attributes.get_int("axis", 1)
     for user, _ in node.outputs[0].uses():
         if user.op_type == "MatMul" and axis != 1:
@@ -96,7 +96,7 @@ def _by_output(node: ir.Node) -> bool:
 
 
 def _dequantized(value: ir.Value | None) -> bool:
-    """Tell whether a value comes out of a DequantizeLinear, transposed or not."""
+    """Return whether a value comes out of a DequantizeLinear, transposed or not."""
     producer = value.producer() if value is not None else None
     if producer is not None and producer.op_type == "Transpose":
         return _dequantized(producer.inputs[0])

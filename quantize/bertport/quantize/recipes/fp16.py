@@ -118,7 +118,7 @@ def _join_float32(model: onnx.ModelProto) -> None:
 
 
 def _casts(node: ir.Node, to: ir.DataType) -> bool:
-    """Tell whether a node is a Cast to a type."""
+    """Return whether a node is a Cast to a type."""
     return node.op_type == "Cast" and node.attributes["to"].as_int() == to
 
 

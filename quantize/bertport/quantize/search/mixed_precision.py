@@ -391,7 +391,7 @@ def reachable(target: Target, plain: Fidelity, floor: Mapping[str, float], *, at
 
 
 def _within(target: Target, accuracy: Fidelity) -> bool:
-    """Tell whether no head is farther from fp32 than its target."""
+    """Return whether no head is farther from fp32 than its target."""
     return all(kl_increase(accuracy, head) <= bound for head, bound in target.items())
 
 

@@ -145,7 +145,7 @@ def rank(  # noqa: PLR0913 — the table's columns come from as many places
 
 
 def most_tries(layers: int) -> int:
-    """Return how many combinations a search of so many layers measures at most."""
+    """Return the most combinations that a search over this number of layers measures."""
     return 2 * layers.bit_length() + PRUNED
 
 
@@ -190,7 +190,7 @@ class _Tries:
         self._found: dict[frozenset[str], Fidelity] = {}
 
     def enough(self, higher: frozenset[str]) -> bool:
-        """Tell whether these layers in higher precision bring KL down to what was asked."""
+        """Return whether these layers in higher precision bring KL down to what was asked."""
         if higher not in self._found:
             self._found[higher] = self._measure(higher)
             self._progress("searching for the fewest layers in higher precision", len(self._found), self._most)

@@ -67,7 +67,7 @@ def pair_safe(weights: NDArray[np.float32]) -> Quantized:
 
 
 def saturates(values: NDArray[np.int8]) -> bool:
-    """Tell whether some unsigned 8-bit activations would overflow a 16-bit pair sum with these weights."""
+    """Return whether some unsigned 8-bit activations would overflow a 16-bit pair sum with these weights."""
     first, second = (part.astype(np.int32) for part in _pairs(values))
     positive = np.maximum(first, 0) + np.maximum(second, 0)
     negative = np.minimum(first, 0) + np.minimum(second, 0)

@@ -53,7 +53,7 @@ def pack(
     Raises:
         PathError: when there is no such bundle, or the output exists, is inside the bundle, holds it, or cannot be
             written.
-        UnknownNameError: for a variant that there is not.
+        UnknownNameError: for an unknown variant.
         BundleError: when a file is missing or changed, or a graph takes weights from elsewhere.
     """
     source, target = Bundle.open(path, digest=digest), Path(output)

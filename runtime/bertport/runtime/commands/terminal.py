@@ -34,7 +34,7 @@ def columns(stream: TextIO | None) -> int:
 
 
 def wrapped(text: str, room: int) -> list[str]:
-    """Return a text in lines of so many columns, parted at spaces where there are any."""
+    """Return a text in lines of at most `room` columns, broken at spaces if it has any."""
     if width(text) <= room:
         return [text]
     lines = []
@@ -48,7 +48,7 @@ def wrapped(text: str, room: int) -> list[str]:
 
 
 def cut(text: str, room: int) -> str:
-    """Return the beginning of a text that takes so many columns at most, with the marks on its last character."""
+    """Return the beginning of a text that takes at most `room` columns, with the marks on its last character."""
     taken = 0
     for place, character in enumerate(text):
         taken += width(character)

@@ -44,7 +44,7 @@ def placement(device: object, device_map: object) -> dict[str, Any]:
 
     Raises:
         UsageError: for both, and for models that are to be spread.
-        UnknownNameError: for a device that there is not.
+        UnknownNameError: for an unknown device.
     """
     if device_map is not None and device is not None:
         raise UsageError("device and device_map were given, which mean the same: leave device_map out")

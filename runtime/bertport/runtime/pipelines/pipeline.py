@@ -102,7 +102,7 @@ class Pipeline:
 
         Raises:
             InputTextError: for an input that the task cannot take.
-            UnknownNameError, UsageError: for a parameter that there is not, or out of range.
+            UnknownNameError, UsageError: for a parameter that is unknown or out of range.
         """
         del num_workers
         row = self._row

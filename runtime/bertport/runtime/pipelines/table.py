@@ -264,7 +264,7 @@ def _truncation(value: object, *, first: bool) -> bool:
         first: whether it is the first text that is cut, or the only one, as `only_first` asks.
 
     Raises:
-        UsageError: for a way of cutting that there is not.
+        UsageError: for an unknown way of cutting.
     """
     known = {**TRUNCATIONS, "only_first": True} if first else TRUNCATIONS
     word = _word(value)

@@ -84,7 +84,7 @@ def activation_named(name: object) -> Callable[[NDArray[np.float32]], NDArray[np
     """Return the function that makes scores of logits, by its name in `ACTIVATIONS`.
 
     Raises:
-        UnknownNameError: for a function that there is not.
+        UnknownNameError: for an unknown function.
     """
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise UnknownNameError("function_to_apply", name, ACTIVATIONS)

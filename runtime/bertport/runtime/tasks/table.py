@@ -472,7 +472,7 @@ def bind(name: str, parameters: Mapping[str, object], tokens: Tokens, manifest: 
     """Return a task with its parameters, checked against the bundle.
 
     Raises:
-        UnknownNameError: for a task or parameter that there is not.
+        UnknownNameError: for an unknown task or parameter.
         MissingHeadError: when the bundle lacks the head that the task needs.
         UsageError: for a parameter out of range.
     """

@@ -84,7 +84,7 @@ def finish(
     """Return the function that turns the logit of a pair, `[1]`, into its score.
 
     Raises:
-        UnknownNameError: for a function that there is not.
+        UnknownNameError: for an unknown function.
         BundleError: when the function is called, for logits of other than one column.
     """
     entry, named = manifest.heads[SEQUENCE_CLASSIFICATION], options.function_to_apply

@@ -310,7 +310,7 @@ def question(name: str, payload: Payload, max_items: int, heads: Collection[str]
         heads: The heads of the bundle that is asked.
 
     Raises:
-        UnknownNameError: for a task that there is not.
+        UnknownNameError: for an unknown task.
         Problem: for inputs or parameters that the task does not take.
         TooLarge: for more texts than a request may have.
     """

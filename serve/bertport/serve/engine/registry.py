@@ -210,7 +210,7 @@ class Registry:
         Raises:
             Loading: before anything is loaded.
             Failed: for a bundle that could not be loaded.
-            NotFound: for a name that there is not.
+            NotFound: for an unknown name.
         """
         self.check_loaded()
         if name is None:

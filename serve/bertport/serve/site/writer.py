@@ -73,7 +73,7 @@ def chosen(manifest: Manifest, asked: Collection[str]) -> list[str]:
             `portable`, or else any that asks for no CPU of its own.
 
     Raises:
-        UnknownNameError: for a variant that there is not.
+        UnknownNameError: for an unknown variant.
         UsageError: for one that no browser runs.
     """
     variants = manifest.variants

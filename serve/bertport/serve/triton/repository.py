@@ -85,7 +85,7 @@ def write_repository(  # noqa: PLR0913 — what can be said of a model, each wit
 
     Raises:
         PathError: when there is no such bundle, or the output exists, is inside the bundle or cannot be written.
-        UnknownNameError: for a variant, device or optimization that there is not.
+        UnknownNameError: for an unknown variant, device or optimization.
         UsageError: for a graph that cannot be batched and is to be, or does not run on the device.
         BundleError: when a file is missing or changed.
     """
