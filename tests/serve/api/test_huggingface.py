@@ -46,6 +46,15 @@ def test_several_masks_give_a_list_for_each(server, model):
         same_rows(ours, theirs)
 
 
+def test_the_query_or_the_header_names_the_task(server, model):
+    pair = {"text": "He went out.", "text_pair": "It rained."}
+    wanted = model.next_sentence(*pair.values())
+    assert "follows" not in server.post("/", {"inputs": pair})[1][0]  # by its form it is text classification
+    for path, headers in (("/?task=next-sentence", {}), ("/", {"x_bertport_task": "next-sentence"})):
+        status, answer = server.post(path, {"inputs": pair}, **headers)
+        assert (status, answer["follows"]) == (200, wanted["follows"])
+
+
 def test_feature_extraction(client, model):
     text = "He drank a cup of tea."
     np.testing.assert_allclose(client.feature_extraction(text), model.features(text, pooling="mean"), atol=ATOL)
