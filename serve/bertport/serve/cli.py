@@ -113,7 +113,7 @@ def _known_provider(context: click.Context, parameter: click.Parameter, name: st
 @option("--provider-library", is_eager=True, metavar="PATH", help=LIBRARY)
 @option("--threads", type=click.IntRange(1), metavar="N", help=THREADS)
 @option("--streams", type=click.IntRange(1), metavar="N", help=STREAMS)
-@option("--memory", metavar="SIZE", help=MEMORY)
+@option("--memory", metavar="SIZE", cls=Restriction, help=MEMORY)
 @option(
     "--api-key",
     metavar="KEY",
@@ -180,7 +180,7 @@ def _known_provider(context: click.Context, parameter: click.Parameter, name: st
     envvar="BERTPORT_ALLOW_DOWNLOAD",
     help="Fetch a bundle that is named by its Hub id, owner/name; without it only the Hub's cache is read.",
 )
-@option("--revision", metavar="NAME", help=REVISION)
+@option("--revision", metavar="NAME", cls=Restriction, help=REVISION)
 @limits
 def serve(  # noqa: PLR0913 — each is one option
     *,

@@ -172,7 +172,7 @@ def test_limits_that_contradict_each_other_are_refused_with_what_to_do(wrong):
 
 
 @pytest.mark.parametrize("value", ["", " ", "\n"])
-@pytest.mark.parametrize("variable", ["API_KEY", "HOST", "ALLOWED_HOSTS", "CORS_ORIGIN"])
+@pytest.mark.parametrize("variable", ["API_KEY", "HOST", "ALLOWED_HOSTS", "CORS_ORIGIN", "MEMORY", "REVISION"])
 def test_a_restriction_whose_variable_is_empty_ends_the_command(tiny_bundle, variable, value):
     from bertport.serve.cli import serve
 
@@ -181,7 +181,9 @@ def test_a_restriction_whose_variable_is_empty_ends_the_command(tiny_bundle, var
     assert f"BERTPORT_{variable} is set and empty" in str(result.exception)
 
 
-@pytest.mark.parametrize("option", ["--api-key", "--host", "--allowed-hosts", "--cors-origin"])
+@pytest.mark.parametrize(
+    "option", ["--api-key", "--host", "--allowed-hosts", "--cors-origin", "--memory", "--revision"]
+)
 def test_a_restriction_that_is_given_empty_ends_the_command(tiny_bundle, option):
     from bertport.serve.cli import serve
 
