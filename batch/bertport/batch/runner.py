@@ -12,6 +12,7 @@ from bertport.batch.engines import ENGINES, LOCAL, RAY
 from bertport.batch.job import DEFAULT, HUB, ON_ERROR, Carriers, Job, Runs
 from bertport.batch.places import SIGNS, covers, open_place
 from bertport.batch.summary import Pace, summarized
+from bertport.runtime.bundle.directory import expected_digest
 from bertport.runtime.errors import MissingDependencyError, PathError, UnknownNameError, UsageError
 from bertport.runtime.installation import first_missing
 
@@ -101,7 +102,7 @@ def run(  # noqa: PLR0913 — each is one choice, by keyword
     _check(engine, on_error, part_rows, workers, ship=ship)
     runs = Runs(
         bundle=None if bundle in (None, DEFAULT) else _absolute(str(bundle)),
-        digest=digest or "",
+        digest="" if digest is None else expected_digest(digest),
         variant=variant,
         provider=provider,
         provider_library=None if provider_library is None else _absolute(str(provider_library)),
