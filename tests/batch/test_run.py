@@ -344,6 +344,13 @@ def test_a_run_keeps_to_the_commit_that_its_branch_had(tiny_bundle, tmp_path, mo
         assert given.pop().bundle == f"hf://acme/tiny@{COMMIT}"
 
 
+def test_an_empty_revision_is_not_the_main_branch(tiny_bundle, tmp_path):
+    """As a variable of a shell gives it that is not set."""
+    data = lines(tmp_path / "in.jsonl", GOOD)
+    with pytest.raises(UsageError, match="the revision is empty: name a branch, tag or commit"):
+        ask("hf://acme/tiny@", data, tmp_path / "out")
+
+
 def test_runs_that_begin_in_one_folder_at_one_moment_go_on_together(tiny_bundle, expected, tmp_path, monkeypatch):
     """Each finds an empty folder and makes parts for it before the other's record is there."""
     data, out = lines(tmp_path / "in.jsonl", GOOD), tmp_path / "out"
@@ -466,6 +473,7 @@ def test_what_cannot_be_is_one_sentence(tiny_bundle, tmp_path):
         (UsageError, "cannot open nowhere://x", "nowhere://x", {}),
         (MissingDependencyError, "opening s3://b/x needs the package s3", "s3://b/x", {}),
         (BundleError, "digest", data, {"digest": "0" * 64}),
+        (UsageError, "the digest .. is not a SHA-256", data, {"digest": ""}),
     ):
         if error is MissingDependencyError and shutil.which("moto_server"):
             continue

@@ -351,6 +351,7 @@ def bundle_directory(bundle: str | None, *, digest: str | None = None) -> str | 
     """Return the directory of a bundle; one on the Hub is fetched, or found in its cache.
 
     Raises:
+        UsageError: for an empty revision of one on the Hub.
         PathError: where it cannot be had, and without huggingface_hub, for one on the Hub.
         BundleError: where the repository lacks a file of it, or its manifest, fetched first, has another digest.
     """
@@ -363,6 +364,7 @@ def at_commit(bundle: str | None) -> str | None:
     """Return a bundle on the Hub by its commit, which workers that begin later find too, wherever a branch has gone.
 
     Raises:
+        UsageError: for an empty revision of one on the Hub.
         PathError: where it cannot be had, and without huggingface_hub, for one on the Hub.
     """
     if bundle is None or not bundle.startswith(HUB):
@@ -374,8 +376,8 @@ def at_commit(bundle: str | None) -> str | None:
 def _on_hub(bundle: str) -> OnHub:
     from bertport.runtime.bundle.hub import OnHub
 
-    name, _, revision = bundle.removeprefix(HUB).partition("@")
-    return OnHub(name=name, revision=revision or None)
+    name, at, revision = bundle.removeprefix(HUB).partition("@")
+    return OnHub(name=name, revision=revision if at else None)
 
 
 def answer_schema(job: Job) -> pa.Schema:

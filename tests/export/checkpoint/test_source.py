@@ -197,6 +197,11 @@ def test_a_local_directory_has_no_revisions(tmp_path):
         locate(str(tmp_path), "main")
 
 
+def test_an_empty_revision_is_not_the_main_branch():
+    with pytest.raises(UsageError, match="the revision is empty"):
+        locate("acme/tiny", "")
+
+
 @pytest.mark.parametrize(
     ("text", "message"), [("{", "cannot be read as JSON"), ("[1]", "holds a list"), ("[" * 100_000, "cannot be read")]
 )

@@ -275,6 +275,14 @@ def test_the_embedded_bundle_has_no_revision(option):
         load(**{option: "main"})
 
 
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("revision", ["", " "])
+def test_an_empty_revision_is_not_the_main_branch(revision):
+    """As a variable of a shell gives it that is not set."""
+    with pytest.raises(UsageError, match="the revision is empty: name a branch, tag or commit, or leave it out"):
+        load("acme/tiny", revision=revision)
+
+
 @pytest.mark.parametrize("text", ["bert", "./a/b", "/a/b", "a/b/c", "a/", "../b", "a\\b/c d", "a/é", "~/b", ""])
 def test_what_is_no_id(text):
     assert not is_hub_id(text)

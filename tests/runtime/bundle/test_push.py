@@ -178,6 +178,12 @@ def test_what_is_no_repository(text, tiny_bundle):
         push(tiny_bundle, text)
 
 
+def test_an_empty_revision_is_not_the_main_branch(hub, tiny_bundle):
+    with pytest.raises(UsageError, match="the revision is empty"):
+        push(tiny_bundle, "acme/tiny", revision="")
+    assert not hub.repositories
+
+
 def test_another_commit_that_came_first_is_not_undone(hub, tiny_bundle):
     hub.before_commit = lambda repository: repository.commit({"theirs.txt": b"x"})
     with pytest.raises(PathError, match=r"A commit has happened since.*somebody else has changed it meanwhile: push"):

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.bundle.files import open_regular, read_bounded
-from bertport.runtime.bundle.hub import reason_of
+from bertport.runtime.bundle.hub import reason_of, refuse_empty
 from bertport.runtime.errors import BundleError, CheckpointError, PathError, UsageError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def locate(source: str, revision: str | None = None) -> Located:
 
     Raises:
         PathError: when there is no such directory and no such repository can be reached.
-        UsageError: for a revision of a local directory.
+        UsageError: for a revision of a local directory, and for one that is empty.
         CheckpointError: when the path is a file.
     """
     path = Path(source)
@@ -126,6 +126,7 @@ def locate(source: str, revision: str | None = None) -> Located:
             f"no checkpoint at {source}: no such directory, and not the form of a Hub id: give a directory, or "
             "owner/name"
         )
+    refuse_empty(revision)
     return _from_hub(source, revision)
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "patience",
     "place_of",
     "reason_of",
+    "refuse_empty",
 ]
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -59,6 +60,14 @@ class OnHub:
     """Access token for a private repository; None for the one that huggingface_hub finds: HF_TOKEN, or its login."""
     download: bool = True
     """Whether the Hub is asked for what is not in the cache."""
+
+    def __post_init__(self) -> None:
+        """Refuse a revision that is empty.
+
+        Raises:
+            UsageError: for it.
+        """
+        refuse_empty(self.revision)
 
     @property
     def title(self) -> str:
@@ -268,6 +277,16 @@ def reason_of(error: BaseException) -> str:
         error = error.__cause__ or error.__context__ or error
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:LONGEST_REASON]
+
+
+def refuse_empty(revision: str | None) -> None:
+    """Refuse a revision that is empty, as a variable of a shell is that is not set: it would be the main branch.
+
+    Raises:
+        UsageError: for it.
+    """
+    if isinstance(revision, str) and not revision.strip():
+        raise UsageError("the revision is empty: name a branch, tag or commit, or leave it out for the main branch")
 
 
 def is_hub_id(path: str | os.PathLike[str]) -> bool:
