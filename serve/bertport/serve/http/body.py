@@ -83,7 +83,7 @@ def _depth(body: bytes) -> int:
     if brackets.count(b"[") + brackets.count(b"{") > MAX_CONTAINERS:
         raise TooLarge(f"the body's JSON has more than {MAX_CONTAINERS:,} lists and objects: send less at once")
     depth = deepest = 0
-    for bracket in brackets:
+    for bracket in brackets[: 2 * MAX_CONTAINERS]:  # JSON closes no more than it opens
         depth += 1 if bracket in b"[{" else -1
         deepest = max(deepest, depth)
     return deepest
