@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from bertport.compare.resume import exclusive_output
+from bertport.compare.resume import Journal, exclusive_output
 from bertport.runtime.cli import app
 from bertport.runtime.errors import PathError
 from tests.compare.report.test_document import GOLDEN
@@ -36,3 +36,10 @@ def test_a_directory_that_nobody_can_make_is_said(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(PathError, match="choose another --output"), exclusive_output(tmp_path / "file" / "out"):
         pass
+
+
+@pytest.mark.parametrize("damaged", [b"\xff\xfe\x00", b"\0" * 100, b'{"step": "b\xff", "value": 2}', b"[" * 100_000])
+def test_a_journal_is_gone_on_with_up_to_what_is_damaged(tmp_path, damaged):
+    path = tmp_path / "unfinished.jsonl"
+    path.write_bytes(b'{"settings": {"seed": 1}}\n{"step": "a", "value": 1}\n' + damaged + b"\n")
+    assert Journal(path, {"seed": 1}, resume=True).steps() == ["a"]

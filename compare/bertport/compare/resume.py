@@ -122,7 +122,7 @@ class Journal:
 
     def _read(self, settings: JSON) -> dict[str, JSON]:
         try:
-            lines = self._path.read_text(encoding="utf-8").splitlines()
+            lines = self._path.read_bytes().splitlines()
         except OSError as error:
             raise UsageError(
                 f"{self._path.parent} holds no unfinished comparison to resume: leave --resume out"
@@ -130,8 +130,8 @@ class Journal:
         records: list[dict[str, JSON]] = []
         for line in lines:
             try:
-                record = json.loads(line)
-            except ValueError:
+                record = json.loads(line.decode())
+            except (ValueError, RecursionError):
                 break  # the line that the interruption cut off, and nothing after it
             if isinstance(record, dict):
                 records.append(record)
