@@ -63,6 +63,7 @@ OF_BERT = "of the family BERT: BertForPreTraining, BertForMaskedLM, BertForNextS
     [
         ({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}, "is a GPT2LMHeadModel", FAMILIES),
         ({"model_type": "nomic_bert", "architectures": None}, "of the model type 'nomic_bert'", FAMILIES),
+        ({"model_type": "x" * 5000, "architectures": None}, "xxx..., which cannot be exported", FAMILIES),
         (
             {"model_type": "xlm-roberta-xl", "architectures": ["XLMRobertaXLForMaskedLM"]},
             "is a XLMRobertaXLForMaskedLM",
@@ -103,6 +104,7 @@ def test_a_decoder(entries, refused, checkpoint, change_config):
     ("entries", "message"),
     [
         ({"architectures": "BertModel"}, "a list of names is expected"),
+        ({"architectures": [["BertModel"] * 50]}, "...; a list of names is expected"),
         ({"hidden_size": "32"}, "hidden_size is '32'; a positive number up to 100,000,000 is expected"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
         ({"num_attention_heads": 5}, "hidden_size 32 is not a multiple of num_attention_heads 5"),

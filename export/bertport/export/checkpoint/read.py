@@ -308,7 +308,9 @@ def _check_architecture(config: dict[str, Any], name: str, *, as_features: bool)
         )
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list) or not all(isinstance(kind, str) for kind in architectures):
-        raise CheckpointError(f"config.json of {name} has architectures {architectures!r}; a list of names is expected")
+        raise CheckpointError(
+            f"config.json of {name} has architectures {excerpt(architectures)}; a list of names is expected"
+        )
     family = family_of(config)
     unknown = next((kind for kind in architectures if family_of_class(kind) is None), None)
     if unknown is not None and not (as_features and family):
@@ -323,7 +325,7 @@ def _check_architecture(config: dict[str, Any], name: str, *, as_features: bool)
     if family is None:
         stated = config.get("model_type")
         raise CheckpointError(
-            f"{name} is of the model type {stated!r}, which cannot be exported; supported: {supported}"
+            f"{name} is of the model type {excerpt(stated)}, which cannot be exported; supported: {supported}"
         )
     other = next((kind for kind in architectures if kind not in classes(family) and family_of_class(kind)), None)
     if other is not None:
