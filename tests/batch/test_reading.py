@@ -141,6 +141,16 @@ def test_what_python_takes_for_json_and_json_lacks_becomes_null(tmp_path, monkey
     assert carried[0]["x"] != carried[0]["x"]  # a column of numbers holds NaN itself
 
 
+def test_a_field_is_carried_however_deep_it_may_be_and_no_deeper(tmp_path):
+    """Python's reader of JSON goes a little deeper than its writer, which is called from further within."""
+    trees = ["[" * depth + "]" * depth for depth in (1, 399, 400, 900, 930, 960, 970, 980, 990, 5000)]
+    inputs, carried = read(lines(tmp_path / "in.jsonl", [f'{{"text": "a", "tree": {tree}}}' for tree in trees]))
+    assert inputs[:2] == ["a", "a"]
+    assert [row["tree"] for row in carried[:2]] == trees[:2]
+    assert all(isinstance(value, InputTextError) for value in inputs[2:])
+    assert "a line nested more than 400 levels deep cannot be carried: flatten it" in str(inputs[2])
+
+
 def test_the_sample_is_of_the_first_file_that_holds_rows(tmp_path):
     lines(tmp_path / "a.jsonl", ["", "{broken"])
     lines(tmp_path / "b.jsonl", [{"text": "a"}])

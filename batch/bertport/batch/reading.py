@@ -36,6 +36,8 @@ SAMPLE_ROWS, SAMPLE_BYTES = 1000, 4 << 20
 """Of the first file of JSON lines that holds rows, so many of them, or bytes, say which columns there are."""
 LONGEST_LINE = 16 << 20
 """Bytes of a line, at most, as `bertport predict` takes it."""
+DEEPEST = 400
+"""Levels of lists and objects in a line, at most: what is read is written again, deeper in Python's stack."""
 CHUNK_ROWS, CHUNK_BYTES = 2048, 1 << 20
 """Rows, and about how many bytes of them, are held at once."""
 MOST_FILES = 256
@@ -601,6 +603,8 @@ def _object(raw: bytes) -> dict[str, Any] | InputTextError:
         value = json.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         return InputTextError(f"not a line of JSON ({str(error) or 'nested too deeply'}): give an object a line")
+    if raw.count(b"[") + raw.count(b"{") > DEEPEST and _is_nested(value):
+        return InputTextError(f"a line nested more than {DEEPEST} levels deep cannot be carried: flatten it")
     match value:
         case dict():
             return value
@@ -609,6 +613,17 @@ def _object(raw: bytes) -> dict[str, Any] | InputTextError:
         case [str(a), str(b)]:
             return {"text": a, "text_pair": b}
     return InputTextError(f"{excerpt(value)} is not an object: give an object a line")
+
+
+def _is_nested(value: object) -> bool:
+    """Return whether lists and objects are within each other more than `DEEPEST` levels deep."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [each for each in level if isinstance(each, dict | list)]
+        if not level:
+            return False
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return True
 
 
 def _raw_lines(place: Place, first: int, last: int) -> Iterator[tuple[int, bytes]]:
