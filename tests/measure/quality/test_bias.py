@@ -54,6 +54,8 @@ def test_the_templates_that_ship_begin_with_the_pair_of_the_card():
         ({"templates": ["The {} is."], "groups": [["a", "b"]]}, "does not have one"),
         ({"templates": ["The {} is [MASK]."], "groups": [["a"]]}, "is not two words"),
         ({"templates": ["The {} is [MASK]."] * 50, "groups": [["a", "b"]] * 50}, "at most"),
+        ({"templates": ["The {} is \ud800 [MASK]."], "groups": [["a", "b"]]}, "has half of a surrogate pair"),
+        ({"templates": ["The {} is [MASK]."], "groups": [["a", "\udc00"]]}, "'.udc00' has half of a surrogate pair"),
     ],
 )
 def test_templates_that_cannot_be_used_are_said(tmp_path, content, message):

@@ -22,6 +22,7 @@ from bertport.measure.quality.samples import Sample
 from bertport.runtime.errors import InputTextError, PathError
 from bertport.runtime.excerpts import as_unicode, excerpt
 from bertport.runtime.heads import MLM, output_of
+from bertport.runtime.text.encoder import lone_surrogate
 
 if TYPE_CHECKING:
     import os
@@ -135,6 +136,9 @@ def _read(path: Path, *, masks: int, mixed: bool) -> Probe:
     for group in groups:
         if not isinstance(group, list) or len(group) != 2 or not all(isinstance(word, str) and word for word in group):  # noqa: PLR2004 — a pair
             raise InputTextError(f"{path}: the group {group!r:.80} is not two words: {expected}")
+    for text in (*templates, *(word for group in groups for word in group)):
+        if lone_surrogate(text):
+            raise InputTextError(f"{path}: {excerpt(text)} has half of a surrogate pair, no character: mend it")
     if len(templates) * len(groups) > MOST:
         raise InputTextError(
             f"{path} makes {len(templates) * len(groups):,} pairs of sentences, at most {MOST:,}: leave some out"
