@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bertport.batch.job import Job, Runs, Source
-from bertport.batch.on_ray import _for_workers, _packed, _resources, _unpacked
+from bertport.batch.on_ray import _answers, _for_workers, _packed, _resources, _unpacked
 from bertport.batch.tasks import Form
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import BundleError, PathError, UsageError
@@ -91,3 +91,9 @@ def test_a_number_that_is_given_is_taken(bundle, provider):
     for threads in (0, -1):
         with pytest.raises(UsageError, match=f"^threads is a number from 1 up, not {threads}$"):
             _resources(_for_workers(job(bundle, provider=provider, threads=threads)))
+
+
+@pytest.mark.parametrize("port", ["", "\u00b2", "-1", "9" * 5000])
+def test_an_address_without_a_number_for_a_port_is_one_sentence(port):
+    with pytest.raises(UsageError, match="is no address of Ray: give HOST:PORT, auto or local"):
+        _answers(f"localhost:{port}")

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import platform
+import re
 import socket
 import tarfile
 import tempfile
@@ -247,7 +248,7 @@ def _cluster(address: str) -> Iterator[None]:
 def _answers(address: str) -> None:
     """Raise UsageError where nothing listens at an address: Ray itself would try for a minute."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
+    if not colon or not re.fullmatch(r"\d{1,5}", port, re.ASCII):
         raise UsageError(f"{excerpt(address, 100)} is not an address of Ray: give HOST:PORT, auto or local")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
