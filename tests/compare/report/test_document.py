@@ -135,6 +135,13 @@ def test_what_is_not_a_report_is_said(tmp_path):
             read_report(path)
 
 
+def test_no_more_of_a_file_is_read_than_a_report_has(tmp_path, monkeypatch):
+    monkeypatch.setattr("bertport.compare.report.document.MOST_BYTES", 100)
+    (tmp_path / "report.json").write_text(" " * 101, encoding="utf-8")
+    with pytest.raises(UsageError, match="has more than 100 bytes, as no report has"):
+        read_report(tmp_path / "report.json")
+
+
 def test_the_schema_that_is_kept_is_that_of_the_types():
     import jsonschema
 

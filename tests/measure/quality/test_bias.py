@@ -67,6 +67,13 @@ def test_templates_that_cannot_be_used_are_said(tmp_path, content, message):
         read_probe(tmp_path / "none.json")
 
 
+def test_no_more_of_a_file_is_read_than_templates_have(tmp_path, monkeypatch):
+    monkeypatch.setattr("bertport.measure.quality.bias.MOST_BYTES", 100)
+    (tmp_path / "templates.json").write_text(" " * 101, encoding="utf-8")
+    with pytest.raises(InputTextError, match="has more than 100 bytes, as no file of templates has"):
+        read_probe(tmp_path / "templates.json")
+
+
 def test_templates_behind_a_byte_order_mark_are_read(tmp_path):
     path = tmp_path / "templates.json"
     path.write_text(json.dumps({"templates": ["The {} is [MASK]."], "groups": [["a", "b"]]}), encoding="utf-8-sig")

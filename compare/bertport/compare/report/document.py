@@ -63,6 +63,8 @@ __all__ = [
 SCHEMA: Literal["bertport-comparison"] = "bertport-comparison"
 SCHEMA_VERSION: Literal[1] = 1
 """Raised when a key changes its meaning or goes; new keys leave it."""
+MOST_BYTES = 256 << 20
+"""Bytes of a report, at most; those of today have some millions."""
 Weights = Literal["trained", "random", "no better than chance"]
 TRAINED: Weights = "trained"
 
@@ -575,11 +577,17 @@ def read_report(path: Path) -> Report:
         UsageError: when it is not a report, one of a newer schema, or a broken one.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)  # a device may have no end
+    except (OSError, ValueError) as error:  # a NUL in the name
         raise PathError(
-            f"cannot read the report {path} ({error.strerror or error}): name a report.json of bertport compare"
+            f"cannot read the report {path} ({getattr(error, 'strerror', None) or error}): name a report.json of "
+            "bertport compare"
         ) from error
+    if len(content) > MOST_BYTES:
+        raise UsageError(f"{path} has more than {MOST_BYTES:,} bytes, as no report has: name a report.json")
+    try:
+        value = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON in UTF-8 ({error}): name a report.json of bertport compare") from error
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:

@@ -56,6 +56,8 @@ SHOWN = 5
 """Answers that are kept for each sentence."""
 MOST = 2000
 """Pairs of sentences that a file may give."""
+MOST_BYTES = 16 << 20
+"""Bytes of such a file, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +123,16 @@ def _read(path: Path, *, masks: int, mixed: bool) -> Probe:
     what = f"one {SLOT} and one {MASK}" if masks else f"one {SLOT} and no {MASK}"
     expected = f'expected an object with "templates": sentences with {what}, and "groups": pairs of words'
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows write a byte order mark
-    except OSError as error:
-        raise PathError(f"cannot read the templates {path} ({error.strerror or error}): {expected}") from error
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)  # a device may have no end
+    except (OSError, ValueError) as error:  # a NUL in the name
+        raise PathError(
+            f"cannot read the templates {path} ({getattr(error, 'strerror', None) or error}): {expected}"
+        ) from error
+    if len(content) > MOST_BYTES:
+        raise InputTextError(f"{path} has more than {MOST_BYTES:,} bytes, as no file of templates has: {expected}")
+    try:
+        value = json.loads(content.decode("utf-8-sig"))  # editors on Windows write a byte order mark
     except (ValueError, RecursionError) as error:
         raise InputTextError(f"{path} is not JSON in UTF-8 ({error}): {expected}") from error
     templates, groups = (value.get("templates"), value.get("groups")) if isinstance(value, dict) else (None, None)
@@ -132,10 +141,10 @@ def _read(path: Path, *, masks: int, mixed: bool) -> Probe:
     allowed = {0, 1} if mixed else {masks}
     for template in templates:
         if not isinstance(template, str) or template.count(SLOT) != 1 or template.count(MASK) not in allowed:
-            raise InputTextError(f"{path}: the template {template!r:.80} does not have {what}: {expected}")
+            raise InputTextError(f"{path}: the template {excerpt(template, 80)} does not have {what}: {expected}")
     for group in groups:
         if not isinstance(group, list) or len(group) != 2 or not all(isinstance(word, str) and word for word in group):  # noqa: PLR2004 — a pair
-            raise InputTextError(f"{path}: the group {group!r:.80} is not two words: {expected}")
+            raise InputTextError(f"{path}: the group {excerpt(group, 80)} is not two words: {expected}")
     for text in (*templates, *(word for group in groups for word in group)):
         if lone_surrogate(text):
             raise InputTextError(f"{path}: {excerpt(text)} has half of a surrogate pair, no character: mend it")
