@@ -48,9 +48,11 @@ def test_a_replica_finds_a_library_wherever_ray_started_it(tiny_bundle, tmp_path
         ({"upscale_seconds": -1}, "upscale_seconds is -1.0 and has to be 0 or more, and finite"),
         ({"downscale_seconds": "inf"}, "downscale_seconds is inf and has to be 0 or more, and finite"),
         ({"gpus": "nan"}, "gpus is nan and has to be 0 or more, and finite"),
+        ({"api_key": None}, "api_key is null: give it a value, or leave it out"),
+        ({"memory": None, "gpus": None}, "memory is null: give it a value, or leave it out"),
     ],
 )
-def test_a_number_that_cannot_be_is_one_sentence(settings, said):
+def test_a_setting_that_cannot_be_is_one_sentence(settings, said):
     with pytest.raises(UsageError) as caught:
         build(settings)
     assert caught.value.message.startswith(said)

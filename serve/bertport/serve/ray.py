@@ -40,6 +40,8 @@ DEPLOYMENT = "bertport"
 """Name of the deployment, and of the application where no other is given."""
 REFUSED = frozenset({"host", "port", "drain_seconds", "max_connections"})
 """Options of `bertport serve` about its socket: here Ray Serve's proxies listen."""
+RESTRICTIONS = ("allowed_hosts", "api_key", "cors_origin", "memory", "revision")
+"""Options that restrict: null, which a template writes for a variable that is not set, would lift them."""
 EVERYWHERE = "0.0.0.0"  # noqa: S104 — nothing listens there: a proxy's clients may name any host
 TARGET = 16
 """Requests in a replica that it is scaled for: enough for its batches, and answered within some of them."""
@@ -197,8 +199,11 @@ def build(args: Mapping[str, Any]) -> Any:  # noqa: ANN401 — Ray's class
             with spaces between them.
 
     Raises:
-        UsageError: as `application` raises it, and for a number that is none.
+        UsageError: as `application` raises it, for a number that is none, and for a restriction that is null.
     """
+    lifted = [name for name in RESTRICTIONS if name in args and args[name] is None]
+    if lifted:
+        raise UsageError(f"{lifted[0]} is null: give it a value, or leave it out")
     given = {name: value for name, value in args.items() if value is not None}  # YAML's null stands for the default
     bundles = given.pop("bundles", ())
     for name, kind in _NUMBERS.items():
