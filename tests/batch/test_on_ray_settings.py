@@ -97,3 +97,8 @@ def test_a_number_that_is_given_is_taken(bundle, provider):
 def test_an_address_without_a_number_for_a_port_is_one_sentence(port):
     with pytest.raises(UsageError, match="is no address of Ray: give HOST:PORT, auto or local"):
         _answers(f"localhost:{port}")
+
+
+def test_an_address_whose_host_is_no_name_is_one_sentence():
+    with pytest.raises(UsageError, match=r"no cluster of Ray is found at a\.\.b:6379 \("):
+        _answers("a..b:6379")

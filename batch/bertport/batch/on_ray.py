@@ -252,7 +252,7 @@ def _answers(address: str) -> None:
         raise UsageError(f"{excerpt(address, 100)} is not an address of Ray: give HOST:PORT, auto or local")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # the last for a name that is none
         raise _no_cluster(address, getattr(error, "strerror", None) or str(error)) from error
 
 

@@ -308,6 +308,7 @@ def test_it_answers_while_it_loads(tiny_bundle):
         (["{bundle}", "--request-timeout", "0"], 2, "--request-timeout is 0.0"),
         (["{bundle}", "--api-key", " "], 2, "the API key is empty"),
         (["{bundle}", "--host", "203.0.113.1"], 2, "cannot listen on 203.0.113.1"),
+        (["{bundle}", "--host", "\u00fc..example"], 2, "cannot listen on "),
     ],
 )
 def test_mistakes_end_the_command_with_a_sentence(tiny_bundle, arguments, code, said):
