@@ -123,6 +123,12 @@ def test_missing_files_and_damaged_ones(tmp_path):
         read_texts(write(tmp_path / "b.txt.xz", lzma.compress("\n".join(LINES).encode())[:-20]))
 
 
+def test_lines_without_end_are_refused_however_small_they_are_packed(tmp_path, monkeypatch):
+    monkeypatch.setattr(text, "MOST_LINES", 1000)
+    with pytest.raises(InputTextError, match="a.txt.xz has more than 1,000 lines"):
+        read_texts(write(tmp_path / "a.txt.xz", lzma.compress(b"\n" * 1001)))
+
+
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1), min_size=1))
 def test_any_lines_come_back_as_they_are(tmp_path_factory, lines):
     path = tmp_path_factory.mktemp("texts") / "a.jsonl"

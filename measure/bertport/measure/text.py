@@ -19,6 +19,8 @@ __all__ = ["LEAST_TEXTS", "LONGEST_LINE", "SAMPLES", "Text", "fingerprint", "rea
 
 LONGEST_LINE = 100_000
 """Characters allowed in one line or paragraph; a book without line breaks would be one text, and one cluster."""
+MOST_LINES = 10_000_000
+"""Lines that are read, blank ones too: what is compressed may be endless."""
 LEAST_TEXTS = 8
 """Fewer texts than this say nothing about a model, with or without an interval."""
 SAMPLES = ("calibration", "evaluation")
@@ -113,6 +115,8 @@ def _lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, str]]:
     number = 0
     while raw := file.readline(longest + 1):
         number += 1
+        if number > MOST_LINES:
+            raise InputTextError(f"{path} has more than {MOST_LINES:,} lines: give fewer texts")
         try:
             # The last character of a line cut at the limit may be cut too, and the line is refused just below.
             line = raw.decode("utf-8", errors="ignore" if len(raw) > longest else "strict")
