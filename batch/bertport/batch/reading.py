@@ -617,7 +617,7 @@ def _object(raw: bytes) -> dict[str, Any] | InputTextError:
 
 def _is_nested(value: object) -> bool:
     """Return whether lists and objects are within each other more than `DEEPEST` levels deep."""
-    level = [value]
+    level: list[Any] = [value]
     for _ in range(DEEPEST + 1):
         level = [each for each in level if isinstance(each, dict | list)]
         if not level:
