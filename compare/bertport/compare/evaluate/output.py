@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -42,8 +42,11 @@ def write_output(path: Path, text: str) -> None:
 
 @contextmanager
 def _beside(path: Path, text: str) -> Iterator[Path]:
-    """Write a text into a new file in the same directory; it is removed where the block does not rename it."""
-    unfinished = path.with_name(f".evaluation-{os.getpid()}.tmp")
+    """Write a text into a new file in the same directory; it is removed where the block does not rename it.
+
+    Its name is a chance one: a process of a container has the number of the last one, which may have been killed.
+    """
+    unfinished = path.with_name(f".evaluation-{secrets.token_hex(8)}.tmp")
     try:
         with unfinished.open("x", encoding="utf-8", newline="") as file:
             file.write(text)
