@@ -95,7 +95,7 @@ def test_a_number_that_is_given_is_taken(bundle, provider):
 
 @pytest.mark.parametrize("port", ["", "\u00b2", "-1", "9" * 5000])
 def test_an_address_without_a_number_for_a_port_is_one_sentence(port):
-    with pytest.raises(UsageError, match="is no address of Ray: give HOST:PORT, auto or local"):
+    with pytest.raises(UsageError, match="is not an address of Ray: give HOST:PORT, auto or local"):
         _answers(f"localhost:{port}")
 
 

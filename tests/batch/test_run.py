@@ -344,7 +344,7 @@ def test_a_run_keeps_to_the_commit_that_its_branch_had(tiny_bundle, tmp_path, mo
         assert given.pop().bundle == f"hf://acme/tiny@{COMMIT}"
 
 
-def test_an_empty_revision_is_not_the_main_branch(tiny_bundle, tmp_path):
+def test_an_empty_revision_is_not_the_main_branch(tmp_path):
     """As a variable of a shell gives it that is not set."""
     data = lines(tmp_path / "in.jsonl", GOOD)
     with pytest.raises(UsageError, match="the revision is empty: name a branch, tag or commit"):

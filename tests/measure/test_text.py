@@ -125,7 +125,7 @@ def test_missing_files_and_damaged_ones(tmp_path):
 
 def test_lines_without_end_are_refused_however_small_they_are_packed(tmp_path, monkeypatch):
     monkeypatch.setattr(text, "MOST_LINES", 1000)
-    with pytest.raises(InputTextError, match="a.txt.xz has more than 1,000 lines"):
+    with pytest.raises(InputTextError, match=r"a\.txt\.xz has more than 1,000 lines"):
         read_texts(write(tmp_path / "a.txt.xz", lzma.compress(b"\n" * 1001)))
 
 

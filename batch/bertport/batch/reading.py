@@ -595,7 +595,7 @@ def _input(cells: Mapping[str, Any], source: Source) -> Any:  # noqa: ANN401 —
     return source.form.value(given)
 
 
-def _object(raw: bytes) -> dict[str, Any] | InputTextError:
+def _object(raw: bytes) -> dict[str, Any] | InputTextError:  # noqa: PLR0911 — one for each form of a line
     """Return the object of a line; a text is its field `text`, and two in a list are `text` and `text_pair`."""
     if len(raw) > LONGEST_LINE:
         return InputTextError(f"a line of more than {LONGEST_LINE:,} bytes is too long: shorten it")

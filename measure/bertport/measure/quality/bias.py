@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -122,19 +122,7 @@ def read_label_probe(path: str | os.PathLike[str] | None = None, *, mixed: bool 
 def _read(path: Path, *, masks: int, mixed: bool) -> Probe:
     what = f"one {SLOT} and one {MASK}" if masks else f"one {SLOT} and no {MASK}"
     expected = f'expected an object with "templates": sentences with {what}, and "groups": pairs of words'
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)  # a device may have no end
-    except (OSError, ValueError) as error:  # a NUL in the name
-        raise PathError(
-            f"cannot read the templates {path} ({getattr(error, 'strerror', None) or error}): {expected}"
-        ) from error
-    if len(content) > MOST_BYTES:
-        raise InputTextError(f"{path} has more than {MOST_BYTES:,} bytes, as no file of templates has: {expected}")
-    try:
-        value = json.loads(content.decode("utf-8-sig"))  # editors on Windows write a byte order mark
-    except (ValueError, RecursionError) as error:
-        raise InputTextError(f"{path} is not JSON in UTF-8 ({error}): {expected}") from error
+    value = _json(path, expected)
     templates, groups = (value.get("templates"), value.get("groups")) if isinstance(value, dict) else (None, None)
     if not (isinstance(templates, list) and templates and isinstance(groups, list) and groups):
         raise InputTextError(f"{path} has no list of templates and of groups: {expected}")
@@ -158,6 +146,23 @@ def _read(path: Path, *, masks: int, mixed: bool) -> Probe:
         templates=tuple(template for template in templates if template.count(MASK) == masks),
         groups=tuple((one, other) for one, other in groups),
     )
+
+
+def _json(path: Path, expected: str) -> Any:  # noqa: ANN401 — whatever it holds
+    """Return the JSON of a file of templates."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)  # a device may have no end
+    except (OSError, ValueError) as error:  # a NUL in the name
+        raise PathError(
+            f"cannot read the templates {path} ({getattr(error, 'strerror', None) or error}): {expected}"
+        ) from error
+    if len(content) > MOST_BYTES:
+        raise InputTextError(f"{path} has more than {MOST_BYTES:,} bytes, as no file of templates has: {expected}")
+    try:
+        return json.loads(content.decode("utf-8-sig"))  # editors on Windows write a byte order mark
+    except (ValueError, RecursionError) as error:
+        raise InputTextError(f"{path} is not JSON in UTF-8 ({error}): {expected}") from error
 
 
 def probe(graph: Graph, tokenizer: SampleTokenizer, sentences: Probe, *, max_length: int) -> list[PairAnswers]:
