@@ -134,6 +134,20 @@ def test_nothing_keeps_what_is_complete(monkeypatch):
     assert obstacle(CPU) is None
 
 
+def test_cuda_s_libraries_are_found_in_another_directory_of_packages(monkeypatch, tmp_path):
+    """An environment above one with PyTorch: pip leaves them there, and ONNX Runtime looks beside itself alone."""
+    folder = tmp_path / "nvidia" / "cu13" / "lib"
+    folder.mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = []
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda directory=None: asked.append(directory))
+    monkeypatch.setattr(checks, "_missing", lambda _: () if str(folder) in asked else ("libcublas.so.13",))
+    device = native.Device(name="a GPU", capability="9.0")
+    monkeypatch.setattr(native, "driver", lambda: native.Driver(problem=None, devices=(device,)))
+    assert obstacle(CUDA) is None
+    assert asked[0] is None  # beside itself first
+
+
 def test_fall_back_is_a_warning_with_the_reason_when_it_is_allowed(tiny_bundle):
     with pytest.warns(UserWarning, match=r"'cuda' is not available here .* running variant 'fp32' on the CPU instead"):
         model = load(tiny_bundle, provider="cuda", allow_fallback=True)

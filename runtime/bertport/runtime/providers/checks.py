@@ -67,6 +67,11 @@ def obstacle(provider: Provider, precision: str = "fp32") -> str | None:
             ort.preload_dlls()
     reasons, advice = [], []
     gone = _missing(provider)
+    if gone and provider.nvidia and hasattr(ort, "preload_dlls"):
+        with redirect_stdout(StringIO()):
+            for folder in _libraries_elsewhere():
+                ort.preload_dlls(directory=str(folder))
+        gone = _missing(provider)
     # The driver has its own reason below, which says more than that its library is missing.
     gone = tuple(name for name in gone if not (provider.nvidia and name.startswith("libcuda.so")))
     if gone:
@@ -81,6 +86,19 @@ def obstacle(provider: Provider, precision: str = "fp32") -> str | None:
         return None
     otherwise = "or choose another provider" if advice else "choose another provider"
     return f"{' and '.join(reasons)}: {', '.join([*dict.fromkeys(advice), otherwise])}"
+
+
+def _libraries_elsewhere() -> list[Path]:
+    """Return the folders of NVIDIA's libraries in all directories of packages; ONNX Runtime looks beside itself alone.
+
+    pip leaves them elsewhere where an environment lies above one that has them (`venv --system-site-packages` above
+    PyTorch's), and where ONNX Runtime was installed into a directory of its own (`--target`).
+    """
+    from importlib.util import find_spec  # not above: as in `Plugin.library`
+
+    spec = find_spec("nvidia")  # a namespace: each directory of packages may hold a part of it
+    places = spec.submodule_search_locations if spec is not None else None
+    return [folder for place in places or () for folder in sorted(Path(place).glob("*/lib"))]
 
 
 def _advice(library: str, provider: Provider) -> str:
