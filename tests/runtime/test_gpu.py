@@ -101,7 +101,8 @@ def test_an_engine_is_built_once(bundle, tmp_path, monkeypatch, caplog):
 
 
 def test_a_memory_limit_is_kept(bundle):
-    from bertport.runtime.errors import ProviderError
-
-    with pytest.raises((ProviderError, RuntimeError)):
-        list(load(bundle, provider="cuda", provider_options={"gpu_mem_limit": 1 << 20}).predict("features", ["a"]))
+    """A limit below what the weights take is none: ONNX Runtime's arena keeps them beside what it limits."""
+    model = load(bundle, provider="cuda", provider_options={"gpu_mem_limit": 128 << 20})
+    list(model.predict("features", ["a"]))
+    with pytest.raises(Exception, match="(?i)memory"):  # ONNX Runtime's errors share no base but Exception
+        list(model.predict("features", ["a " * 500] * 32))
