@@ -18,12 +18,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.checkout import RESTORE, ROOT
+from bench.checkout import RESTORE, ROOT, is_made_of
 from bench.gpu.page import page
 
 WHEELS = (
     "onnxruntime-gpu[cuda,cudnn]==1.31.1",
-    "tensorrt-cu13-libs>=10.14,<11",  # onnxruntime-gpu 1.31.1 is linked to libnvinfer.so.10
     "torch==2.13.0",
     "transformers>=4.57,<4.58",
     "hypothesis>=6.120",
@@ -40,6 +39,9 @@ WHEELS = (
     "click>=8.1",
 )
 """Packages that the tests and peers need there; torch's own build carries CUDA 13."""
+TENSORRT = "tensorrt-cu13-libs>=10.14,<11"
+"""TensorRT's libraries: onnxruntime-gpu 1.31.1 is linked to libnvinfer.so.10. The index has a source alone, which
+fetches NVIDIA's wheel when it is built; where that cannot be had, the kit does without."""
 RECIPES = ("fp16", "int8-static")
 FP16_ROWS = (
     ("fp32", "cuda"),
@@ -56,10 +58,18 @@ def prepare(kit: Path) -> None:
     kit.mkdir(parents=True, exist_ok=True)
     python, program = sys.executable, str(Path(sys.executable).with_name("bertport"))
     say("downloading wheels (gigabytes: CUDA and TensorRT come along)")
-    call(python, "-m", "pip", "download", "--quiet", "--dest", kit / "wheels", "pip", *WHEELS)
-    bundle = kit / "bundle"
-    if not bundle.exists():
-        shutil.copytree(ROOT / "models" / "default", bundle)
+    # Not `pip download`, which keeps sources as they are: building them takes a network.
+    wheel = (python, "-m", "pip", "wheel", "--quiet", "--wheel-dir", kit / "wheels")
+    call(*wheel, "pip", *WHEELS)
+    if not works(*wheel, TENSORRT):
+        say(f"the kit has no TensorRT: {TENSORRT} cannot be had")
+    default, bundle, made_of = ROOT / "models" / "default", kit / "bundle", kit / "made-of"
+    digest = json.loads((default / "manifest.json").read_text(encoding="utf-8"))["digest"]
+    if not is_made_of(made_of, digest):
+        for left in (bundle, kit / "checkpoint"):
+            shutil.rmtree(left, ignore_errors=True)
+        shutil.copytree(default, bundle)
+        made_of.write_text(digest, encoding="ascii")
     have = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["variants"]
     for recipe in RECIPES:
         if recipe not in have:
@@ -78,11 +88,14 @@ def run(kit: Path) -> None:
     kit = kit.resolve()
     venv = kit / "venv"
     python = venv / "bin" / "python"
-    if not python.exists():
-        call(sys.executable, "-m", "venv", venv)
+    installed = venv / "installed"
+    if not installed.exists():  # one that was cut is begun anew
+        call(sys.executable, "-m", "venv", "--clear", venv)
         offline = ("--no-index", "--find-links", kit / "wheels")
-        call(python, "-m", "pip", "install", "--quiet", *offline, *WHEELS)
+        tensorrt = [TENSORRT] if any((kit / "wheels").glob("tensorrt*.whl")) else []
+        call(python, "-m", "pip", "install", "--quiet", *offline, *WHEELS, *tensorrt)
         call(python, "-m", "pip", "install", "--quiet", *offline, "--no-build-isolation", "--no-deps", "-e", ROOT)
+        installed.touch()
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "BERTPORT_GPU_BUNDLE": str(kit / "bundle")}
     library = next((file.parent for file in venv.glob("lib/*/site-packages/tensorrt*_libs/libnvinfer.so.10")), None)
     if library:  # the linker looks there when the process starts
@@ -103,8 +116,9 @@ def run(kit: Path) -> None:
         last = (done.stdout.strip().splitlines() or ["{}"])[-1] if done.returncode == 0 else "{}"
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
         result["rows"].append({"row": subject, **(json.loads(last) if done.returncode == 0 else {"failed": said})})
+        # At once: a run that is cut leaves what it has measured.
+        (kit / "gpu.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         say(f"{subject}: {'measured' if done.returncode == 0 else said}")
-    (kit / "gpu.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     write_page(kit / "gpu.json", kit / "gpu.md")
     if not passed:
         sys.exit("tests that need a GPU failed: see above")
@@ -122,6 +136,11 @@ def write_page(source: Path | None, target: Path) -> None:
 def call(*command: object) -> None:
     """Run a command; its failure is ours."""
     subprocess.run([str(part) for part in command], cwd=ROOT, check=True)
+
+
+def works(*command: object) -> bool:
+    """Run a command, and return whether it succeeds."""
+    return subprocess.run([str(part) for part in command], cwd=ROOT, check=False).returncode == 0
 
 
 def say(text: str) -> None:
