@@ -3,11 +3,11 @@
     python -m bench.export_cost [--rounds N] [--optimum PYTHON] [--check]
 
 A BERT-base of random weights is exported in turn by bertport and by Optimum's `main_export`, without its validation
-and with it, each in a fresh process, `N` times. Optimum's exporter needs transformers 4.57, hence an interpreter of
-its own: that of `python3 dev.py optimum` when `--optimum` is not given. Of bertport the whole is timed, with its
-stages; the validation is a line of its own. Peak memory is the largest resident set that the kernel saw of the
-process: of bertport before the validation, after each stage, and as a whole. With `--check`, nothing is measured, and
-the exit code is 1 where the page is not what the data say.
+and with it, each in a fresh process, `N` times, while the machine's lock is held. Optimum's exporter needs
+transformers 4.57, hence an interpreter of its own: that of `python3 dev.py optimum` when `--optimum` is not given. Of
+bertport the whole is timed, with its stages; the validation is a line of its own. Peak memory is the largest resident
+set that the kernel saw of the process: of bertport before the validation, after each stage, and as a whole. With
+`--check`, nothing is measured, and the exit code is 1 where the page is not what the data say.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 
 from bench.checkout import ROOT, check_section, provenance, read_data, write_section
 from bench.random_weights import save_bert_base
+from bertport.measure.machine import awaited, machine_lock
 
 PAGE = ROOT / "docs" / "research" / "export.md"
 DATA = ROOT / "docs" / "data" / "export-cost.json"
@@ -82,6 +83,19 @@ def run(python: Path, program: str, checkpoint: Path, out: Path) -> dict[str, An
     timed: dict[str, Any] = json.loads(printed.splitlines()[-1])
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     return timed | {"peak_bytes": usage.ru_maxrss * 1024, "written_bytes": size}
+
+
+def in_turns(checkpoint: Path, optimum: Path, out: Path, rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """Run the exporters in turn, and return the runs of each by its name."""
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in EXPORTERS}
+    with machine_lock(lambda: print(awaited(), file=sys.stderr, flush=True)):
+        for _ in range(rounds):
+            for name, program in EXPORTERS.items():
+                python = Path(sys.executable) if program is OURS else optimum
+                runs[name].append(run(python, program, checkpoint, out))
+                seconds, peak = runs[name][-1]["seconds"], runs[name][-1]["peak_bytes"] / MIB
+                print(f"{name}: {seconds:.1f} s, {peak:.0f} MiB", flush=True)
+    return runs
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -154,16 +168,10 @@ def main() -> None:
         return
     if not given.optimum.exists():
         sys.exit(f"there is no {given.optimum}: run python3 dev.py optimum once, or name an interpreter by --optimum")
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in EXPORTERS}
     with tempfile.TemporaryDirectory() as place:
         checkpoint = Path(place) / "checkpoint"
         save_bert_base(checkpoint)
-        for _ in range(given.rounds):
-            for name, program in EXPORTERS.items():
-                python = Path(sys.executable) if program is OURS else given.optimum
-                runs[name].append(run(python, program, checkpoint, Path(place) / "out"))
-                seconds, peak = runs[name][-1]["seconds"], runs[name][-1]["peak_bytes"] / MIB
-                print(f"{name}: {seconds:.1f} s, {peak:.0f} MiB", flush=True)
+        runs = in_turns(checkpoint, given.optimum, Path(place) / "out", given.rounds)
     data = {
         **provenance(),
         "versions": f"bertport on {versions(Path(sys.executable))}; Optimum on {versions(given.optimum)}",

@@ -5,15 +5,16 @@
 The checkout's wheel is built and installed twice below out/bench/small-device: with the four packages that an answer
 needs, and with all that pip adds. From the first, processes answer from the default model's int8-dynamic, as fast as
 they can and under a quota of a quarter of one core (a control group of the `cpu` controller, version 1 or 2, which
-takes root), with low memory and without, in turns. Writes docs/data/small-device.json too; it fetches packages, and
-takes minutes on an idle machine. With `--check`, nothing is measured, and the exit code is 1 where the page is not what
-the data say.
+takes root), with low memory and without, in turns, while the machine's lock is held. Writes
+docs/data/small-device.json too; it fetches packages, and takes minutes on an idle machine. With `--check`, nothing is
+measured, and the exit code is 1 where the page is not what the data say.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.checkout import ROOT, check_section, environment, number, provenance, read_data, write_section
 from bench.small_device.page import section
+from bertport.measure.machine import awaited, machine_lock
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.packing import pack
 
@@ -113,11 +115,10 @@ def bundles() -> dict[str, int]:
 def runs(rounds: int) -> list[dict[str, Any]]:
     """Start processes in turns: with low memory and without, with the quota and without."""
     found = []
-    for _ in range(rounds):
-        for low in (False, True):
-            for limited in (False, True):
-                with quota() if limited else contextlib.nullcontext() as group:
-                    found.append({"low_memory": low, "limited": limited, **answered(low=low, group=group)})
+    with machine_lock(lambda: print(awaited(), file=sys.stderr, flush=True)):
+        for _, low, limited in itertools.product(range(rounds), (False, True), (False, True)):
+            with quota() if limited else contextlib.nullcontext() as group:
+                found.append({"low_memory": low, "limited": limited, **answered(low=low, group=group)})
     return found
 
 

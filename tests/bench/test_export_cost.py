@@ -6,8 +6,10 @@ import json
 import statistics
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
+from bench import export_cost
 from bench.export_cost import CHECKS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,3 +44,20 @@ def test_the_run_whose_stages_are_shown_is_the_median_by_its_peak_before_the_val
     [row] = [line for line in page.splitlines() if line.startswith("| making the graphs |")]
     assert row.endswith(f" {usual['making_peak_bytes'] / 2**20:.0f} |")
     assert usual["peak_bytes"] != statistics.median(run["peak_bytes"] for run in runs)
+
+
+def test_nothing_else_measures_meanwhile(monkeypatch, tmp_path):
+    held = []
+
+    @contextmanager
+    def lock(_waiting):
+        held.append(True)
+        yield
+        held.clear()
+
+    monkeypatch.setattr(export_cost, "machine_lock", lock)
+    monkeypatch.setattr(export_cost, "run", lambda *_: {"seconds": 1.0, "peak_bytes": 1, "held": bool(held)})
+    runs = export_cost.in_turns(tmp_path, Path("python"), tmp_path / "out", 2)
+    assert runs.keys() == export_cost.EXPORTERS.keys()
+    assert [run["held"] for of_one in runs.values() for run in of_one] == [True] * 6
+    assert not held

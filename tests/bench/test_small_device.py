@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
+
 import pytest
 
 from bench.small_device import __main__ as program
@@ -26,6 +28,26 @@ def test_a_machine_without_the_group_is_told_of(tmp_path, monkeypatch):
     monkeypatch.setattr(program, "GROUPS", tmp_path / "none")
     with pytest.raises(SystemExit, match="takes a control group, which cannot be made"), program.quota():
         pass
+
+
+def test_nothing_else_measures_meanwhile(monkeypatch):
+    held = []
+
+    @contextmanager
+    def lock(_waiting):
+        held.append(True)
+        yield
+        held.clear()
+
+    monkeypatch.setattr(program, "machine_lock", lock)
+    monkeypatch.setattr(program, "quota", nullcontext)
+    monkeypatch.setattr(program, "answered", lambda **_: {"held": bool(held)})
+    found = program.runs(2)
+    assert [run["held"] for run in found] == [True] * 8
+    assert not held
+    assert [(run["low_memory"], run["limited"]) for run in found[:4]] == [
+        *((False, False), (False, True), (True, False), (True, True)),
+    ]
 
 
 def test_the_section_has_medians_of_each_kind_and_short_lines():
