@@ -52,6 +52,8 @@ STAMP = "bertport-stamp"
 """File in a virtual environment that says what it was made of."""
 GROUPS_SINCE = (25, 1)
 """The first version of pip that knows `--group`; Python 3.11 ships an older one."""
+NEWEST_OF_FLOORS = (3, 12)
+"""The last Python that the lowest versions have wheels for: NumPy 1.26 and SciPy 1.11 have none for 3.13."""
 
 
 class Environment(NamedTuple):
@@ -242,6 +244,10 @@ def lock() -> None:
 
 def lowest(*arguments: str) -> None:
     """Run the runtime's tests and an export on the lowest version of each package that pyproject.toml allows."""
+    if not has_floors():
+        newest = "{}.{}".format(*NEWEST_OF_FLOORS)
+        say(f"NOT TESTED: the lowest versions have no wheels for this Python: run dev.py with Python {newest} or older")
+        return
     python = executable(environment("lowest"), "python")
     chosen = arguments or ("tests/runtime", "tests/export/test_cli.py", "-m", "not optimum and not slow and not gpu")
     pytest(python, *WITHOUT_CACHE, *(() if arguments else WORKERS), *chosen)
@@ -284,6 +290,11 @@ def ray(*arguments: str) -> None:
 RAY_MARK = b"pytest.mark.ray"
 
 
+def has_floors() -> bool:
+    """Return whether the lowest versions can be installed for this Python."""
+    return sys.version_info[:2] <= NEWEST_OF_FLOORS
+
+
 def floors() -> str:
     """Return pip's constraints: of each dependency the lowest version that all who ask for it allow."""
     import tomllib
@@ -319,7 +330,8 @@ def prepare() -> None:
     """Make the environments of everything that .ci/run does after the demonstration, beside which it runs."""
     os.environ.update(AS_IMPORTED)
     for name in ("dev", "lowest", "optimum", "ray", "audit"):
-        environment(name)
+        if name != "lowest" or has_floors():
+            environment(name)
 
 
 def system() -> None:

@@ -72,6 +72,20 @@ def test_every_dependency_has_a_floor_that_can_be_installed():
         assert all(each.specifier.contains(version) for each in asked if each.name == name), name
 
 
+def test_the_lowest_versions_are_left_out_where_they_have_no_wheels(monkeypatch, capsys):
+    made = []
+    monkeypatch.setattr(dev, "environment", made.append)
+    monkeypatch.setattr(dev, "NEWEST_OF_FLOORS", (3, 10))
+    for name, value in dev.AS_IMPORTED.items():
+        monkeypatch.setenv(name, value)  # which `prepare` sets too, and this takes back
+    dev.lowest()
+    dev.prepare()
+    assert made == ["dev", "optimum", "ray", "audit"]
+    said = capsys.readouterr().err
+    assert said.startswith("dev.py: NOT TESTED: the lowest versions have no wheels for this Python: run dev.py with")
+    assert said.count("\n") == 1
+
+
 def test_tests_keep_bytecode_whatever_the_machine_is_set_to(tmp_path, monkeypatch):
     (tmp_path / "test_kept.py").write_text("import sys\ndef test(): assert not sys.dont_write_bytecode\n")
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
