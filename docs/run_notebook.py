@@ -1,7 +1,7 @@
 """Run the notebooks of the pages and keep what they print: `python docs/run_notebook.py [NOTEBOOK...]`.
 
 Without a name it runs all of docs/. Each runs in a directory of its own. Of the outputs, plain text is kept: what goes
-to stderr, progress for one, is not. It needs the group `test`.
+to stderr, progress for one, is not. It needs the group `dev`.
 """
 
 from __future__ import annotations
