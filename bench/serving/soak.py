@@ -2,7 +2,8 @@
 
     python -m bench.serving.soak --port PORT --bodies FILE --seconds 300
 
-Prints how often each kind was tried, and every answer to an honest one that is neither 200 nor 429.
+Prints how often each kind was tried, and every answer to an honest one that is neither 200 nor 429; a thousand of these
+end it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 LONG = "a very long text " * 2500
+MOST_WRONG = 1000
+"""Wrong answers at which it ends: more say nothing new, and the program that waits for its end reads them after it, so
+that they have to fit into a pipe (64 KiB)."""
 BOMB = gzip.compress(b" " * 50_000_000)
 
 
@@ -61,6 +65,8 @@ class Soak:
             outcome = await client.ask(path, json.dumps(body).encode())
             if outcome not in (200, 429):
                 self.wrong.append(f"{path}: {outcome}")
+                if len(self.wrong) >= MOST_WRONG:
+                    self.end = time.monotonic()
             if time.monotonic() > self.end:
                 break
         client.close()
@@ -131,8 +137,7 @@ def _post(length: int, *more: str, path: str = "/") -> bytes:
 
 async def soak(port: int, bodies: list[bytes], seconds: float, clients: int) -> Soak:
     """Run clients of every kind, three honest ones for each hostile one."""
-    end = time.monotonic() + seconds
-    shared = Soak(port, bodies, end)
+    shared = Soak(port, bodies, time.monotonic() + seconds)
     hostile: list[Callable[[random.Random], Awaitable[None]]] = [
         shared.hangs_up,
         shared.cut_short,
@@ -145,7 +150,7 @@ async def soak(port: int, bodies: list[bytes], seconds: float, clients: int) -> 
 
     async def client(number: int) -> None:
         chosen = random.Random(number)  # noqa: S311 — repeatable
-        while time.monotonic() < end:
+        while time.monotonic() < shared.end:
             kind = chosen.choice(hostile) if number % 4 == 0 else shared.honest
             shared.tried[getattr(kind, "__name__", "honest")] += 1
             await kind(chosen)

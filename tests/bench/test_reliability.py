@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from bench.serving import attacks, memory, report
+from bench.serving.soak import MOST_WRONG
+from bench.serving.soak import soak as clients
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "docs" / "data"
@@ -88,3 +92,13 @@ def test_an_attack_is_what_its_summary_says():
         assert ids["shape"] == [1, tokens] == [1, len(ids["data"])]
     targets = body("targets")["parameters"]["targets"]
     assert plans["targets"].summary == f"{len(targets):,} targets of {len(targets[0])} characters"
+
+
+def test_a_soak_ends_where_nothing_is_answered_and_says_no_more_than_a_pipe_holds():
+    bodies = [json.dumps({"inputs": f"text {number}"}).encode() for number in range(50)]
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and nobody listens
+        seen = asyncio.run(clients(closed.getsockname()[1], bodies, 60, 8))
+    assert MOST_WRONG <= len(seen.wrong) <= MOST_WRONG + 8
+    assert {said.partition(": ")[2] for said in seen.wrong} == {"refused"}
+    assert len(json.dumps({"tried": dict(seen.tried), "wrong": seen.wrong})) < 1 << 16
