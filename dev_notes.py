@@ -9,6 +9,7 @@ made whole where BERTPORT_REPOSITORY says where that is.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -52,6 +53,10 @@ def unready(tag: str, version: str) -> list[str]:
         faults.append(f"CHANGELOG.md has no heading '## {version} (YYYY-MM-DD)'")
     if f"\nversion: {version}\n" not in (ROOT / "CITATION.cff").read_text(encoding="utf-8"):
         faults.append("CITATION.cff states another version")
+    for name in ("js/package.json", "js/package-lock.json"):
+        stated = json.loads((ROOT / name).read_text(encoding="utf-8"))["version"]
+        if stated != version:
+            faults.append(f"{name} states {stated}")
     return faults
 
 

@@ -55,6 +55,9 @@ def test_a_tag_is_taken_when_everything_states_its_version(tmp_path, monkeypatch
     (tmp_path / "CHANGELOG.md").write_text(CHANGELOG)
     (tmp_path / "CITATION.cff").write_text("title: x\nversion: 1.1.0\nlicense: y\n")
     (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.1.0"\n')
+    (tmp_path / "js").mkdir()
+    for name in ("package.json", "package-lock.json"):
+        (tmp_path / "js" / name).write_text('{"version": "1.1.0"}')
     dev_notes.main("--tag", "v1.1.0")
     assert capsys.readouterr().out.startswith("A line and the next.")
     with pytest.raises(SystemExit, match=r"v1\.2\.0 cannot be released: pyproject\.toml states 1\.1\.0"):
@@ -64,6 +67,9 @@ def test_a_tag_is_taken_when_everything_states_its_version(tmp_path, monkeypatch
     with pytest.raises(
         SystemExit, match=r"no heading '## 1\.1\.0 \(YYYY-MM-DD\)'; CITATION\.cff states another version"
     ):
+        dev_notes.main("--tag", "v1.1.0")
+    (tmp_path / "js" / "package-lock.json").write_text('{"version": "1.0.0-dev.0"}')
+    with pytest.raises(SystemExit, match=r"states another version; js/package-lock\.json states 1\.0\.0-dev\.0$"):
         dev_notes.main("--tag", "v1.1.0")
 
 
