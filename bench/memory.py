@@ -189,7 +189,9 @@ def tables(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def measure(bundle: Path, variants: list[str], bounds: list[str], seconds: float) -> dict[str, Any]:
+def measure(
+    bundle: Path, variants: list[str], bounds: list[str], seconds: float, streams: int | None = None
+) -> dict[str, Any]:
     """Measure every row in a process of its own."""
     from bertport.measure.machine import describe_machine
 
@@ -202,7 +204,7 @@ def measure(bundle: Path, variants: list[str], bounds: list[str], seconds: float
     for variant in variants:
         for memory in (*bounds, None):
             print(f"{variant}, {memory or 'no bound'}", file=sys.stderr, flush=True)
-            given = ["--memory", memory] if memory else []
+            given = [*(["--memory", memory] if memory else []), *(["--streams", streams] if streams else [])]
             measured = own("--one", "--bundle", bundle, "--variant", variant, "--seconds", seconds, *given)
             result["bounds"].append({"variant": variant, "memory": memory} | measured)
         for chosen in SETTINGS:
@@ -237,7 +239,7 @@ def main() -> None:
             print(error.message, file=sys.stderr)
             sys.exit(error.exit_code)
     else:
-        result = measure(Path(bundle).resolve(), variants, given.memory or list(MEMORY), given.seconds)
+        result = measure(Path(bundle).resolve(), variants, given.memory or list(MEMORY), given.seconds, given.streams)
         result |= {"commit": commit(), "date": time.strftime("%Y-%m-%d", time.gmtime())}
         DATA.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         print(tables(result))
