@@ -22,7 +22,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench.checkout import ROOT, provenance, read_data, write_section
-from bench.serving.report import check, plot_memory, section
+from bench.serving.report import BASE, check, plot_memory, section
 from bench.serving.server import CLIENTS, PYTHON, Process, load, make_bodies, said, serve, under_load
 from bertport.measure.machine import machine_lock
 from bertport.runtime.bundle.default import default_bundle
@@ -31,6 +31,8 @@ from bertport.runtime.bundle.directory import Bundle
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+DEFAULT = "default"
+"""The bundle of the embedded model, by its name on the command line."""
 OVERLOAD = 5
 PEER_ROUNDS = 3
 """At most: its bar is a factor of four, which no noise reaches."""
@@ -187,8 +189,9 @@ def _say(text: str) -> None:
 def main() -> None:
     """Measure, write, and with --check fail where a target is missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    whole = f"--bundle {DEFAULT} --bundle {BASE}"
     parser.add_argument(
-        "--bundle", action="append", default=[], metavar="NAME[=DIR]", help="the embedded when not given"
+        "--bundle", action="append", default=[], metavar="NAME[=DIR]", help=f"of the page: {whole}  [the embedded]"
     )
     parser.add_argument("--variant", help="of every bundle; what load() takes when not given")
     parser.add_argument("--rounds", type=int, default=5)
@@ -203,9 +206,12 @@ def main() -> None:
     if arguments.page:
         write_section(ROOT / "docs" / PAGE, section(read_data(ROOT / "docs" / DATA, "bench.serving")))
         return
+    pairs = [argument.partition("=") for argument in arguments.bundle]
+    part = not arguments.peer or arguments.variant or {name for name, *_ in pairs} != {DEFAULT, BASE}
+    if part and not (arguments.output or arguments.quick):
+        parser.error(f"this measures a part, and the page has a peer and {whole}: add --output DIRECTORY")
     if arguments.quick:
         arguments.rounds, arguments.seconds, arguments.soak_seconds = 1, 2, 5
-    pairs = [argument.partition("=") for argument in arguments.bundle]
     bundles = {name: Path(path).resolve() if path else made(name) for name, _, path in pairs}
     bundles = bundles or {"default": default_bundle()}
     # A quick run measures nothing, so nothing has to pause for it.

@@ -74,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.command == "page":
         write_page(check=options.check)
         return
+    if options.quick and not options.output:
+        parser.error("--quick times few examples, and the page has all: add --output FILE, a copy of the data")
     options.output = options.output.resolve() if options.output else data_of_this_machine()
     data = measure_all(options) if options.command == "measure" else time_all(options)
     options.output.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.serving import __main__ as serving
 from bench.serving import attacks, memory, report
 from bench.serving.soak import MOST_WRONG
 from bench.serving.soak import soak as clients
@@ -102,3 +103,16 @@ def test_a_soak_ends_where_nothing_is_answered_and_says_no_more_than_a_pipe_hold
     assert MOST_WRONG <= len(seen.wrong) <= MOST_WRONG + 8
     assert {said.partition(": ")[2] for said in seen.wrong} == {"refused"}
     assert len(json.dumps({"tried": dict(seen.tried), "wrong": seen.wrong})) < 1 << 16
+
+
+WHOLE = ("--bundle", "default", "--bundle", "base")
+
+
+@pytest.mark.parametrize("given", [(), WHOLE[2:], (*WHOLE, "--no-peer"), (*WHOLE, "--variant", "fp32")])
+def test_a_part_is_not_written_in_the_place_of_the_page(given, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench.serving", *given])
+    monkeypatch.setattr(serving, "made", lambda _: pytest.fail("it was measured"))
+    monkeypatch.setattr(serving, "measure", lambda *_: pytest.fail("it was measured"))
+    with pytest.raises(SystemExit):
+        serving.main()
+    assert "the page has a peer and --bundle default --bundle base: add --output" in capsys.readouterr().err

@@ -511,6 +511,13 @@ def test_the_pages_are_written_of_their_data_by_whatever_path_these_were_named(t
     assert written == ["pages"]
 
 
+def test_few_examples_are_not_written_in_the_place_of_all(capsys, monkeypatch):
+    monkeypatch.setattr(program, "time_all", lambda _: pytest.fail("it was timed"))
+    with pytest.raises(SystemExit):
+        program.main(["time", "--checkpoints", ".", "--data", ".", "--quick"])
+    assert "--quick times few examples, and the page has all: add --output FILE" in capsys.readouterr().err
+
+
 def test_what_is_missing_is_a_sentence(tmp_path):
     with pytest.raises(SystemExit, match=r"there is no run of sst2 in .*: train one with models/finetune\.py"):
         program.runs_in(tmp_path, ["sst2"])
