@@ -104,6 +104,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--print", action="store_true", help="print the table, and write nothing")
     given = parser.parse_args()
+    if (given.bundle or given.samples) and not given.print:
+        parser.error("--bundle and --samples measure something else than the page has: add --print")
     result = measure((given.bundle or default_bundle()).resolve(), given.samples or list(SAMPLES), given.rounds)
     if given.print:
         print(table(result))

@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     bundles = {"the default model": default_bundle()}
     bundles |= {name: Path(path) for name, _, path in (given.partition("=") for given in options.bundle)}
+    known = read_data(DATA, PROGRAM)["models"] if DATA.exists() else {}
+    if lost := [name for name in known if name not in bundles]:
+        parser.error(f"the page has {', '.join(lost)} too: add --bundle NAME=PATH of each")
     data = {**provenance(), "models": {name: measure(path) for name, path in bundles.items()}}
     DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     write_section(PAGE, section(data), MARK)

@@ -130,6 +130,15 @@ def test_operators_of_two_forms_stand_beside_each_other():
     ]
 
 
+@pytest.mark.parametrize("given", ["--samples=32", "--bundle=elsewhere"])
+def test_the_memory_of_another_calibration_is_not_written_in_the_place_of_the_page(given, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench.quantization.calibration_memory", given])
+    monkeypatch.setattr(calibration_memory, "measure", lambda *_: pytest.fail("it was measured"))
+    with pytest.raises(SystemExit):
+        calibration_memory.main()
+    assert "--bundle and --samples measure something else than the page has: add --print" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_the_memory_of_calibration_is_reported(tiny_bundle):
     answer = run(

@@ -7,6 +7,7 @@ import copy
 import pytest
 
 from bench.checkout import check_section, read_data
+from bench.quantization import lengths
 from bench.quantization.lengths import DATA, MARK, PAGE, PROGRAM, main, section
 
 
@@ -16,6 +17,13 @@ def test_the_table_is_that_of_the_data():
     changed["models"]["the default model"]["1x16"]["bf16"] /= 2
     with pytest.raises(SystemExit, match="is not what the data say"):
         check_section(PAGE, section(changed), PROGRAM, MARK)
+
+
+def test_no_model_of_the_page_is_lost(monkeypatch, capsys):
+    monkeypatch.setattr(lengths, "measure", lambda _: pytest.fail("it was measured"))
+    with pytest.raises(SystemExit):
+        main([])
+    assert "the page has a BERT-base too: add --bundle NAME=PATH of each" in capsys.readouterr().err
 
 
 def test_a_second_way_gains_as_little_as_the_page_says():
