@@ -104,5 +104,5 @@ def test_a_memory_limit_is_kept(bundle):
     """A limit below what the weights take is none: ONNX Runtime's arena keeps them beside what it limits."""
     model = load(bundle, provider="cuda", provider_options={"gpu_mem_limit": 128 << 20})
     list(model.predict("features", ["a"]))
-    with pytest.raises(Exception, match="(?i)memory"):  # ONNX Runtime's errors share no base but Exception
+    with pytest.raises(Exception, match=r"(?i)memory"):  # ONNX Runtime's errors share no base but Exception
         list(model.predict("features", ["a " * 500] * 32))
