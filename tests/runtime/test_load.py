@@ -276,13 +276,21 @@ def test_onnx_runtime_that_cannot_be_imported(tiny_bundle, monkeypatch, tmp_path
 
 def test_threads_follow_what_the_process_may_use(tiny_bundle, monkeypatch):
     """ONNX Runtime's own choice, unless it would be more than the process has."""
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(threads_of, "_processors", lambda: 8)
     monkeypatch.setattr(threads_of, "usable_cores", lambda: 8.0)
     assert load(tiny_bundle).describe()["threads"] is None
     for cores, threads in ((2.0, 2), (1.5, 2), (0.5, 1)):
         monkeypatch.setattr(threads_of, "usable_cores", lambda cores=cores: cores)
         assert load(tiny_bundle).describe()["threads"] == threads
     assert load(tiny_bundle, threads=3).describe()["threads"] == 3
+
+
+def test_a_quota_holds_whatever_python_is_told_of_processors(monkeypatch):
+    """PYTHON_CPU_COUNT, which containers set to their quota, is what `os.cpu_count` returns from Python 3.13 on."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "sysconf", lambda _: 64, raising=False)
+    monkeypatch.setattr(threads_of, "usable_cores", lambda: 2.0)
+    assert threads_of.intra_op_threads(None) == 2
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux has it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
 
 from bertport.runtime.errors import UsageError
 from bertport.runtime.providers.cpu import cpu, usable_cores
@@ -52,10 +53,17 @@ def intra_op_threads(asked: int | None) -> int | None:
             raise UsageError(f"threads is a number from 1 up, not {asked!r}")
         if asked > MOST_THREADS:
             raise UsageError(
-                f"threads is {asked} and this machine has {os.cpu_count()} cores: ask for {MOST_THREADS} at most"
+                f"threads is {asked} and this machine has {_processors()} cores: ask for {MOST_THREADS} at most"
             )
         return asked
     # ONNX Runtime's own choice, one thread per physical core, pinned, is best and ends when a number is set; but it
     # does not see a container's quota, and more threads than that wait for each other.
     cores = usable_cores()
-    return max(1, math.ceil(cores)) if cores < (os.cpu_count() or 1) else None
+    return max(1, math.ceil(cores)) if cores < _processors() else None
+
+
+def _processors() -> int:
+    """Return the processors of this machine, whatever PYTHON_CPU_COUNT makes of `os.cpu_count` from Python 3.13 on."""
+    with suppress(AttributeError, OSError, ValueError):  # Windows has no such function
+        return max(1, os.sysconf("SC_NPROCESSORS_ONLN"))
+    return os.cpu_count() or 1
