@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import pytest
 
@@ -130,6 +131,17 @@ def test_a_line_longer_than_the_terminal_is_cut_before_its_end(text, monkeypatch
     first, second = stream.getvalue().rstrip("\n").split("\r")[1:]
     assert width(first) == 20
     assert second == "done" + " " * 16  # all that was shown is covered
+
+
+def test_a_terminal_whose_size_nobody_has_set_shows_the_line(monkeypatch):
+    """The system gives it no columns: a pseudo-terminal that a program has made."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((0, 0)))
+    monkeypatch.setattr(Terminal, "fileno", lambda _: 2)
+    stream = Terminal()
+    with Progress(stream) as progress:
+        progress.show("a" * 100)
+    assert stream.getvalue() == f"\r{'a' * 79}\n"
 
 
 def test_a_terminal_that_rewrites_nothing_gets_lines(monkeypatch):

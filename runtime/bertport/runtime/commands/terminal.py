@@ -28,7 +28,9 @@ def columns(stream: TextIO | None) -> int:
         if stream is None or not stream.isatty():
             return sys.maxsize
         stated = os.environ.get("COLUMNS", "")
-        return int(stated) if stated.isdecimal() and int(stated) else os.get_terminal_size(stream.fileno()).columns
+        if stated.isdecimal() and int(stated):
+            return int(stated)
+        return os.get_terminal_size(stream.fileno()).columns or USUAL  # 0 where nobody has set a size
     except (OSError, ValueError):  # a terminal without a size, or a stream without a file
         return USUAL
 
