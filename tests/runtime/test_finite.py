@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 
@@ -19,6 +20,7 @@ from bertport.runtime.heads import HEADS, MLM
 from bertport.runtime.model import Model
 from bertport.runtime.providers.table import PROVIDERS
 from bertport.runtime.session import open_graph
+from bertport.runtime.tasks.table import Several
 from bertport.runtime.top_k import TopKResult, top_k_head
 
 SECOND_SEGMENT = ("bert.embeddings.token_type_embeddings.weight", 1)
@@ -98,6 +100,30 @@ def test_the_words_that_a_graph_chose_are_looked_at(poisoned, model):
     )
     with pytest.raises(OutputError, match="logits of variant 'fp32'"):
         Model(bundle, "fp32", graph, model.tokens).fill_mask("a [MASK]")
+
+
+def test_a_number_too_small_to_be_written_is_not_taken_for_nan(model):
+    """Also in a program that has NumPy raise every error of arithmetic."""
+
+    def tiny(_):
+        return np.full(2, 1e-30, np.float32) ** 2
+
+    call = model.bind("features", pooling="mean")
+    [work] = call.prepare(["a"])
+
+    class Combining:
+        """As the tasks whose answer is made of several texts' rows."""
+
+        reading = staticmethod(call.reading)
+
+        @staticmethod
+        def tokenized(read):
+            return [Several(works=(work,), combine=tiny) for _ in read]
+
+    with np.errstate(all="raise"):
+        [answer] = model.run([dataclasses.replace(work, finish=tiny)])
+        [combined] = model.outcomes(Combining(), ["a"])
+    assert answer.tolist() == combined.tolist() == [0, 0]
 
 
 def test_the_command_line_fails(poisoned, tmp_path):

@@ -144,7 +144,9 @@ class Model(PretrainingMethods, FineTunedMethods, EmbeddingMethods):
                     for place, answer in zip(places, answered, strict=True):
                         answers[place] = answer
                 coming = iter(answers)
-                yield from [joined(item, coming) for item in prepared]
+                with np.errstate(all="ignore"):  # as in `run`, and not around a yield: it is the thread's
+                    outcomes = [joined(item, coming) for item in prepared]
+                yield from outcomes
 
     @contextmanager
     def _batch_runner(self) -> Iterator[Callable[[list[list[Work]]], Iterable[list[Any]]]]:
@@ -202,7 +204,9 @@ class Model(PretrainingMethods, FineTunedMethods, EmbeddingMethods):
                 values[name] = values[name].reshape(len(works) * width, -1)[positions]
         if top_k is not None and self._cut is not None:
             values[self._cut] = TopKResult(log_probabilities=values[LOG_PROBABILITIES], ids=values[IDS])
-        return [self._answer(work, share) for work, share in zip(works, _shares(values, works), strict=True)]
+        # A program may have NumPy raise its errors: a number too small to be written would be taken for NaN.
+        with np.errstate(all="ignore"):
+            return [self._answer(work, share) for work, share in zip(works, _shares(values, works), strict=True)]
 
     def _beyond(self, width: int, error: Exception) -> BundleError:
         """Return the error of a graph that has no row for a position: loading sees it only in tables that it knows."""
