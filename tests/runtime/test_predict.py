@@ -362,3 +362,14 @@ def test_inputs_that_only_have_an_order_are_taken_and_an_iterable_is_begun_once(
     assert len(list(model.predict("fill-mask", Ordered()))) == 2
     assert len(list(model.predict("fill-mask", loader))) == 1
     assert loader.begun == 1
+
+
+@pytest.mark.parametrize("said", ["Failed to allocate memory for requested buffer of size 4096", "std::bad_alloc"])
+def test_memory_that_onnx_runtime_does_not_get_is_no_unexpected_error(model, said):
+    class Full:
+        def run(self, *_):
+            raise RuntimeError(f"[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : while running MatMul node: {said}")
+
+    full = model.with_graph(dataclasses.replace(model.graph, session=Full()))
+    with pytest.raises(MemoryError, match="ONNX Runtime does not get the memory for a batch"):
+        full.features("a")

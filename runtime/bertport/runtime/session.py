@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,9 @@ FATAL_ONLY = 4
 stand between the lines of a log, or of a terminal that shows one sentence."""
 ERRORS_ONLY = 3
 """ONNX Runtime's log level: its warnings are about fusions and placement, on which a user cannot act."""
+
+NO_MEMORY = re.compile(r"Failed to allocate memory|bad_alloc|bad allocation")
+"""Messages of ONNX Runtime for memory that it did not get: it raises the error that it raises for anything else."""
 
 
 LOWER = frozenset({"fp16", "bf16"})
@@ -141,15 +145,24 @@ class Graph:
         return values | {name: sliced(name) for name in decoded}
 
     def run(self, feeds: Mapping[str, NDArray[np.int64]], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Run the graph on a batch; feeds that it has no input for are left out."""
+        """Run the graph on a batch; feeds that it has no input for are left out.
+
+        Raises:
+            MemoryError: where ONNX Runtime does not get the memory that it needs, on a device too.
+        """
         if self.full is not None:
             make_room(self.full)
         given = {name: feeds[name] for name in self.inputs}
         given |= {name: feeds[name] for name in self.optional if name in feeds}
-        if self.provider.device is None:
-            values = self.session.run(list(outputs), given)
-        else:
-            values = self._bound(given, outputs, self.provider.device)
+        try:
+            if self.provider.device is None:
+                values = self.session.run(list(outputs), given)
+            else:
+                values = self._bound(given, outputs, self.provider.device)
+        except Exception as error:  # ONNX Runtime's errors share no base but Exception
+            if NO_MEMORY.search(str(error)) is None:
+                raise
+            raise MemoryError("ONNX Runtime does not get the memory for a batch") from error
         return dict(zip(outputs, values, strict=True))
 
     def _bound(self, feeds: Mapping[str, NDArray[np.int64]], outputs: Sequence[str], device: str) -> list[Any]:
