@@ -55,6 +55,12 @@ def test_a_string_or_a_path_will_do(tiny_bundle):
     assert load(str(tiny_bundle)).variant == load(tiny_bundle).variant
 
 
+@pytest.mark.parametrize("path", [3, ["bundle"], b"bundle"])
+def test_what_is_no_path(path):
+    with pytest.raises(UsageError, match=f"a directory's path or a Hub id, not {re.escape(repr(path))}: give a text"):
+        load(path)
+
+
 def test_the_default_is_found_in_the_wheel_then_in_the_checkout(tiny_bundle, tmp_path):
     wheel, checkout = tmp_path / "wheel", tmp_path / "checkout"
     with pytest.raises(PathError, match=r"no default bundle is embedded here .*load\(PATH\) or -m BUNDLE"):

@@ -16,6 +16,7 @@ from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import MANIFEST, Bundle
 from bertport.runtime.bundle.siblings import comes_back
 from bertport.runtime.errors import NO_ROOM, BundleError, PathError, UsageError
+from bertport.runtime.excerpts import excerpt
 from bertport.runtime.installation import install_command
 
 if TYPE_CHECKING:
@@ -312,9 +313,14 @@ def place_of(
         download: whether the Hub is asked for what is not in its cache.
 
     Raises:
-        UsageError: for a revision or token of what is no Hub repository.
+        UsageError: for what is no path, and for a revision or token of what is no Hub repository.
         PathError: when the repository has no manifest, or cannot be had.
     """
+    if path is not None and not (isinstance(path, str | os.PathLike) and isinstance(os.fspath(path), str)):
+        raise UsageError(
+            f"a bundle is named by a directory's path or a Hub id, not {excerpt(path)}: give a text or a Path "
+            "(os.fsdecode makes a text of bytes)"
+        )
     if path is None or not is_hub_id(path):
         for name, value in (("revision", revision), ("token", token)):
             if value is not None:
