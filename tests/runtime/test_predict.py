@@ -254,6 +254,17 @@ def test_the_next_window_is_made_ready_while_the_graph_runs(model, monkeypatch):
     assert len(list(other.outcomes(Noting(), iter(texts)))) == 50
     assert set(threads) == {threading.main_thread()}
 
+    class Promising:
+        """As a bar of progress is with a total, over a generator."""
+
+        def __len__(self):
+            return 50
+
+        def __iter__(self):
+            return iter(())
+
+    assert list(other.predict("features", Promising(), pooling="mean")) == []
+
 
 @pytest.mark.slow
 def test_an_endless_stream_is_answered_in_bounded_memory(tiny_bundle):

@@ -171,8 +171,11 @@ class Model(PretrainingMethods, FineTunedMethods, EmbeddingMethods):
             return
         from concurrent.futures import ThreadPoolExecutor
 
+        first = next(stream, None)
+        if first is None:  # what says that it has many inputs may have none
+            return
         with ThreadPoolExecutor(max_workers=1) as pool:
-            coming = pool.submit(call.tokenized, next(stream))
+            coming = pool.submit(call.tokenized, first)
             for window in stream:
                 ready, coming = coming, pool.submit(call.tokenized, window)
                 yield ready.result()
