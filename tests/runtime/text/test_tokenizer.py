@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -362,3 +363,12 @@ def test_an_interrupt_is_no_text_that_is_refused(tiny_bundle, ask):
     tokens._encoder._tokenizer = Interrupted(tokens._encoder._tokenizer)
     with pytest.raises(KeyboardInterrupt):
         ask(tokens)
+
+
+def test_an_interrupt_in_a_long_text_does_not_wait_for_the_others(tiny_bundle):
+    tokens = Tokens((tiny_bundle / TOKENIZER).read_text(encoding="utf-8"), {}, 160)
+    interrupted = Interrupted(tokens._encoder._tokenizer)
+    tokens._encoder._rules = dataclasses.replace(tokens._encoder._rules, tokenizer=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        drained(tokens.windows(["a " * 10_000] * 2, Windows(length=16, stride=4)))
+    assert interrupted.batches == 1

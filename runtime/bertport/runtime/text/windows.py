@@ -136,7 +136,9 @@ class WindowEncoder(Encoder):
                 pieces.append(Bare.of(ids, reader.spans, reader.words))
                 count += len(ids)
                 yield
-        except BaseException as error:  # noqa: BLE001 — as in `_of_usual`
+        except BaseException as error:  # as in `_of_usual`
+            if not is_refusal(error):
+                raise
             return error
         return Bare.joined(pieces)
 
