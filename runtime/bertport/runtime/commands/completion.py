@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertport.runtime.bundle.digest import ALGORITHM
@@ -52,7 +52,7 @@ def variants(context: click.Context, parameter: click.Parameter, incomplete: str
     for place in _bundles(context) or (None,):
         try:
             manifest = Bundle.open(default_bundle() if place is None else place).manifest
-        except BertportError:  # a shell that completes is no place for a message
+        except (BertportError, OSError):  # a shell that completes is no place for a message
             continue
         offered |= dict.fromkeys(name for name in manifest.variants if name.startswith(incomplete))
     return [name for name in offered if shlex.quote(name) == name]  # a shell takes what is offered as it is
@@ -75,6 +75,6 @@ def _directory(part: str) -> str | None:
     """Return the directory of a bundle as commands take it; `bertport serve` takes NAME=DIR@DIGEST."""
     place = part.partition(f"@{ALGORITHM}")[0]
     name, _, behind = place.partition("=")
-    if behind and name[:1] not in {"", ".", "/"} and not Path(place).exists():
+    if behind and name[:1] not in {"", ".", "/"} and not os.path.lexists(place):
         place = behind
-    return None if not place or (place == EMBEDDED and not Path(place).exists()) else place
+    return None if not place or (place == EMBEDDED and not os.path.lexists(place)) else place
