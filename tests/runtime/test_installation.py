@@ -110,6 +110,9 @@ def test_pip_is_that_of_the_environment(monkeypatch, tmp_path):
     assert installation.pip() == "pip"
     monkeypatch.setenv("PATH", str(tmp_path))
     assert installation.pip() == f"{sys.executable} -m pip"
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    monkeypatch.setattr(sys, "executable", None)  # in a program that has Python in it
+    assert installation.pip() == "python -m pip"
 
 
 def test_what_needs_an_environment_of_its_own_is_installed_by_the_pip_of_that_one(monkeypatch, tmp_path):

@@ -103,7 +103,7 @@ def pip() -> str:
     import shutil  # not above: with the compressors that it imports it takes a command's help milliseconds to start
 
     program = shutil.which("pip")
-    if program is not None and Path(program).parent == Path(sys.executable).parent:
+    if program is not None and sys.executable and Path(program).parent == Path(sys.executable).parent:
         return "pip"
     return f"{shlex.quote(sys.executable or 'python')} -m pip"
 
