@@ -44,6 +44,7 @@ def test_pooler_is_the_pooler(model, reference, normalize):
     answers = model.features(TEXTS, pooling="pooler", normalize=normalize)
     assert answers.shape == (len(TEXTS), 32)
     np.testing.assert_allclose(answers, unit(reference[1]) if normalize else reference[1], atol=ATOL, rtol=0)
+    assert model.features(TEXTS[0], pooling="pooler", normalize=normalize).base is None  # as with cls
 
 
 @pytest.mark.filterwarnings("ignore:pooling 'cls'")

@@ -70,6 +70,8 @@ def finish(
             values = values.mean(axis=0)
         elif options.pooling == "cls":
             values = values[0].copy()  # a view would keep the states of the whole batch
+        elif options.pooling == "pooler":
+            values = values.copy()  # the same
         if normalize:
             values = unit(values)
         return values
