@@ -213,6 +213,7 @@ def test_columns_of_data_frames_and_frames_of_vectors(encoder):
     [
         ("the king", "takes several texts, not 'the king': put one text in a list"),
         (7, "takes several texts, not 7"),
+        ({"text": "the king"}, r"takes several texts, not \{'text': 'the king'\}"),
         ([["the king"]], "features takes a text"),
         (np.array([["the king"]]), r"one column of texts, and what was given has the shape \(1, 1\)"),
         (["the king", None], "input 2: features takes a text"),

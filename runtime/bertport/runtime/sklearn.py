@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
@@ -124,7 +125,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             BundleError: for an Encoder that was unpickled, where another bundle is at the place of its own.
         """
         check_is_fitted(self, "digest_")
-        if isinstance(X, str | bytes) or not hasattr(X, "__iter__"):
+        if isinstance(X, str | bytes | Mapping) or not hasattr(X, "__iter__"):
             raise InputTextError(f"an Encoder takes several texts, not {excerpt(X)}: put one text in a list")
         if len(getattr(X, "shape", (0,))) != 1:
             raise InputTextError(

@@ -108,7 +108,8 @@ def test_answer_prints_what_the_model_answers(bundle, tmp_path):
     assert model.answer(questions, [context, context]) == model.answer(questions, context)
     with pytest.raises(UsageError, match="2 questions with 3 contexts were given: give as many"):
         model.answer(questions, [context] * 3)
-    for asked, text in ((iter(questions), context), (questions, None), (None, context)):
+    wrong = [(iter(questions), context), (questions, None), (None, context), ({"question": "Who?"}, context)]
+    for asked, text in wrong:
         with pytest.raises(UsageError, match="answer takes a question or a list of questions, with a context or"):
             model.answer(asked, text)
     shown = invoke("answer", questions[0], "-c", context, "-m", place).stdout.splitlines()

@@ -87,7 +87,8 @@ def test_the_recorded_polarity_rules(model, edited):
 
 
 def test_lists_of_different_lengths_are_refused(model):
-    for a, b in ((["a"], ["b", "c"]), ("a", ["b"]), (["a"], "b"), (["a"], None), (iter("a"), ["b"])):
+    wrong = [(["a"], ["b", "c"]), ("a", ["b"]), (["a"], "b"), (["a"], None), (iter("a"), ["b"]), ({"a": 1}, {"b": 2})]
+    for a, b in wrong:
         with pytest.raises(UsageError, match="takes two texts or two lists of one length, not "):
             model.next_sentence(a, b)
 

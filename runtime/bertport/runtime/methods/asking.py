@@ -139,7 +139,9 @@ def paired(task: str, a: str | Sequence[str], b: str | Sequence[str]) -> tuple[l
     """
     if isinstance(a, str) and isinstance(b, str):
         return [(a, b)], True
-    lists = all(isinstance(texts, Sized) and not isinstance(texts, str) for texts in (a, b))
+    for texts in (a, b):
+        refuse_table(texts)
+    lists = all(isinstance(texts, Sized) and not isinstance(texts, str | Mapping) for texts in (a, b))
     if not lists or len(a) != len(b):
         raise UsageError(f"{task} takes two texts or two lists of one length, not {excerpt(a)} and {excerpt(b)}")
     return list(zip(a, b, strict=True)), False
