@@ -304,6 +304,21 @@ def test_a_line_without_end_is_not_kept(tmp_path, monkeypatch):
 
 
 @posix
+def test_standard_input_on_which_reading_does_not_wait_is_read_to_its_end(tiny_bundle):
+    """As a program leaves it that shares it: a moment without lines is not the end."""
+    (reading, writing), waiting = os.pipe(), False
+    os.set_blocking(reading, waiting)
+    command = [*BERTPORT, "predict", "fill-mask", "-m", str(tiny_bundle)]
+    with subprocess.Popen(command, stdin=reading, stdout=subprocess.PIPE) as process:
+        os.close(reading)
+        for number in (1, 2):
+            os.write(writing, b'"a [MASK]"\n')
+            assert json.loads(process.stdout.readline())["line"] == number
+        os.close(writing)
+    assert process.returncode == 0
+
+
+@posix
 def test_what_cannot_be_read_on_is_one_sentence(run):
     if not Path("/proc/self/mem").exists():
         pytest.skip("only Linux has a file whose beginning cannot be read")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import IO
 
 import click
@@ -25,6 +27,11 @@ def open_file(file: str, advice: str) -> IO[bytes]:
     except (OSError, RuntimeError, ValueError) as error:  # standard input is closed; a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else str(error) if isinstance(error, ValueError) else None
         raise PathError(f"cannot read {file} ({reason or 'it is not open'}): {advice}") from error
+    # A program that shares standard input may have left it so that reading does not wait: to find nothing there yet
+    # would be taken for the end.
+    waiting = True
+    with suppress(OSError, ValueError, AttributeError):  # no file of the system; Windows before Python 3.12
+        os.set_blocking(stream.fileno(), waiting)
     return stream
 
 
