@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -316,6 +317,22 @@ def test_standard_input_on_which_reading_does_not_wait_is_read_to_its_end(tiny_b
             assert json.loads(process.stdout.readline())["line"] == number
         os.close(writing)
     assert process.returncode == 0
+
+
+@posix
+def test_standard_output_on_which_writing_does_not_wait_gets_all_of_an_answer(tiny_bundle):
+    """As Node.js leaves a pipe that it shares: an answer may be longer than what has room there."""
+    (reading, writing), waiting = os.pipe(), False
+    os.set_blocking(writing, waiting)
+    command = [*BERTPORT, "features", "a " * 150, "--json", "-m", str(tiny_bundle)]
+    with subprocess.Popen(command, stdout=writing) as process, open(reading, "rb") as stream:
+        os.close(writing)
+        said = stream.read(1)
+        time.sleep(0.5)  # in which as much is written as has room
+        said += stream.read()
+    assert process.returncode == 0
+    assert len(said) > 1 << 16
+    assert len(json.loads(said)[0]) == 152
 
 
 @posix

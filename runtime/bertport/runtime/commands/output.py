@@ -184,7 +184,7 @@ def guard() -> None:
     Standard output escapes what its encoding cannot hold, and where it is closed, writing fails instead of being
     skipped. Standard error never fails.
     """
-    inheritable = True
+    inheritable = waiting = True
     for number in range(3):
         try:
             os.fstat(number)
@@ -192,6 +192,10 @@ def guard() -> None:
             # Or the next file opened would get this number, and ONNX Runtime's messages. Opened the wrong way round,
             # as GNU's tools do, so that using it fails. The lowest free number is taken, which is this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDONLY if number else os.O_WRONLY), inheritable)
+    for number in (1, 2):
+        # A program that shares it may have left it so that writing does not wait: a long answer would be cut off.
+        with suppress(OSError, AttributeError):  # Windows before Python 3.12 has no such function
+            os.set_blocking(number, waiting)
     if sys.stdout is None:
         sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 — to the end
     elif isinstance(sys.stdout, io.TextIOWrapper):
