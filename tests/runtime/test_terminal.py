@@ -325,7 +325,7 @@ def test_standard_output_on_which_writing_does_not_wait_gets_all_of_an_answer(ti
     (reading, writing), waiting = os.pipe(), False
     os.set_blocking(writing, waiting)
     command = [*BERTPORT, "features", "a " * 150, "--json", "-m", str(tiny_bundle)]
-    with subprocess.Popen(command, stdout=writing) as process, open(reading, "rb") as stream:
+    with subprocess.Popen(command, stdout=writing) as process, os.fdopen(reading, "rb") as stream:
         os.close(writing)
         said = stream.read(1)
         time.sleep(0.5)  # in which as much is written as has room
