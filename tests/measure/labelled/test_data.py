@@ -416,8 +416,8 @@ def test_files_that_are_none_are_refused(manifest, tmp_path):
     (tmp_path / "no.parquet").write_bytes(b"text")
     for name, sentence in {
         "nothing.jsonl": "no such file",
-        "pipe.jsonl": "no ordinary file",
-        "directory.csv": "no ordinary file",
+        "pipe.jsonl": "it is not a regular file",
+        "directory.csv": "it is not a regular file",
         "data.txt": "cannot tell the format",
         "torn.jsonl.xz": "cannot read the data .*give the whole file",
         "no.jsonl.gz": "cannot read the data .*give the whole file",
