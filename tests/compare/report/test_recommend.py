@@ -212,5 +212,5 @@ def test_a_speed_that_cannot_be_told_from_fp32_is_not_recommended(trained):
     noisy(trained)["times_faster"]["SingleStream"] |= {"low": 0.9, "no_difference_seen": True}
     latency, throughput, _ = recommend(typed(trained))
     assert latency.choice == "fp32"
-    assert re.search("no difference (is )?seen", latency.reason)
+    assert "no difference is seen" in latency.reason
     assert throughput.choice == "noisy"
