@@ -408,6 +408,7 @@ def run(task, seed, differences, ranks=None):
     return {"task": task, "seed": seed, "training": {"rate": 1e-4, "epochs": 3}, "subjects": subjects}
 
 
+@pytest.mark.slow
 def test_a_mean_draws_the_same_examples_for_every_seed(pairs):
     row = TaskRuns(task=TASKS["mrpc"], data=pairs, answers=answered(pairs, 0, 1, wrong=3))
     runs = [run("mrpc", seed, {"accuracy": -0.02, "f1": 0.0}) for seed in (0, 1)]

@@ -146,6 +146,7 @@ def test_there_is_nothing_to_remeasure_in_a_plain_bundle(tiny_bundle):
     assert "no quantized variant" in answer.stderr
 
 
+@pytest.mark.slow
 def test_explain_ranks_every_layer_and_saves_the_table(quantized, held_out, tmp_path):
     import shutil
 

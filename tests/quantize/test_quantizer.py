@@ -165,6 +165,7 @@ def test_without_a_budget_the_default_stays(bundle_copy, held_out, monkeypatch):
     assert Bundle.open(bundle_copy).manifest.default_variant == "fp32"
 
 
+@pytest.mark.slow
 def test_a_default_that_is_made_again_without_a_budget_is_the_default_no_longer(bundle_copy, held_out, monkeypatch):
     monkeypatch.setattr(quantizer, "time_against", lambda *_, **__: {"1x16": TWICE})
     within = FEW | {"budget": Budget.parse("top1=0.1")}

@@ -168,7 +168,7 @@ def lost_padding(model):
             "logits|last_hidden_state",
             marks=pytest.mark.slow,
         ),
-        ("name_weights", lost_padding, "logits"),
+        pytest.param("name_weights", lost_padding, "logits", marks=pytest.mark.slow),
     ],
     ids=["nsp bias", "one word's bias", "pooler bias", "the last position", "padding"],
 )
@@ -183,6 +183,7 @@ def test_a_wrong_graph_fails_the_export(  # noqa: PLR0913, PLR0917 — fixtures
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_wrong_serving_graph_fails_the_export(tiny_checkpoint, tmp_path, monkeypatch):
     honest, damage = graphs.gather_positions, as_pass(wrong_row)
     monkeypatch.setattr(graphs, "gather_positions", lambda model, output: damage(honest(model, output)[0]))
@@ -478,6 +479,7 @@ def test_a_sound_graph_passes_where_pytorch_was_lucky(deep):
         assert amplifying.validate(seed=seed).decided_by_float64 > 0
 
 
+@pytest.mark.slow
 def test_each_row_of_segments_is_compared(make_checkpoint, tmp_path, monkeypatch):
     checkpoint = make_checkpoint(tmp_path / "checkpoint", type_vocab_size=4)
     change = change_weight("bert.embeddings.token_type_embeddings.weight", (3, 0), 1.0)
