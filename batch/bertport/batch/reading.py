@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from bertport.batch.job import OTHER, Part, Source, Span
 from bertport.batch.places import WEB, open_place, redacted, unreachable
 from bertport.batch.tasks import TASKS
+from bertport.runtime.bundle.strict_json import is_deeper
 from bertport.runtime.errors import BertportError, InputTextError, PathError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
 
@@ -603,7 +604,7 @@ def _object(raw: bytes) -> dict[str, Any] | InputTextError:  # noqa: PLR0911 —
         value = json.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         return InputTextError(f"not a line of JSON ({str(error) or 'nested too deeply'}): give an object a line")
-    if raw.count(b"[") + raw.count(b"{") > DEEPEST and _is_nested(value):
+    if raw.count(b"[") + raw.count(b"{") > DEEPEST and is_deeper(value, DEEPEST):
         return InputTextError(f"a line nested more than {DEEPEST} levels deep cannot be carried: flatten it")
     match value:
         case dict():
@@ -613,17 +614,6 @@ def _object(raw: bytes) -> dict[str, Any] | InputTextError:  # noqa: PLR0911 —
         case [str(a), str(b)]:
             return {"text": a, "text_pair": b}
     return InputTextError(f"{excerpt(value)} is not an object: give an object a line")
-
-
-def _is_nested(value: object) -> bool:
-    """Return whether lists and objects are within each other more than `DEEPEST` levels deep."""
-    level: list[Any] = [value]
-    for _ in range(DEEPEST + 1):
-        level = [each for each in level if isinstance(each, dict | list)]
-        if not level:
-            return False
-        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
-    return True
 
 
 def _raw_lines(place: Place, first: int, last: int) -> Iterator[tuple[int, bytes]]:

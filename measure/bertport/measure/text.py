@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-__all__ = ["LEAST_TEXTS", "LONGEST_LINE", "SAMPLES", "Text", "fingerprint", "read_texts", "sample_path"]
+__all__ = [
+    "LEAST_TEXTS",
+    "LONGEST_LINE",
+    "SAMPLES",
+    "Text",
+    "fingerprint",
+    "read_beginning",
+    "read_texts",
+    "sample_path",
+]
 
 LONGEST_LINE = 100_000
 """Characters allowed in one line or paragraph; a book without line breaks would be one text, and one cluster."""
@@ -38,6 +47,20 @@ class Text:
     """Number of the document it is from, counted from 0; a plain text file is one document."""
     pair: tuple[str, str] | None = None
     """The two texts of a pair, in order; a question stands before its context. None for a single text."""
+
+
+def read_beginning(path: Path, size: int, named: str, advice: str) -> bytes:
+    """Return the first `size` bytes of a file, or all that it has: a device may have no end.
+
+    Raises:
+        PathError: when it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(size)
+    except (OSError, ValueError) as error:  # a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise PathError(f"cannot read the {named} {path} ({reason}): {advice}") from error
 
 
 def sample_path(name: str) -> Path:

@@ -25,8 +25,9 @@ from bertport.measure.quality.heads import known_limits
 from bertport.measure.quality.label_bias import LabelScores
 from bertport.measure.quality.results import HeadFigures
 from bertport.measure.statistics import Difference, Estimate
+from bertport.measure.text import read_beginning
 from bertport.runtime.bundle.manifest import Architecture
-from bertport.runtime.errors import PathError, UsageError
+from bertport.runtime.errors import UsageError
 
 __all__ = [
     "SCHEMA",
@@ -576,14 +577,7 @@ def read_report(path: Path) -> Report:
         PathError: when there is no such file.
         UsageError: when it is not a report, one of a newer schema, or a broken one.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)  # a device may have no end
-    except (OSError, ValueError) as error:  # a NUL in the name
-        raise PathError(
-            f"cannot read the report {path} ({getattr(error, 'strerror', None) or error}): name a report.json of "
-            "bertport compare"
-        ) from error
+    content = read_beginning(path, MOST_BYTES + 1, "report", "name a report.json of bertport compare")
     if len(content) > MOST_BYTES:
         raise UsageError(f"{path} has more than {MOST_BYTES:,} bytes, as no report has: name a report.json")
     try:

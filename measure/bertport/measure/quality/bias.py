@@ -19,7 +19,8 @@ import numpy as np
 from bertport.measure.quality.metrics import log_softmax
 from bertport.measure.quality.model import make_batch
 from bertport.measure.quality.samples import Sample
-from bertport.runtime.errors import InputTextError, PathError
+from bertport.measure.text import read_beginning
+from bertport.runtime.errors import InputTextError
 from bertport.runtime.excerpts import as_unicode, excerpt
 from bertport.runtime.heads import MLM, output_of
 from bertport.runtime.text.encoder import lone_surrogate
@@ -150,13 +151,7 @@ def _read(path: Path, *, masks: int, mixed: bool) -> Probe:
 
 def _json(path: Path, expected: str) -> Any:  # noqa: ANN401 — whatever it holds
     """Return the JSON of a file of templates."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)  # a device may have no end
-    except (OSError, ValueError) as error:  # a NUL in the name
-        raise PathError(
-            f"cannot read the templates {path} ({getattr(error, 'strerror', None) or error}): {expected}"
-        ) from error
+    content = read_beginning(path, MOST_BYTES + 1, "templates", expected)
     if len(content) > MOST_BYTES:
         raise InputTextError(f"{path} has more than {MOST_BYTES:,} bytes, as no file of templates has: {expected}")
     try:

@@ -10,7 +10,7 @@ from typing import Any
 from bertport.runtime.errors import BundleError
 from bertport.runtime.excerpts import excerpt
 
-__all__ = ["json_object", "refuse_unwritable", "strict_json"]
+__all__ = ["is_deeper", "json_object", "refuse_unwritable", "strict_json"]
 
 DEEPEST = 100
 """Levels of objects and lists; those of today take six."""
@@ -56,8 +56,24 @@ def refuse_unwritable(value: object, name: str) -> None:
     Raises:
         BundleError: for them.
     """
-    _refuse_nested(value, name)
+    if is_deeper(value, DEEPEST):  # than Python's stack lets it be written again; its open places hold anything
+        raise BundleError(f"{name} is nested more than {DEEPEST} levels deep: the bundle is damaged; export again")
     _refuse_surrogates(value, name)
+
+
+def is_deeper(value: object, most: int) -> bool:
+    """Return whether lists and objects are within each other more than `most` levels deep, without recursion."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(most):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _refuse_constant(name: str) -> float:
@@ -70,21 +86,6 @@ def _finite(text: str) -> float:
     if math.isinf(value):
         raise ValueError(f"{text} is larger than any float")
     return value
-
-
-def _refuse_nested(value: object, name: str) -> None:
-    """Refuse what is nested deeper than Python's stack lets it be written again; its open places hold anything."""
-    level = [value] if isinstance(value, dict | list) else []
-    for _ in range(DEEPEST):
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return
-    raise BundleError(f"{name} is nested more than {DEEPEST} levels deep: the bundle is damaged; export again")
 
 
 def _refuse_surrogates(value: object, name: str) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bertport.runtime.tasks.answers import Choice, NextSentence, SentenceOrder, TokenLabel, ZeroShot
     from bertport.runtime.tasks.table import Call
 
-__all__ = ["Asking", "paired", "raising", "refuse_table"]
+__all__ = ["Asking", "are_lists", "paired", "raising", "refuse_table"]
 
 
 class Asking(ABC):
@@ -131,6 +131,17 @@ def refuse_table(inputs: object) -> None:
         )
 
 
+def are_lists(*given: object) -> bool:
+    """Return whether each of these is a collection of known length, as a text is too, and no object, which has names.
+
+    Raises:
+        UsageError: for a table.
+    """
+    for texts in given:
+        refuse_table(texts)
+    return all(isinstance(texts, Sized) and not isinstance(texts, Mapping) for texts in given)
+
+
 def paired(task: str, a: str | Sequence[str], b: str | Sequence[str]) -> tuple[list[tuple[str, str]], bool]:
     """Return the pairs of two texts or of two lists of equally many, and whether it is but one.
 
@@ -139,10 +150,7 @@ def paired(task: str, a: str | Sequence[str], b: str | Sequence[str]) -> tuple[l
     """
     if isinstance(a, str) and isinstance(b, str):
         return [(a, b)], True
-    for texts in (a, b):
-        refuse_table(texts)
-    lists = all(isinstance(texts, Sized) and not isinstance(texts, str | Mapping) for texts in (a, b))
-    if not lists or len(a) != len(b):
+    if not are_lists(a, b) or isinstance(a, str) or isinstance(b, str) or len(a) != len(b):
         raise UsageError(f"{task} takes two texts or two lists of one length, not {excerpt(a)} and {excerpt(b)}")
     return list(zip(a, b, strict=True)), False
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from bertport.runtime.errors import UsageError
 from bertport.runtime.excerpts import excerpt
-from bertport.runtime.methods.asking import Asking, paired, refuse_table
+from bertport.runtime.methods.asking import Asking, are_lists, paired
 from bertport.runtime.tasks.text_classification import BEST
 
 if TYPE_CHECKING:
@@ -341,9 +340,7 @@ class FineTunedMethods(Asking):
         """
         one = isinstance(question, str)
         questions = [question] if one else question
-        for texts in (questions, context):
-            refuse_table(texts)
-        if not all(isinstance(texts, Sized) and not isinstance(texts, Mapping) for texts in (questions, context)):
+        if not are_lists(questions, context):
             raise UsageError(
                 "answer takes a question or a list of questions, with a context or a list of contexts, not "
                 f"{excerpt(question)} and {excerpt(context)}"
