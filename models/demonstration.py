@@ -1,14 +1,19 @@
 """Train a head on the frozen default encoder, and bundle the two: `python models/demonstration.py --help`."""
 
+import importlib
+import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 
 import click
 
+from bertport.compare.codec import encode
+from bertport.compare.evaluate.document import Evaluation
 from bertport.compare.evaluate.measuring import Options as EvaluateOptions
 from bertport.compare.evaluate.measuring import evaluate
 from bertport.compare.evaluate.tables import shown
@@ -31,8 +36,11 @@ NAME = "bertport-subjects"
 BUDGET = "top1=0.98,nsp=0.005"
 """Budget of INT8 for the encoder's own heads; its cost for the classifier is measured on labels."""
 POSITIONS, PAIRS = 1000, 1000
-"""Numbers of samples that INT8 is measured on beside labels: half of the defaults of `bertport quantize`, for the
-time."""
+"""Numbers of samples that INT8 is measured on beside labels: half of the defaults of `bertport quantize`, for the time.
+
+With 400 one flip more of the next-sentence head would break the budget, and a search take minutes."""
+AHEAD = ("transformers.models.bert.modeling_bert", "sklearn.linear_model")
+"""Modules that take seconds to import, while the corpus is decompressed by one core."""
 CREDIT = """\
 ## Training text
 
@@ -62,8 +70,14 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
     "--accuracy-budget", "budget", metavar="LIMITS", default=BUDGET, help="How far INT8 may be from fp32, or none."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=1, help="Seed of the sample and of the held-out chapters.")
+@click.option(
+    "--figures",
+    type=DIRECTORY,
+    show_default=False,
+    help="File for the seconds of each stage and the evaluation, as JSON.",
+)
 def main(  # noqa: PLR0913 — one parameter per option
-    *, corpus: Path, output: Path, bundle: Path, passages: int, heldout: int, budget: str, seed: int
+    *, corpus: Path, output: Path, bundle: Path, passages: int, heldout: int, budget: str, seed: int, figures: Path
 ) -> None:
     """Make a bundle of the encoder of --bundle, its heads, and a classifier of subjects that is trained here.
 
@@ -73,19 +87,35 @@ def main(  # noqa: PLR0913 — one parameter per option
     """
     if output.exists() and any(output.iterdir()):
         raise click.ClickException(f"{output} is not empty: name a directory that is to be made")
-    began = time.monotonic()
+    stages = Stages()
+    Thread(target=import_ahead, daemon=True).start()
     try:
         limits = Budget.parse(budget)
-        with stage("reading passages"):
+        with stages.stage("reading passages"):
             split = split_passages(corpus, training=passages, heldout=heldout, seed=seed)
-        make(bundle, output, split, limits)
+        evaluation = make(bundle, output, split, limits, stages)
     except (RecipeError, BertportError) as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{output / 'bundle'}: made in {time.monotonic() - began:.0f} s", err=True)
+    click.echo(shown(evaluation))
+    subject, share = most_frequent(split.training, split.heldout)
+    click.echo(f"\nAlways saying {subject!r}, the most frequent subject, is right on {share:.1%} of these passages.")
+    if figures:
+        value = {"seconds": stages.seconds, "most_frequent": share, "evaluation": encode(evaluation)}
+        figures.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
-def make(bundle: Path, output: Path, split: Split, budget: Budget) -> None:
+def import_ahead() -> None:
+    """Import modules before they are needed; what is missing is said where it is."""
+    for name in AHEAD:
+        with suppress(ImportError):
+            importlib.import_module(name)
+
+
+def make(bundle: Path, output: Path, split: Split, budget: Budget, stages: "Stages") -> Evaluation:
     """Train the head, and make, quantize and measure the bundle.
+
+    Returns:
+        The evaluation of its variants on the held-out passages.
 
     Raises:
         BertportError, RecipeError: for a bundle that this cannot be done with.
@@ -93,11 +123,11 @@ def make(bundle: Path, output: Path, split: Split, budget: Budget) -> None:
     encoder, classifier, made = (output / name for name in ("encoder", "classifier", "bundle"))
     data = output / "heldout.jsonl"
     credit = CREDIT.format(head=SEQUENCE_CLASSIFICATION, subjects=", ".join(split.subjects), words=LONGEST)
-    with stage(f"training on {len(split.training):,} passages"):
+    with stages.stage(f"training on {len(split.training):,} passages"):
         model = load(bundle, variant="fp32", provider="cpu")
         head = train_head(model, split.training, split.subjects)
     manifest = model.bundle.manifest
-    with stage("exporting the encoder with both heads"):
+    with stages.stage("exporting the encoder with both heads"):
         output.mkdir(parents=True, exist_ok=True)
         write_labelled(split.heldout, data)
         restore(bundle, encoder, progress=lambda _: None)
@@ -115,28 +145,42 @@ def make(bundle: Path, output: Path, split: Split, budget: Budget) -> None:
         )
         with (made / "README.md").open("a", encoding="utf-8") as card:
             card.write(f"\n{credit}")
-    with stage("quantizing"):
+    click.echo(f"{made}: the encoder with both heads, after {stages.passed:.0f} s", err=True)
+    with stages.stage("quantizing"):
         quantize(made, options=QuantizeOptions(budget=budget, positions=POSITIONS, pairs=PAIRS, force=True))
-    with Progress(sys.stderr, erase=True) as progress:
+    with stages.stage("evaluating"), Progress(sys.stderr, erase=True) as progress:
         choice = DataChoice(data=str(data), task="text-classification", columns={}, label_map={}, positive=None)
         evaluation = evaluate(EvaluateOptions(bundle=str(made), labelled=choice), progress)
-    click.echo(shown(evaluation))
-    click.echo(f"\n{majority(split.training, split.heldout)}")
+    click.echo(f"{made}: quantized and measured, after {stages.passed:.0f} s", err=True)
+    return evaluation
 
 
-def majority(training: Sequence[Passage], heldout: Sequence[Passage]) -> str:
-    """Return what a classifier would reach that always names the subject with most passages."""
+def most_frequent(training: Sequence[Passage], heldout: Sequence[Passage]) -> tuple[str, float]:
+    """Return the subject with most passages to train on, and its share of those held out: what a guess would reach."""
     [(subject, _)] = Counter(passage.subject for passage in training).most_common(1)
-    share = sum(passage.subject == subject for passage in heldout) / len(heldout)
-    return f"Always saying {subject!r}, the most frequent subject, is right on {share:.1%} of these passages."
+    return subject, sum(passage.subject == subject for passage in heldout) / len(heldout)
 
 
-@contextmanager
-def stage(name: str) -> Iterator[None]:
-    """Print the seconds that a stage took."""
-    began = time.monotonic()
-    yield
-    click.echo(f"{name}: {time.monotonic() - began:.1f} s", err=True)
+class Stages:
+    """Stages of the work, each printed with its time."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self.seconds: dict[str, float] = {}
+        """Seconds of each stage that ended, by its name."""
+
+    @property
+    def passed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._began
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Take and print the seconds of a stage."""
+        began = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - began
+        click.echo(f"{name}: {self.seconds[name]:.1f} s", err=True)
 
 
 if __name__ == "__main__":
