@@ -72,7 +72,7 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
 @click.option("--seed", type=click.IntRange(min=0), default=1, help="Seed of the sample and of the held-out chapters.")
 @click.option(
     "--figures",
-    type=DIRECTORY,
+    type=click.Path(dir_okay=False, path_type=Path),
     show_default=False,
     help="File for the seconds of each stage and the evaluation, as JSON.",
 )

@@ -1,12 +1,14 @@
 """Corpus text as token ids, with the sentence and section boundaries that NSP needs."""
 
 import hashlib
+import io
 import json
 import lzma
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +51,7 @@ def read_sections(path: Path) -> Iterator[tuple[str, list[str]]]:
     """
     number = 0
     try:
-        with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as lines:
+        with _compressed(path) if path.suffix == ".xz" else path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):  # noqa: B007 — the error below names the last line read
                 yield _section(json.loads(line))
     except (ValueError, EOFError, lzma.LZMAError) as error:
@@ -58,6 +60,14 @@ def read_sections(path: Path) -> Iterator[tuple[str, list[str]]]:
         raise RecipeError(
             f'{path}, line {where}: expected {{"id": str, "paragraphs": [str, …]}} ({error}): correct or remove it'
         ) from error
+
+
+def _compressed(path: Path) -> TextIO:
+    """Open a compressed file, which is decompressed at once: piece by piece it would wait for other threads each time.
+
+    A corpus is some hundred megabytes.
+    """
+    return io.TextIOWrapper(io.BytesIO(lzma.decompress(path.read_bytes())), encoding="utf-8")
 
 
 def _section(value: object) -> tuple[str, list[str]]:

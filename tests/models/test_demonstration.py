@@ -1,6 +1,7 @@
 """The demonstration as a user runs it, on a tiny encoder and a corpus of a few chapters written by hand."""
 
 import json
+import lzma
 import shutil
 from pathlib import Path
 
@@ -63,6 +64,14 @@ def test_a_corpus_that_cannot_do(tmp_path: Path, books: dict[str, tuple[str, str
         split_passages(write_corpus(tmp_path / "corpus.jsonl", books, chapters), training=9, heldout=9, seed=1)
 
 
+def test_a_compressed_corpus_is_the_same_corpus(tmp_path: Path) -> None:
+    plain = write_corpus(tmp_path / "corpus.jsonl")
+    packed = tmp_path / "corpus.jsonl.xz"
+    packed.write_bytes(lzma.compress(plain.read_bytes()))
+    one, other = (split_passages(path, training=60, heldout=9, seed=1) for path in (plain, packed))
+    assert one == other
+
+
 def test_too_few_passages_are_refused_before_anything_is_made(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus.jsonl")
     with pytest.raises(RecipeError, match=r"the 2 passages to train on have none on \w+: take more of them"):
@@ -96,9 +105,13 @@ def test_from_a_corpus_to_a_bundle_of_both_heads(tiny_bundle: Path, tmp_path: Pa
     before, output = contents(encoder), tmp_path / "output"
     done = run(
         *("--corpus", write_corpus(tmp_path / "corpus.jsonl"), "--output", output, "--bundle", encoder),
-        *("--heldout", "9", "--accuracy-budget", "none"),
+        *("--heldout", "9", "--accuracy-budget", "none", "--figures", tmp_path / "figures.json"),
     )
     assert done.exit_code == 0, done.output
+    figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+    assert list(figures["seconds"])[-2:] == ["quantizing", "evaluating"]
+    assert figures["evaluation"]["data"]["examples"] == 9
+    assert f"the most frequent subject, is right on {figures['most_frequent']:.1%}" in done.output
     assert contents(encoder) == before
     assert "Always saying " in done.output
     assert "int8-dynamic" in done.output  # measured on labels beside fp32
