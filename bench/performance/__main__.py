@@ -64,6 +64,8 @@ if TYPE_CHECKING:
 SHAPES = ((1, 16), (1, 128), (8, 128), (1, 512))
 PARTS = ("streams", "shapes", "settings", "profile", "sessions")
 """Parts that are measured beside the tasks, and can be left out."""
+QUICK = ROOT / "docs" / "data" / "performance-quick.json"
+"""How long --quick took on each class of CPU."""
 LEAST_ROUNDS = 3
 
 
@@ -196,6 +198,14 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def record_duration(result: Mapping[str, Any], path: Path) -> None:
+    """Keep how long a run with --quick took, in place of what the same class of CPU had."""
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    facts = {name: result[name] for name in ("command", "date", "commit", "made_in", "seconds", "machine")}
+    text = json.dumps({**kept, stem(result).removeprefix("performance-"): facts}, indent=1, sort_keys=True)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
 def beside(pythons: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Return the versions of the packages of each peer's environment, by its name."""
     listed = {
@@ -229,11 +239,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="of every subject [what each chooses]")
     parser.add_argument("--output", type=Path, help="[docs; out/bench/quick with --quick]")
     parser.add_argument("--prepare", action="store_true", help="make models and environments, measure nothing")
+    parser.add_argument("--record", action="store_true", help="with --quick, keep how long it took in docs/data")
     parser.add_argument("--pages", action="store_true", help="write the pages from the data, measure nothing")
     parser.add_argument("--check", action="store_true", help="compare the pages with the data, measure nothing")
     given = parser.parse_args()
     if (given.models or given.tasks or given.without) and not (given.output or given.quick or given.prepare):
         parser.error("--models, --tasks and --without measure a part, and the pages have all: add --output DIRECTORY")
+    if given.record and not given.quick:
+        parser.error("--record keeps how long --quick takes: add --quick")
     given.rounds = given.rounds or (3 if given.quick else 5)
     given.texts = given.texts or (24 if given.quick else 60)
     given.tasks = given.tasks or list(TASKS[:1] if given.quick else TASKS)
@@ -268,6 +281,8 @@ def main() -> None:
     (given.output / "research" / f"{name}.md").write_text(page(result), encoding="utf-8")
     if given.output == ROOT / "docs":
         write_pages()
+    if given.record:
+        record_duration(result, QUICK)
     print(page(result))
 
 

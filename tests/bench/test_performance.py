@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from bench.performance import environments, figures, models, pages, profiling, sections
-from bench.performance.__main__ import arguments
+from bench.performance.__main__ import QUICK, arguments, record_duration
 from bench.performance.bars import bars
 from bench.performance.classes import CLASSES, class_of
 from bench.performance.inputs import inputs_of, share_of
@@ -48,6 +48,30 @@ def test_figures_of_a_part_do_not_take_the_place_of_all(part, tmp_path, monkeypa
     for more in (["--output", str(tmp_path)], ["--quick"], ["--prepare"]):
         monkeypatch.setattr(sys, "argv", ["bench.performance", *part, *more])
         assert arguments().rounds
+
+
+def test_a_quick_look_takes_less_than_five_minutes_where_it_was_run():
+    kept = json.loads(QUICK.read_text(encoding="utf-8"))
+    assert kept
+    assert kept.keys() <= CLASSES.keys()
+    assert all(entry["seconds"] < 300 for entry in kept.values())
+
+
+def test_how_long_a_quick_look_took_is_kept_by_class_of_cpu(tmp_path):
+    path = tmp_path / "quick.json"
+    facts = {"command": "--quick", "date": "today", "commit": "0123", "made_in": 1.0}
+    for name, seconds in (("avx2", 200.0), ("amx", 100.0), ("avx2", 170.0)):
+        record_duration({**facts, "seconds": seconds, "machine": {"instruction_set": name}, "models": {}}, path)
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    assert {name: entry["seconds"] for name, entry in kept.items()} == {"amx": 100.0, "avx2": 170.0}
+    assert "models" not in kept["amx"]
+
+
+def test_a_duration_is_kept_of_quick_looks_alone(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench.performance", "--record"])
+    with pytest.raises(SystemExit):
+        arguments()
+    assert "--record keeps how long --quick takes: add --quick" in capsys.readouterr().err
 
 
 def test_a_profile_counts_the_operations_that_the_share_of_the_peak_is_made_of(operators, tiny_bundle):
