@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import sys
 
@@ -84,6 +85,43 @@ def test_what_is_there_is_not_sent_again(hub, tiny_bundle, tmp_path):
     assert f"{len(hub.sent)} of {len(smaller.manifest.files) + 2} files sent" in done.stdout
     assert smaller.digest in done.stdout
     assert "main" in hub.repositories["acme/tiny"].branches
+
+
+def edited_there(hub, change):
+    """Edit the card of acme/tiny on the Hub, as its page lets people do."""
+    repository = hub.repositories["acme/tiny"]
+    card = repository.files["README.md"].decode()
+    repository.commit({**repository.files, "README.md": change(card).encode()})
+    return repository
+
+
+def test_a_card_that_was_edited_there_is_not_replaced_unasked(hub, tiny_bundle, tmp_path):
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    push(bundle, "acme/tiny")
+    repository = edited_there(hub, lambda card: card.replace("# ", "# Our ", 1))
+    there = dict(repository.files)
+    refused = run("push", bundle, "acme/tiny")
+    assert refused.exit_code == 2
+    assert "the README.md of acme/tiny was edited there since it was pushed, and would be replaced: " in refused.stderr
+    assert f"copy what is to be kept into {bundle / 'README.md'}, and push with --overwrite" in refused.stderr
+    assert repository.files == there
+    # Where the bundle's card says the same by now, nothing is lost.
+    (bundle / "README.md").write_bytes(repository.files["README.md"])
+    assert push(bundle, "acme/tiny").sent == ("README.md",)
+    assert b"# Our " in repository.files["README.md"]
+    shutil.copy(tiny_bundle / "README.md", bundle / "README.md")
+    assert push(bundle, "acme/tiny").sent == ("README.md",)  # edited here since the last push, and not there
+    edited_there(hub, lambda card: card + "More.\n")
+    assert push(bundle, "acme/tiny", overwrite=True).sent == ("README.md",)
+    assert b"More." not in repository.files["README.md"]
+
+
+def test_a_card_without_a_mark_is_replaced_as_it_always_was(hub, tiny_bundle):
+    push(tiny_bundle, "acme/tiny")
+    mark = re.compile(r"\n*<!-- as pushed: sha256:[0-9a-f]{64} -->")
+    repository = edited_there(hub, lambda card: mark.sub("", card))
+    assert push(tiny_bundle, "acme/tiny").sent == ("README.md",)
+    assert mark.search(repository.files["README.md"].decode())
 
 
 def test_large_files_are_sent_by_their_hash(hub, tiny_bundle):

@@ -6,7 +6,9 @@ kept, since people edit it; what it lacks follows from the manifest.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.bundle.manifest import Manifest
 
-__all__ = ["hub_card", "metadata", "results"]
+__all__ = ["hub_card", "metadata", "results", "was_edited"]
 
 LIBRARY = "bertport"
 """`library_name`: without one the Hub takes whatever has a config.json for a checkpoint of transformers."""
@@ -41,6 +43,10 @@ COMPARED = {"_reference": True, "_candidate": False}
 DIFFERENCE = "_difference"
 """Ending of the figures that say by how much those of two variants differ."""
 BEGIN, END = "<!-- from the Hub: begin -->", "<!-- from the Hub: end -->"
+SEAL = "<!-- as pushed: sha256:{} -->"
+"""Mark of a card that was pushed: the hash of its text, of the mark itself with zeros in place of the hash."""
+SEALED = re.compile(SEAL.format("([0-9a-f]{64})"))
+UNSEALED = SEAL.format("0" * 64)
 
 
 def metadata(manifest: Manifest) -> dict[str, Any]:
@@ -160,8 +166,23 @@ def hub_card(bundle: Bundle, text: str | None, repository: str, *, revision: str
         others = [result for result in card.data.get("eval_results") or () if _subject(result) not in ours]
         card.data["model_name"] = card.data.get("model_name") or manifest.name
         card.data["eval_results"] = [*others, *measured]
-    card.text = with_section(card.text, _section(bundle, repository, revision), begin=BEGIN, end=END)
-    return str(card)
+    section = f"{_section(bundle, repository, revision)}\n\n{UNSEALED}"
+    card.text = with_section(card.text, section, begin=BEGIN, end=END)
+    return str(card).replace(UNSEALED, SEAL.format(_hash(str(card))))
+
+
+def was_edited(card: str) -> bool:
+    """Return whether a card that was pushed is another by now; of one without a mark, as earlier versions wrote, False.
+
+    >>> was_edited("# Mine")
+    False
+    """
+    mark = SEALED.search(card)
+    return mark is not None and _hash(card.replace(mark[0], UNSEALED)) != mark[1]
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _complete(data: Any, manifest: Manifest) -> None:  # noqa: ANN401 — huggingface_hub's, whose keys are attributes

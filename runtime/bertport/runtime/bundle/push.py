@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bertport.runtime.bundle.cards import CARD, read_card
 from bertport.runtime.bundle.directory import MANIFEST, Bundle, manifest_content
 from bertport.runtime.bundle.hub import HUB_ID, patience, reason_of, refuse_empty
-from bertport.runtime.bundle.hub_card import hub_card
+from bertport.runtime.bundle.hub_card import hub_card, was_edited
 from bertport.runtime.bundle.reading import read_manifest
 from bertport.runtime.errors import BertportError, BundleError, MissingDependencyError, PathError, UsageError
 
@@ -92,13 +92,15 @@ def push(  # noqa: PLR0913 — one parameter per option
         private: whether a repository that is made is private; one that is there and public is refused then.
         token: of the Hub; None for what huggingface_hub finds: HF_TOKEN, or its login.
         message: of the commit; None for one that names the bundle and its digest.
-        overwrite: whether a repository may be pushed to that holds files and no bundle.
+        overwrite: whether a repository may be pushed to that holds files and no bundle, or a card that was edited
+            there.
         digest: the digest that the bundle must have; None for any.
         progress: told what is done, before it is.
 
     Raises:
         UsageError: for what is no `owner/name`, an empty revision, or a public repository that was to be private.
-        PathError: when there is no such bundle, and when the Hub cannot be reached or refuses.
+        PathError: when there is no such bundle, when the Hub cannot be reached or refuses, and when the card there was
+            edited since it was pushed.
         BundleError: when the bundle does not verify, and when the Hub's commit is not the bundle.
         MissingDependencyError: without huggingface_hub.
     """
@@ -116,6 +118,8 @@ def push(  # noqa: PLR0913 — one parameter per option
         head, created = target.prepare(private=private)
         there = target.files(head)
         old = _refuse_other(target, head, there, overwrite=overwrite)
+        if CARD in there and not (overwrite or content[CARD].is_there(there[CARD])):
+            _refuse_edited(bundle, target, target.read(CARD, head), content[CARD])
         new = {name: entry for name, entry in content.items() if not entry.is_there(there.get(name))}
         removed = tuple(sorted((old - set(content)) & set(there)))
         size = sum(entry.size for entry in new.values())
@@ -221,6 +225,20 @@ def _refuse_other(target: _Target, head: str, there: dict[str, RepoFile], *, ove
             "no bundle: choose another name, or --overwrite to put the bundle beside them"
         )
     return set()
+
+
+def _refuse_edited(bundle: Bundle, target: _Target, there: bytes, card: _Entry) -> None:
+    """Refuse to replace a card that was edited on the Hub, unless the bundle's says the same.
+
+    Raises:
+        PathError: for such a card.
+    """
+    text = there.decode("utf-8", errors="replace")
+    if was_edited(text) and hub_card(bundle, text, target.repository, revision=target.revision).encode() != card.source:
+        raise PathError(
+            f"the {CARD} of {target.title} was edited there since it was pushed, and would be replaced: copy what is "
+            f"to be kept into {bundle.path / CARD}, and push with --overwrite"
+        )
 
 
 def _check(bundle: Bundle, target: _Target, content: dict[str, _Entry], head: str) -> None:

@@ -29,7 +29,11 @@ MOST_NAMED = 10
 @click.option("--private", is_flag=True, help="Create the repository as a private one, if it is missing.")
 @click.option("--token", metavar="TOKEN", help=TOKEN_HELP)
 @click.option("--message", metavar="TEXT", help="Message of the commit.  [default: the bundle's name and digest]")
-@click.option("--overwrite", is_flag=True, help="Push into a repository that holds files but no bundle.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Push into a repository that holds files but no bundle, or a card that was edited there.",
+)
 @digest
 @as_json
 def push(  # noqa: PLR0913 — one parameter per option
