@@ -12,7 +12,7 @@ from bench.tasks.tables import CHANGES
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["DATA", "PAGE", "TABLES", "accuracy_table", "operators_table", "speed_table", "write_table", "write_tables"]
+__all__ = ["DATA", "PAGE", "TABLES", "accuracy_table", "operators_table", "speed_table", "static_table", "write_table", "write_tables"]
 
 DOCS = ROOT / "docs"
 PAGE = DOCS / "research" / "quantization.md"
@@ -132,9 +132,55 @@ def _operators_of(forms: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def static_table(result: dict[str, Any]) -> str:
+    """Return the plain int8-static-cpu beside the one within the budget, as Markdown."""
+    plain, held = (result["variants"][name] for name in ("plain", "held"))
+    text, shapes = plain["text"], list(result["times"])
+    lines = [
+        (
+            f"{text['masked_positions']:,} masked positions and {text['pairs']:,} pairs of {text['name']}, on "
+            f"{_where(result)}; {origin(result)}. In brackets 95% intervals; speeds are medians of the same run."
+        ),
+        "",
+        f"| `int8-static-cpu` | channels in float | layers in higher precision | top-1 agreement | KL | NSP flips | "
+        f"of plain's speed at {', '.join(shapes)} | of fp32's |",
+        "|---|---:|---:|---|---|---|---|---|",
+    ]
+    for name, title in (("plain", "plain: no channel in float, no budget"), ("held", f"within {held.get('budget')}")):
+        row = result["variants"][name]
+        if "refused" in row:
+            lines += ["", f"No combination of layers held the budget: {row['refused']}."]
+            continue
+        mlm, nsp = row["accuracy"]["mlm"], row["accuracy"]["nsp"]
+        layers = row["higher_precision"]
+        cells = [
+            title,
+            str(row["calibration"]["kept_in_float"]),
+            f"{len(layers)} ({row['higher_is']})" if layers else "0",
+            _estimate(mlm["top1_agreement"], ".2%"),
+            _estimate(mlm["kl"], ".5f"),
+            f"{nsp['flips']['value']:.2%}",
+            "1" if name == "plain" else _ratios(result, name, "plain"),
+            _ratios(result, name, "fp32"),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _ratios(result: dict[str, Any], name: str, reference: str) -> str:
+    """Return how many times as fast a variant is as a reference, shape by shape."""
+    ratios = (figures[name][f"over {reference}"] for figures in result["times"].values())
+    return ", ".join(f"{ratio['value']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})" for ratio in ratios)
+
+
 TABLES = {
     f"{name}{kind}": make
-    for name, make in (("speed", speed_table), ("accuracy", accuracy_table), ("operators", operators_table))
+    for name, make in (
+        ("speed", speed_table),
+        ("accuracy", accuracy_table),
+        ("operators", operators_table),
+        ("static", static_table),
+    )
     for kind in ("", "-avx2")
 }
 """By the name of the table, and of its file."""
