@@ -102,7 +102,7 @@ def test_a_card_that_was_edited_there_is_not_replaced_unasked(hub, tiny_bundle, 
     there = dict(repository.files)
     refused = run("push", bundle, "acme/tiny")
     assert refused.exit_code == 2
-    assert "the README.md of acme/tiny was edited there since it was pushed, and would be replaced: " in refused.stderr
+    assert "the README.md of acme/tiny was written or edited there, and would be replaced: " in refused.stderr
     assert f"copy what is to be kept into {bundle / 'README.md'}, and push with --overwrite" in refused.stderr
     assert repository.files == there
     # Where the bundle's card says the same by now, nothing is lost.
@@ -114,6 +114,32 @@ def test_a_card_that_was_edited_there_is_not_replaced_unasked(hub, tiny_bundle, 
     edited_there(hub, lambda card: card + "More.\n")
     assert push(bundle, "acme/tiny", overwrite=True).sent == ("README.md",)
     assert b"More." not in repository.files["README.md"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _: "---\nlicense: mit\n---\n# Ours\n\nWritten anew.\n",
+        lambda card: card.replace("---\n", "---\na: b: c\n", 1),
+    ],
+    ids=["written anew", "metadata that cannot be read"],
+)
+def test_a_card_that_became_another_altogether_is_not_replaced_unasked(hub, tiny_bundle, change):
+    push(tiny_bundle, "acme/tiny")
+    there = dict(edited_there(hub, change).files)
+    with pytest.raises(PathError, match=r"the README\.md of acme/tiny was written or edited there, and would be"):
+        push(tiny_bundle, "acme/tiny")
+    assert hub.repositories["acme/tiny"].files == there
+    assert push(tiny_bundle, "acme/tiny", overwrite=True).sent == ("README.md",)
+
+
+def test_a_card_that_was_written_there_first_is_not_replaced_unasked(hub, tiny_bundle):
+    hub.repositories["acme/tiny"] = repository = Repository()
+    repository.commit({"README.md": b"---\nlicense: mit\n---\n# Ours\n"})
+    with pytest.raises(PathError, match=r"the README\.md of acme/tiny was written or edited there, and would be"):
+        push(tiny_bundle, "acme/tiny")
+    repository.commit({"README.md": b"---\nlicense: mit\n---\n"})  # as the Hub makes it of the choice of a licence
+    assert "README.md" in push(tiny_bundle, "acme/tiny").sent
 
 
 def test_a_card_without_a_mark_is_replaced_as_it_always_was(hub, tiny_bundle):

@@ -172,13 +172,20 @@ def hub_card(bundle: Bundle, text: str | None, repository: str, *, revision: str
 
 
 def was_edited(card: str) -> bool:
-    """Return whether a card that was pushed is another by now; of one without a mark, as earlier versions wrote, False.
+    """Return whether a card of the Hub has text that push did not write.
 
-    >>> was_edited("# Mine")
-    False
+    Its mark is then not that of its text, or it has text and no section of push's. Of a card with the section and without
+    the mark, as earlier versions wrote it, nothing is known: False.
+
+    >>> was_edited("---\\nlicense: mit\\n---\\n"), was_edited("# Mine")
+    (False, True)
     """
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
     mark = SEALED.search(card)
-    return mark is not None and _hash(card.replace(mark[0], UNSEALED)) != mark[1]
+    if mark is None:
+        return BEGIN not in card and bool(REGEX_YAML_BLOCK.sub("", card).strip())
+    return _hash(card.replace(mark[0], UNSEALED)) != mark[1]
 
 
 def _hash(text: str) -> str:

@@ -92,15 +92,15 @@ def push(  # noqa: PLR0913 — one parameter per option
         private: whether a repository that is made is private; one that is there and public is refused then.
         token: of the Hub; None for what huggingface_hub finds: HF_TOKEN, or its login.
         message: of the commit; None for one that names the bundle and its digest.
-        overwrite: whether a repository may be pushed to that holds files and no bundle, or a card that was edited
-            there.
+        overwrite: whether a repository may be pushed to that holds files and no bundle, or a card that was written
+            or edited there.
         digest: the digest that the bundle must have; None for any.
         progress: told what is done, before it is.
 
     Raises:
         UsageError: for what is no `owner/name`, an empty revision, or a public repository that was to be private.
         PathError: when there is no such bundle, when the Hub cannot be reached or refuses, and when the card there was
-            edited since it was pushed.
+            written or edited there.
         BundleError: when the bundle does not verify, and when the Hub's commit is not the bundle.
         MissingDependencyError: without huggingface_hub.
     """
@@ -228,16 +228,22 @@ def _refuse_other(target: _Target, head: str, there: dict[str, RepoFile], *, ove
 
 
 def _refuse_edited(bundle: Bundle, target: _Target, there: bytes, card: _Entry) -> None:
-    """Refuse to replace a card that was edited on the Hub, unless the bundle's says the same.
+    """Refuse to replace a card that was written or edited on the Hub, unless the bundle's says the same.
 
     Raises:
         PathError: for such a card.
     """
     text = there.decode("utf-8", errors="replace")
-    if was_edited(text) and hub_card(bundle, text, target.repository, revision=target.revision).encode() != card.source:
+    if not was_edited(text):
+        return
+    try:
+        same = hub_card(bundle, text, target.repository, revision=target.revision).encode() == card.source
+    except BundleError:  # metadata that cannot be read: there, and not in the bundle
+        same = False
+    if not same:
         raise PathError(
-            f"the {CARD} of {target.title} was edited there since it was pushed, and would be replaced: copy what is "
-            f"to be kept into {bundle.path / CARD}, and push with --overwrite"
+            f"the {CARD} of {target.title} was written or edited there, and would be replaced: copy what is to be kept "
+            f"into {bundle.path / CARD}, and push with --overwrite"
         )
 
 
