@@ -47,27 +47,35 @@ def read_sections(path: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield the id and the paragraphs of each section of a JSON lines file, plain or .xz.
 
     Raises:
-        RecipeError: for a line that is not `{"id": …, "paragraphs": [str, …]}`, naming the line.
+        RecipeError: for a line that is not `{"id": …, "paragraphs": [str, …]}`, naming the line; and for a file that
+            cannot be decompressed.
     """
     number = 0
-    try:
-        with _compressed(path) if path.suffix == ".xz" else path.open(encoding="utf-8") as lines:
+    with _compressed(path) if path.suffix == ".xz" else path.open(encoding="utf-8") as lines:
+        try:
             for number, line in enumerate(lines, 1):  # noqa: B007 — the error below names the last line read
                 yield _section(json.loads(line))
-    except (ValueError, EOFError, lzma.LZMAError) as error:
-        # A fault of decoding or decompressing lies beyond the last line that could be read.
-        where = number if isinstance(error, json.JSONDecodeError | RecipeError) else number + 1
-        raise RecipeError(
-            f'{path}, line {where}: expected {{"id": str, "paragraphs": [str, …]}} ({error}): correct or remove it'
-        ) from error
+        except ValueError as error:
+            # A fault of decoding lies beyond the last line that could be read.
+            where = number if isinstance(error, json.JSONDecodeError | RecipeError) else number + 1
+            raise RecipeError(
+                f'{path}, line {where}: expected {{"id": str, "paragraphs": [str, …]}} ({error}): correct or remove it'
+            ) from error
 
 
 def _compressed(path: Path) -> TextIO:
     """Open a compressed file, which is decompressed at once: piece by piece it would wait for other threads each time.
 
     A corpus is some hundred megabytes.
+
+    Raises:
+        RecipeError: for a file that is cut short, or is not compressed.
     """
-    return io.TextIOWrapper(io.BytesIO(lzma.decompress(path.read_bytes())), encoding="utf-8")
+    try:
+        content = lzma.decompress(path.read_bytes())
+    except lzma.LZMAError as error:
+        raise RecipeError(f"{path} cannot be decompressed ({error}): fetch it again, or make it with xz") from error
+    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")
 
 
 def _section(value: object) -> tuple[str, list[str]]:

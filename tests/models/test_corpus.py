@@ -71,7 +71,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, text_file: Path, line: str) -> 
 def test_a_file_cut_short_is_named(tmp_path: Path, text_file: Path) -> None:
     path = tmp_path / "cut.jsonl.xz"
     path.write_bytes(lzma.compress(text_file.read_bytes())[:-40])
-    with pytest.raises(RecipeError, match=r"cut\.jsonl\.xz, line \d+"):
+    with pytest.raises(RecipeError, match=r"cut\.jsonl\.xz cannot be decompressed \(Compressed data ended"):
         list(read_sections(path))
 
 
