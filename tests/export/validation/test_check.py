@@ -106,6 +106,17 @@ def test_what_is_not_finite_is_infinitely_wrong(value):
     assert worst_difference(other, other) == (np.inf, [1, 0])
 
 
+@pytest.mark.parametrize("block", [1, 7, 2**16])
+def test_the_worst_element_is_found_in_whichever_block_it_is(monkeypatch, block):
+    monkeypatch.setattr("bertport.export.validation.check.BLOCK", block)
+    one, other = np.zeros((3, 4, 5), np.float32), np.zeros((3, 4, 5), np.float32)
+    other[0, 3, 4], other[2, 1, 3] = 2, 1
+    rows = np.ones((3, 4), bool)
+    rows[0, 3] = False
+    assert worst_difference(one, other) == (2, [0, 3, 4])
+    assert worst_difference(one, other, rows) == (1, [2, 1, 3])
+
+
 def test_another_shape_is_infinitely_wrong():
     assert worst_difference(np.zeros((2, 2), np.float32), np.zeros((2, 1), np.float32)) == (np.inf, [])
     assert worst_difference(np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)) == (0.0, [])
