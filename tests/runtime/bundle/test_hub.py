@@ -283,6 +283,15 @@ def test_an_empty_revision_is_not_the_main_branch(revision):
         load("acme/tiny", revision=revision)
 
 
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("token", ["", " ", "hf_secret\n", "hf_secret hf_secret", "hf_sécret"])
+def test_what_is_no_token_is_said_without_it(token):
+    """As a variable of a shell gives it that is not set, or a file with its last line break."""
+    with pytest.raises(UsageError, match="the token is empty, or has a space, a line break or another") as raised:
+        load("acme/tiny", token=token)
+    assert "cret" not in str(raised.value)
+
+
 @pytest.mark.parametrize("text", ["bert", "./a/b", "/a/b", "a/b/c", "a/", "../b", "a\\b/c d", "a/é", "~/b", ""])
 def test_what_is_no_id(text):
     assert not is_hub_id(text)

@@ -248,6 +248,14 @@ def test_an_empty_revision_is_not_the_main_branch(hub, tiny_bundle):
     assert not hub.repositories
 
 
+@pytest.mark.parametrize("token", ["", f"{TOKEN}\n"])
+def test_what_is_no_token_is_said_without_it(hub, tiny_bundle, token):
+    with pytest.raises(UsageError, match="the token is empty, or has a space, a line break or another") as raised:
+        push(tiny_bundle, "acme/tiny", token=token)
+    assert TOKEN not in str(raised.value)
+    assert not hub.asked
+
+
 def test_another_commit_that_came_first_is_not_undone(hub, tiny_bundle):
     hub.before_commit = lambda repository: repository.commit({"theirs.txt": b"x"})
     with pytest.raises(PathError, match=r"A commit has happened since.*somebody else has changed it meanwhile: push"):

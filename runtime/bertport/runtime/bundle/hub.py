@@ -34,6 +34,7 @@ __all__ = [
     "place_of",
     "reason_of",
     "refuse_empty",
+    "refuse_no_token",
 ]
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -63,12 +64,13 @@ class OnHub:
     """Whether the Hub is asked for what is not in the cache."""
 
     def __post_init__(self) -> None:
-        """Refuse a revision that is empty.
+        """Refuse a revision that is empty, and a token that is none.
 
         Raises:
-            UsageError: for it.
+            UsageError: for either.
         """
         refuse_empty(self.revision)
+        refuse_no_token(self.token)
 
     @property
     def title(self) -> str:
@@ -288,6 +290,21 @@ def refuse_empty(revision: str | None) -> None:
     """
     if isinstance(revision, str) and not revision.strip():
         raise UsageError("the revision is empty: name a branch, tag or commit, or leave it out for the main branch")
+
+
+def refuse_no_token(token: object) -> None:
+    """Refuse a token that no request can carry: an empty one, or one with the line break of the file that it was in.
+
+    The error of the HTTP library would say that the Hub is out of reach, and quote the token.
+
+    Raises:
+        UsageError: for it, without a character of it.
+    """
+    if isinstance(token, str) and not (token.isascii() and token.isprintable() and token.split() == [token]):
+        raise UsageError(
+            "the token is empty, or has a space, a line break or another character that no token has: give it as the "
+            "Hub shows it, or leave it out for HF_TOKEN or the Hub's login"
+        )
 
 
 def is_hub_id(path: str | os.PathLike[str]) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from bertport.runtime.bundle.cards import CARD, read_card
 from bertport.runtime.bundle.directory import MANIFEST, Bundle, manifest_content
-from bertport.runtime.bundle.hub import HUB_ID, patience, reason_of, refuse_empty
+from bertport.runtime.bundle.hub import HUB_ID, patience, reason_of, refuse_empty, refuse_no_token
 from bertport.runtime.bundle.hub_card import hub_card, was_edited
 from bertport.runtime.bundle.reading import read_manifest
 from bertport.runtime.errors import BertportError, BundleError, MissingDependencyError, PathError, UsageError
@@ -98,7 +98,8 @@ def push(  # noqa: PLR0913 — one parameter per option
         progress: told what is done, before it is.
 
     Raises:
-        UsageError: for what is no `owner/name`, an empty revision, or a public repository that was to be private.
+        UsageError: for what is no `owner/name`, an empty revision, what is no token, or a public repository that was to
+            be private.
         PathError: when there is no such bundle, when the Hub cannot be reached or refuses, and when the card there was
             written or edited there.
         BundleError: when the bundle does not verify, and when the Hub's commit is not the bundle.
@@ -107,6 +108,7 @@ def push(  # noqa: PLR0913 — one parameter per option
     if not HUB_ID.fullmatch(repository):
         raise UsageError(f"{repository!r} is not a repository of the Hub: write it as owner/name")
     refuse_empty(revision)
+    refuse_no_token(token)
     tell = progress or (lambda _: None)
     bundle = Bundle.open(path, digest=digest)
     target = _Target(repository=repository, revision=revision, token=token)  # what it lacks is said at once
