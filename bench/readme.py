@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
@@ -109,7 +108,7 @@ class Newcomer:
             end = time.monotonic() + PATIENCE
             ready = False
             while not ready and server.poll() is None and time.monotonic() < end:
-                with suppress(urllib.error.URLError, ConnectionError), urllib.request.urlopen(READY, timeout=5) as said:
+                with suppress(OSError), urllib.request.urlopen(READY, timeout=5) as said:
                     ready = said.status == 200  # noqa: PLR2004 — OK
                 time.sleep(0.2)
             server.send_signal(signal.SIGTERM)
@@ -131,6 +130,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
         place = given.work or Path(scratch)
+        if (place / "home").exists():
+            parser.error(f"{place} holds the clone of an earlier run: name another directory, or remove it")
         place.mkdir(parents=True, exist_ok=True)
         newcomer = Newcomer(place)
         shutil.copytree(given.checkpoint, newcomer.clone / "checkpoint")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.readme import DATA, README, Newcomer, typed
+from bench.readme import DATA, README, Newcomer, main, typed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,3 +53,27 @@ def test_a_line_is_typed_in_the_clone_and_its_exit_code_kept(
     line = newcomer.type(language, text)
     assert line["exit"] == code
     assert line.get("said") == ("no\n" if code else None)
+
+
+def test_a_server_that_does_not_answer_in_time_is_asked_again_and_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([TimeoutError("timed out"), contextlib.nullcontext(SimpleNamespace(status=200))])
+
+    def asked(*_: object, **__: object) -> object:
+        answer = next(answers)
+        if isinstance(answer, TimeoutError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("bench.readme.urllib.request.urlopen", asked)
+    newcomer = Newcomer.__new__(Newcomer)
+    newcomer.home, newcomer.clone = tmp_path / "home", tmp_path
+    assert newcomer.serve("sleep 60") == (-15, "")
+
+
+def test_a_clone_of_an_earlier_run_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "home").mkdir()
+    with pytest.raises(SystemExit):
+        main(["--checkpoint", "checkpoint", "--data", "mine.csv", "--work", str(tmp_path)])
+    assert "holds the clone of an earlier run: name another directory, or remove it" in capsys.readouterr().err
