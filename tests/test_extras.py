@@ -31,6 +31,7 @@ COMMANDS = {
     "restore": ("export", ["restore", BUNDLE, "out"]),
     "quantize": ("quantize", ["quantize", BUNDLE, "--overwrite"]),
     "compare": ("compare", ["compare", BUNDLE, "--output", "out"]),
+    "evaluate": ("evaluate", ["evaluate", BUNDLE, "--data", "in.jsonl"]),
     "serve": ("serve", ["serve", BUNDLE]),
     "batch": ("batch", ["batch", BUNDLE, "fill-mask", "in.jsonl", "--output", "out"]),
 }
@@ -81,5 +82,5 @@ def said(tmp_path_factory):
 def test_a_command_without_its_extra_is_one_sentence(said, name):
     code, out, error = said[name]
     assert (code, out) == (1, "")
-    assert re.fullmatch(r"bertport: error: .+ needs the package \w+, which is not installed: .+\n", error)
+    assert re.fullmatch(r"bertport: error: .+ needs the package [\w-]+, which is not installed: .+\n", error)
     assert COMMANDS[name][0] in re.search(r"\[([\w,-]+)\]", error)[1].split(",")
