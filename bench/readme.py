@@ -42,7 +42,7 @@ PATIENCE = 120
 
 
 def typed(page: str) -> list[tuple[str, str]]:
-    """Return the language and the text of what is typed: each line of `sh` without its comment, each block of `python`."""
+    """Return what is typed, behind its language: each line of `sh` without its comment, each block of `python`."""
     found: list[tuple[str, str]] = []
     for language, text in BLOCK.findall(page):
         if language == "sh":
