@@ -52,8 +52,12 @@ def test_what_is_no_bound_is_refused(text, error, words):
         Budget.parse(text)
 
 
-def test_a_command_without_labelled_data_says_where_drops_are_judged():
-    with pytest.raises(UsageError, match=r"^accuracy\.drop bounds what is measured on labelled data, .* --data FILE$"):
+def test_a_command_that_judges_no_drop_says_which_one_does():
+    said = (
+        r"^accuracy\.drop bounds what is measured on labelled data, and this command holds no variant to that: leave "
+        r"it out, or give it to bertport quantize --data FILE$"
+    )
+    with pytest.raises(UsageError, match=said):
         parse_budget("top1=0.98,accuracy.drop=0.005")
 
 

@@ -105,8 +105,8 @@ def parse_budget(text: str) -> dict[str, float]:
     budget = Budget.parse(text)
     if budget.drops:
         raise UsageError(
-            f"{next(iter(budget.drops))}{DROP} bounds what is measured on labelled data, which this command does not "
-            "use: leave it out, or use it with bertport quantize --data FILE"
+            f"{next(iter(budget.drops))}{DROP} bounds what is measured on labelled data, and this command holds no "
+            "variant to that: leave it out, or give it to bertport quantize --data FILE"
         )
     return budget.bounds
 
