@@ -99,6 +99,10 @@ def test_the_task_follows_from_bundle_and_columns(tmp_path_factory, tmp_path):
     other.write_text("sentence,stars\na,1\n")
     with pytest.raises(UsageError, match="fit none of these: choose one with --task, and name its columns"):
         dataclasses.replace(CHOICE, data=str(other)).read(one_label)
+    empty = tmp_path / "empty.csv"
+    empty.write_text("text,label\n")
+    with pytest.raises(InputTextError, match=r"empty\.csv holds no examples: give a file with an example a line"):
+        dataclasses.replace(CHOICE, data=str(empty)).read(one_label)
     named = dataclasses.replace(CHOICE, data=str(other), columns={"text": "sentence", "label": "stars"})
     with pytest.raises(InputTextError, match="too short"):
         named.read(one_label)

@@ -112,7 +112,10 @@ class DataChoice:
             )
         if len(possible) == 1:
             return possible[0]
-        there = _columns_of(str(self.data)) | columns.named().keys()
+        first = _columns_of(str(self.data))
+        if first is None:
+            return possible[0]  # of no example there is nothing to tell, and reading says so
+        there = first | columns.named().keys()
         fitting = [task for task in possible if _fits(task, manifest, there)]
         if len(fitting) == 1:
             return fitting[0]
@@ -141,12 +144,12 @@ def _fits(task: str, manifest: Manifest, there: set[str]) -> bool:
     return set(kind_of(task, manifest, named).needs) <= named
 
 
-def _columns_of(path: str) -> set[str]:
-    """Return the columns of a file's first record; none where it has none."""
+def _columns_of(path: str) -> set[str] | None:
+    """Return the columns of a file's first record; None where it has none."""
     from bertport.measure.labelled.records import open_records
 
     first = open_records(path).first()
-    return set(first.values) if first else set()
+    return None if first is None else set(first.values)
 
 
 def data_options(*, required: bool = False) -> Callable[[F], F]:
