@@ -19,6 +19,7 @@ from bertport.compare.evaluate.document import Evaluation
 from bertport.compare.evaluate.schema import SCHEMA_FILE, evaluation_schema
 from bertport.measure.labelled.metrics import METRICS
 from bertport.runtime import load
+from bertport.runtime.errors import PathError
 from tests.compare.conftest import written
 from tests.compare.evaluate.conftest import LABELS, sentences
 from tests.conftest import contents
@@ -100,6 +101,21 @@ def test_the_file_is_what_is_printed(invoke, classifier, data, tmp_path):
     printed = json.loads(invoke("evaluate", classifier, "--data", data, *QUICK, "--json", "--output", output).stdout)
     assert json.loads(output.read_text(encoding="utf-8")) == printed
     assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_what_was_measured_is_shown_where_its_file_cannot_be_written(
+    invoke, classifier, data, tmp_path, monkeypatch, form
+):
+    def full(path, _):
+        raise PathError(f"cannot write {path} (No space left on device)")
+
+    monkeypatch.setattr("bertport.compare.evaluate.output.write_output", full)
+    done = invoke("evaluate", classifier, "--data", data, *QUICK, "--output", tmp_path / "evaluation.json", *form)
+    assert done.exit_code == 2
+    assert "evaluation.json (No space left on device)" in done.stderr
+    assert "text-classification" in done.stdout
+    assert "noisy" in done.stdout
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes")

@@ -139,9 +139,11 @@ def evaluate(  # noqa: PLR0913 — one parameter per option
         Progress(sys.stderr, erase=True) as progress,
     ):
         evaluation = run_evaluate(options, progress)
-    if output is not None:
-        write_output(output, as_unicode(laid_out(encode(evaluation))))
-    if as_json:
-        show_json(encode(evaluation), indent=1)
-    else:
-        show(shown(evaluation))
+    try:
+        if output is not None:
+            write_output(output, as_unicode(laid_out(encode(evaluation))))
+    finally:  # what was measured is shown where the disk is full, too
+        if as_json:
+            show_json(encode(evaluation), indent=1)
+        else:
+            show(shown(evaluation))
