@@ -16,9 +16,10 @@ from bertport.compare.codec import encode
 from bertport.compare.evaluate.document import Evaluation
 from bertport.compare.evaluate.measuring import Options as EvaluateOptions
 from bertport.compare.evaluate.measuring import evaluate
+from bertport.compare.evaluate.output import check_output, write_output
 from bertport.compare.evaluate.tables import shown
 from bertport.export import export, restore
-from bertport.measure.budget import Budget
+from bertport.measure.budget import Budget, parse_budget
 from bertport.measure.labelled.data import LEAST_EXAMPLES
 from bertport.measure.labelled.options import DataChoice
 from bertport.quantize.job import Options as QuantizeOptions
@@ -90,7 +91,9 @@ def main(  # noqa: PLR0913 — one parameter per option
     stages = Stages()
     Thread(target=import_ahead, daemon=True).start()
     try:
-        limits = Budget.parse(budget)
+        limits = Budget(bounds=parse_budget(budget))
+        if figures and figures.parent != output:  # which is made on the way
+            check_output(figures)
         with stages.stage("reading passages"):
             split = split_passages(corpus, training=passages, heldout=heldout, seed=seed)
         evaluation = make(bundle, output, split, limits, stages)
@@ -101,7 +104,10 @@ def main(  # noqa: PLR0913 — one parameter per option
     click.echo(f"\nAlways saying {subject!r}, the most frequent subject, is right on {share:.1%} of these passages.")
     if figures:
         value = {"seconds": stages.seconds, "most_frequent": share, "evaluation": encode(evaluation)}
-        figures.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        try:
+            write_output(figures, json.dumps(value, indent=1) + "\n")
+        except BertportError as error:
+            raise click.ClickException(str(error)) from error
 
 
 def import_ahead() -> None:

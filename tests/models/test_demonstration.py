@@ -85,11 +85,21 @@ def test_too_few_passages_are_refused_before_anything_is_made(tmp_path: Path) ->
     assert not (tmp_path / "output").exists()
 
 
-def test_a_budget_is_read_before_anything_is_made(tmp_path: Path) -> None:
-    arguments = ("--corpus", write_corpus(tmp_path / "corpus.jsonl"), "--output", tmp_path / "output")
-    done = run(*arguments, "--accuracy-budget", "nonsense=1")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--accuracy-budget", "nonsense=1"), "nonsense"),
+        (("--accuracy-budget", "accuracy.drop=0.01"), "accuracy.drop bounds what is measured on labelled data, and "),
+        (("--figures", "nowhere/figures.json"), "figures.json (No such file or directory): name a file in a directory"),
+    ],
+)
+def test_a_budget_and_a_file_are_checked_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("--corpus", write_corpus(tmp_path / "corpus.jsonl"), "--output", tmp_path / "output", *options)
     assert done.exit_code == 1
-    assert "nonsense" in done.output
+    assert said in done.output
     assert not (tmp_path / "output").exists()
 
 
