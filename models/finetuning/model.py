@@ -19,6 +19,7 @@ from transformers import (
 from bertport.export import restore
 from bertport.export.checkpoint.config import max_positions
 from bertport.export.checkpoint.families import BERT, FAMILIES, family_of
+from bertport.runtime.bundle.directory import MANIFEST, file_sha256
 from bertport.runtime.excerpts import one_line
 from evaluation.scorers import is_bundle
 from pretraining.errors import RecipeError
@@ -106,7 +107,7 @@ class Start:
 
 
 def open_start(init: Path, task: Task, cache: Path) -> Start:
-    """Open a checkpoint directory, or a bundle, whose checkpoint is restored below `cache` once.
+    """Open a checkpoint directory, or a bundle, whose checkpoint is restored below `cache` once while it is the same.
 
     Raises:
         RecipeError: when there is no such directory, or transformers reads no config.json or no tokenizer there.
@@ -116,7 +117,8 @@ def open_start(init: Path, task: Task, cache: Path) -> Start:
         raise RecipeError(f"--init {init}: no such directory; name a bundle or a checkpoint directory")
     path = init
     if is_bundle(init):
-        path = cache / "init"
+        # By its manifest, which has the digest of every file: another bundle may have its place when the run goes on.
+        path = cache / f"init-{file_sha256(init / MANIFEST)[:16]}"
         if not path.is_dir():
             restore(init, path)
     # What from_pretrained reports about heads that are left out and made fresh is what was asked for.

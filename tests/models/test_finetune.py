@@ -488,6 +488,16 @@ def test_a_head_is_fresh_and_the_encoder_is_not(finished: Path, tmp_path: Path, 
     assert head.std() < 0.03  # BERT's initializer_range is 0.02
 
 
+def test_a_bundle_in_the_place_of_another_is_not_taken_for_it(tiny_bundle: Path, tmp_path: Path) -> None:
+    """An interrupted run goes on with what it restored, and one that began with another bundle is refused."""
+    bundle, cache = shutil.copytree(tiny_bundle, tmp_path / "bundle"), tmp_path / "cache"
+    first = open_start(bundle, TASKS["sst2"], cache).path
+    assert open_start(bundle, TASKS["sst2"], cache).path == first
+    with (bundle / "manifest.json").open("a", encoding="utf-8") as manifest:
+        manifest.write("\n")
+    assert open_start(bundle, TASKS["sst2"], cache).path != first
+
+
 @pytest.mark.parametrize("family", ["bert", "roberta"])  # whose positions count from 0, and from behind padding's id
 def test_a_text_is_cut_to_what_the_encoder_has_positions_for(plain: Job, tmp_path: Path, family: str) -> None:
     init = tiny(family, tmp_path / "init", max_position_embeddings=20)
