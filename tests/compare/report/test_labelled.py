@@ -76,6 +76,7 @@ def test_the_tables_agree_with_the_document(timed):
         for metric, estimate in row(timed, name)["labelled"]["figures"]["metrics"].items():
             if metric != "ece":
                 assert metrics[name][metric].split()[0] == points(estimate["value"])
+    assert "exact ones for shares of right answers, and for other metrics" in tables["Metrics"].caption
     [table] = [table for title, table in tables.items() if title.startswith("Differences from fp32 on")]
     [cells] = table.rows
     by_metric = dict(zip(table.head, cells, strict=True))

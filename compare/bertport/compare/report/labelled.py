@@ -105,9 +105,9 @@ def _metrics(report: Report, rows: Sequence[Row]) -> Table:
     names = metrics_of(report)
     return Table(
         title="Metrics",
-        caption="In points, hundredths of a metric's whole, with 95% intervals, for which examples are resampled. That "
-        "two of them overlap says nothing about a difference, because variants answer the same examples: see the next "
-        "table.",
+        caption="In points, hundredths of a metric's whole, with 95% intervals: exact ones for shares of right "
+        "answers, and for other metrics those of resampled examples. That two of them overlap says nothing about a "
+        "difference, because variants answer the same examples: see the next table.",
         head=("variant", "examples", *names),
         rows=tuple(
             (
