@@ -146,6 +146,21 @@ def test_what_is_shown_to_lose_is_never_recommended(timed):
     assert finding.verdict == "worse than fp32"
 
 
+def test_what_could_not_be_measured_on_the_data_is_never_recommended(timed):
+    """It may be one whose answers to an example are no finite numbers: that is no reason to deploy it."""
+    now = copy.deepcopy(timed)
+    del row(now, "noisy")["labelled"]
+    report = conclude(typed(now))
+    assert {advice.choice for advice in report.recommendations} == {"fp32"}
+    assert [note for note in notes(report) if "not recommended" in note] == [
+        "noisy is not recommended, because it could not be measured on texts.jsonl: the reason is under what was not "
+        "measured."
+    ]
+    del row(now, "fp32")["labelled"]  # without a reference, nothing was
+    assert not any("not recommended" in note for note in notes(conclude(typed(now))))
+
+
+
 def test_a_gain_is_no_loss(timed):
     report = conclude(typed(lose(timed, value=0.1, low=0.05, high=0.15)))
     assert report.recommendations[0].choice == "noisy"

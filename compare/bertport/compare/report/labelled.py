@@ -9,6 +9,7 @@ from bertport.compare.report.formatting import NONE, interval, percent
 from bertport.compare.report.metrics import (
     POINTS,
     in_points,
+    lacks_metrics,
     loses,
     losses,
     main_metric,
@@ -73,9 +74,14 @@ def labelled_points(report: Report) -> tuple[str, ...]:
 
 
 def labelled_notes(report: Report) -> Iterator[str]:
-    """Yield a sentence for each variant that is shown to lose on the labelled data, and so is not recommended."""
+    """Yield a sentence for each variant that the labelled data keeps from being recommended."""
     main = main_metric(report)
     for row in report.rows:
+        if report.data and row.is_variant and row.quality and not row.failed and lacks_metrics(report, row):
+            yield (
+                f"{row.name} is not recommended, because it could not be measured on {report.data.name}: the reason is "
+                "under what was not measured."
+            )
         lost = sorted(losses(row, report.settings.confidence), key=lambda paired: paired.metric != main)
         if not lost or not row.is_variant or report.data is None:
             continue

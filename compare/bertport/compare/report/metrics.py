@@ -17,6 +17,7 @@ __all__ = [
     "in_points",
     "is_worse",
     "judging",
+    "lacks_metrics",
     "loses",
     "losses",
     "main_metric",
@@ -72,6 +73,13 @@ def losses(row: Row, confidence: float) -> list[PairedDifference]:
     """Return the metrics in which a row is shown to lose against its reference."""
     differences = judging(row.labelled.differences) if row.labelled else {}
     return [paired for paired in differences.values() if loses(paired, confidence)]
+
+
+def lacks_metrics(report: Report, row: Row) -> bool:
+    """Return whether a row could not be measured on the labelled data, on which the reference of its bundle was."""
+    return row.labelled is None and any(
+        other.reference and other.labelled and other.bundle == row.bundle for other in report.rows
+    )
 
 
 def in_points(value: float) -> str:

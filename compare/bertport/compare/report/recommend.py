@@ -10,7 +10,7 @@ from bertport.compare.codec import encode_object
 from bertport.compare.report.document import Bound, Recommendation, Verdict
 from bertport.compare.report.formatting import interval, megabytes, milliseconds
 from bertport.compare.report.labelled import standing
-from bertport.compare.report.metrics import losses
+from bertport.compare.report.metrics import lacks_metrics, losses
 from bertport.measure.budget import BROKEN, HELD, UNDECIDED, applicable, judge_all, overall
 from bertport.measure.quality.heads import HEADS, limit_named
 from bertport.measure.speed.workload import OFFLINE, SINGLE_STREAM
@@ -200,7 +200,7 @@ def _recommend(report: Report, bundle: BundleInfo, goal: Goal, judged: Mapping[s
         and not row.failed
         and (row.name not in judged or judged[row.name].verdict != BROKEN)
     ]
-    kept = [row for row in allowed if not losses(row, report.settings.confidence)]
+    kept = [row for row in allowed if not (losses(row, report.settings.confidence) or lacks_metrics(report, row))]
     choice, reason = _choose(goal, kept, losing=kept != allowed)
     of_choice = next((standing(report, row) for row in kept if row.name == choice), "")
     if of_choice:
@@ -227,7 +227,8 @@ def _choose(goal: Goal, rows: Sequence[Row], *, losing: bool) -> tuple[str | Non
     Args:
         goal: What it is chosen for.
         rows: Those that may be chosen.
-        losing: Whether others within the budget are left out, because they lose on the labelled data.
+        losing: Whether others within the budget are left out, because they lose on the labelled data, or have no
+            answers to it.
     """
     without = " without a loss on the labelled data" if losing else ""
     known = [(reading, row) for row in rows if (reading := goal.read(row)) and math.isfinite(reading.value)]
