@@ -19,7 +19,7 @@ from bertport.compare.evaluate.document import Evaluation
 from bertport.compare.evaluate.schema import SCHEMA_FILE, evaluation_schema
 from bertport.measure.labelled.metrics import METRICS
 from bertport.runtime import load
-from bertport.runtime.errors import PathError
+from bertport.runtime.errors import OutputError, PathError
 from tests.compare.conftest import written
 from tests.compare.evaluate.conftest import LABELS, sentences
 from tests.conftest import contents
@@ -170,6 +170,26 @@ def test_a_stop_leaves_what_was_there(invoke, classifier, data, tmp_path, monkey
     assert "interrupted: nothing was measured to its end, and " in done.stderr
     assert done.stdout == ""
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"evaluation.json": "before"}
+
+
+def test_a_variant_without_finite_numbers_is_left_out_where_it_was_not_asked_for(invoke, classifier, data, monkeypatch):
+    """What the others answer is not lost for it."""
+    predict = measuring.predict_labelled
+
+    def broken(model, *arguments, **options):
+        if model.variant == "noisy":
+            raise OutputError(f"{data}, line 7: the model gives no finite numbers")
+        return predict(model, *arguments, **options)
+
+    monkeypatch.setattr(measuring, "predict_labelled", broken)
+    value = json.loads(invoke("evaluate", classifier, "--data", data, *QUICK, "--json").stdout)
+    assert [variant["name"] for variant in value["variants"]] == ["fp32"]
+    assert value["left_out"][-1] == f"noisy: {data}, line 7: the model gives no finite numbers"
+    assert value["conclusion"].startswith("fp32 was measured alone")
+    for option in ("--variant", "--against"):
+        done = invoke("evaluate", classifier, "--data", data, *QUICK, option, "noisy")
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "line 7: the model gives no finite numbers" in done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from bertport.measure.quality.model import size_of
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.select import choices
-from bertport.runtime.errors import ProviderError
+from bertport.runtime.errors import OutputError, ProviderError
 from bertport.runtime.excerpts import as_unicode
 from bertport.runtime.providers import plugins
 
@@ -104,7 +104,7 @@ def evaluate(options: Options, progress: Progress) -> Evaluation:
     for note in (*data.notes, *chosen.notes):
         progress.note(note)
     progress.plan({**dict.fromkeys(names, float(len(data))), FIGURES: len(data) * FIGURES_SHARE})
-    answers = [_answered(bundle, name, data, options, progress) for name in names]
+    answers, broken = _answers(bundle, names, data, options, progress)
     progress.begin(FIGURES, "intervals and tests")
     settings = statistics.Settings(seed=options.seed)
     variants = tuple(
@@ -142,7 +142,7 @@ def evaluate(options: Options, progress: Progress) -> Evaluation:
         reference=reference.variant,
         variants=variants,
         comparisons=comparisons,
-        left_out=left_out,
+        left_out=(*left_out, *broken),
         conclusion=conclusion(reference.variant, variants, comparisons),
         examples=differing_examples(predictions, reference.variant, data, options.examples)
         if options.examples
@@ -199,6 +199,27 @@ class _Answered:
     """The execution provider that it ran on."""
     predictions: Predictions
     """Its answers."""
+
+
+def _answers(
+    bundle: Bundle, names: Sequence[str], data: LabelledData, options: Options, progress: Progress
+) -> tuple[list[_Answered], list[str]]:
+    """Return what each variant answers, the reference first, and a sentence for each whose numbers are not finite.
+
+    Raises:
+        OutputError: for the reference, and for a variant that was asked for.
+    """
+    answers: list[_Answered] = []
+    broken: list[str] = []
+    for name in names:
+        try:
+            answers.append(_answered(bundle, name, data, options, progress))
+        except OutputError as error:
+            if not answers or name in options.variants:
+                raise
+            broken.append(as_unicode(f"{name}: {error.message}"))
+            progress.finish()
+    return answers, broken
 
 
 def _answered(bundle: Bundle, name: str, data: LabelledData, options: Options, progress: Progress) -> _Answered:
