@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from bertport.measure.labelled.data import LEAST_EXAMPLES
 from pretraining.corpus import read_sections
 from pretraining.errors import RecipeError
 
@@ -52,8 +53,8 @@ def split_passages(corpus: Path, *, training: int, heldout: int, seed: int) -> S
     """Return passages of a corpus, of each part as many as asked for, where there are as many.
 
     Raises:
-        RecipeError: for a file without passages of two textbooks, each of two chapters at least, and for so few to
-            train on that a subject is not among them.
+        RecipeError: for a file without passages of two textbooks, each of two chapters at least, for so few to train on
+            that a subject is not among them, and for too few to measure on.
     """
     rng = random.Random(seed)  # noqa: S311 — a sample, not secrets
     kept, held = [], []
@@ -80,6 +81,11 @@ def split_passages(corpus: Path, *, training: int, heldout: int, seed: int) -> S
     if lacking := sorted(books - set(split.subjects)):
         raise RecipeError(
             f"the {len(split.training)} passages to train on have none on {lacking[0]}: take more of them (--passages)"
+        )
+    if len(split.heldout) < LEAST_EXAMPLES:
+        raise RecipeError(
+            f"{corpus} has {len(split.heldout)} passages in the chapters that are held out, and {LEAST_EXAMPLES} are "
+            "needed to measure on: add some"
         )
     return split
 

@@ -103,6 +103,18 @@ def test_a_budget_and_a_file_are_checked_before_anything_is_made(
     assert not (tmp_path / "output").exists()
 
 
+def test_too_few_passages_to_measure_on_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    books = {name: BOOKS[name] for name in ("astronomy", "introduction-sociology")}
+    corpus = write_corpus(tmp_path / "corpus.jsonl", books, chapters=2)
+    sections = [json.loads(line) for line in corpus.read_text(encoding="utf-8").splitlines()]
+    short = [section | {"paragraphs": section["paragraphs"][:3]} for section in sections]
+    corpus.write_text("".join(json.dumps(section) + "\n" for section in short), encoding="utf-8")
+    done = run("--corpus", corpus, "--output", tmp_path / "output")
+    assert done.exit_code == 1
+    assert "has 6 passages in the chapters that are held out, and 8 are needed to measure on: add some" in done.output
+    assert not (tmp_path / "output").exists()
+
+
 def test_a_directory_in_use_is_left_alone(tmp_path: Path) -> None:
     done = run("--corpus", write_corpus(tmp_path / "corpus.jsonl"), "--output", tmp_path)
     assert done.exit_code == 1
