@@ -92,6 +92,7 @@ def perform(job: Job) -> str:
             which = f"{len(absent)} of the task's {len(job.task.labels)} labels never occur{'s'[len(absent) - 1 :]}"
             job.noted(f"{which} in {paths[part]}: {', '.join(absent)}")
     if (job.output / "model").is_dir():
+        shutil.rmtree(job.output / "cache", ignore_errors=True)  # of the bundle, restored again to compare its weights
         return f"{job.output / 'model'} is finished already: choose another --output for another run"
     settings = _choose(job, start, parts["train"]) if job.select else job.candidates[0]
     if settings is None:

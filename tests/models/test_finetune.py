@@ -166,6 +166,9 @@ def test_a_bundle_of_the_result_answers_as_pytorch_and_can_be_trained_further(
     for name, init in (("from-bundle", bundle), ("from-checkpoint", finished / "model")):
         perform(replace(plain, init=init, output=tmp_path / name, candidates=step))
     assert_same_weights(tmp_path / "from-bundle", tmp_path / "from-checkpoint")
+    again = perform(replace(plain, init=bundle, output=tmp_path / "from-bundle", candidates=step))
+    assert "is finished already" in again
+    assert not (tmp_path / "from-bundle" / "cache").exists()
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(finished: Path, plain: Job, tmp_path: Path) -> None:
