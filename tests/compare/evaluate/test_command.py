@@ -103,19 +103,18 @@ def test_the_file_is_what_is_printed(invoke, classifier, data, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
 
 
-@pytest.mark.parametrize("form", [(), ("--json",)])
-def test_what_was_measured_is_shown_where_its_file_cannot_be_written(
-    invoke, classifier, data, tmp_path, monkeypatch, form
-):
+def test_what_was_measured_is_shown_where_its_file_cannot_be_written(invoke, classifier, data, tmp_path, monkeypatch):
     def full(path, _):
         raise PathError(f"cannot write {path} (No space left on device)")
 
     monkeypatch.setattr("bertport.compare.evaluate.output.write_output", full)
-    done = invoke("evaluate", classifier, "--data", data, *QUICK, "--output", tmp_path / "evaluation.json", *form)
-    assert done.exit_code == 2
-    assert "evaluation.json (No space left on device)" in done.stderr
-    assert "text-classification" in done.stdout
-    assert "noisy" in done.stdout
+    command = ("evaluate", classifier, "--data", data, *QUICK, "--output", tmp_path / "evaluation.json")
+    for form in ((), ("--json",)):
+        done = invoke(*command, *form)
+        assert done.exit_code == 2
+        assert "evaluation.json (No space left on device)" in done.stderr
+        assert "text-classification" in done.stdout
+        assert "noisy" in done.stdout
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes")
