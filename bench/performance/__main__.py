@@ -198,7 +198,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def record_duration(result: Mapping[str, Any], path: Path) -> None:
+def record_duration(result: dict[str, Any], path: Path) -> None:
     """Keep how long a run with --quick took, in place of what the same class of CPU had."""
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     facts = {name: result[name] for name in ("command", "date", "commit", "made_in", "seconds", "machine")}

@@ -12,7 +12,17 @@ from bench.tasks.tables import CHANGES
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["DATA", "PAGE", "TABLES", "accuracy_table", "operators_table", "speed_table", "static_table", "write_table", "write_tables"]
+__all__ = [
+    "DATA",
+    "PAGE",
+    "TABLES",
+    "accuracy_table",
+    "operators_table",
+    "speed_table",
+    "static_table",
+    "write_table",
+    "write_tables",
+]
 
 DOCS = ROOT / "docs"
 PAGE = DOCS / "research" / "quantization.md"
@@ -142,8 +152,10 @@ def static_table(result: dict[str, Any]) -> str:
             f"{_where(result)}; {origin(result)}. In brackets 95% intervals; speeds are medians of the same run."
         ),
         "",
-        f"| `int8-static-cpu` | channels in float | layers in higher precision | top-1 agreement | KL | NSP flips | "
-        f"of plain's speed at {', '.join(shapes)} | of fp32's |",
+        (
+            f"| `int8-static-cpu` | channels in float | layers in higher precision | top-1 agreement | KL | NSP "
+            f"flips | of plain's speed at {', '.join(shapes)} | of fp32's |"
+        ),
         "|---|---:|---:|---|---|---|---|---|",
     ]
     for name, title in (("plain", "plain: no channel in float, no budget"), ("held", f"within {held.get('budget')}")):

@@ -153,12 +153,13 @@ def test_what_could_not_be_measured_on_the_data_is_never_recommended(timed):
     report = conclude(typed(now))
     assert {advice.choice for advice in report.recommendations} == {"fp32"}
     assert [note for note in notes(report) if "not recommended" in note] == [
-        "noisy is not recommended, because it could not be measured on texts.jsonl: the reason is under what was not "
-        "measured."
+        (
+            "noisy is not recommended, because it could not be measured on texts.jsonl: the reason is under what was "
+            "not measured."
+        )
     ]
     del row(now, "fp32")["labelled"]  # without a reference, nothing was
     assert not any("not recommended" in note for note in notes(conclude(typed(now))))
-
 
 
 def test_a_gain_is_no_loss(timed):

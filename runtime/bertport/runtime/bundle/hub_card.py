@@ -172,12 +172,12 @@ def hub_card(bundle: Bundle, text: str | None, repository: str, *, revision: str
 
 
 def was_edited(card: str) -> bool:
-    """Return whether a card of the Hub has text that push did not write.
+    r"""Return whether a card of the Hub has text that push did not write.
 
     Its mark is then not that of its text, or it has text and no section of push's. Of a card with the section and
     without the mark, as earlier versions wrote it, nothing is known: False.
 
-    >>> was_edited("---\\nlicense: mit\\n---\\n"), was_edited("# Mine")
+    >>> was_edited("---\nlicense: mit\n---\n"), was_edited("# Mine")
     (False, True)
     """
     from huggingface_hub.repocard import REGEX_YAML_BLOCK
