@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import lzma
 import os
@@ -19,7 +20,10 @@ from bertport.compare.evaluate.document import Evaluation
 from bertport.compare.evaluate.schema import SCHEMA_FILE, evaluation_schema
 from bertport.measure.labelled.metrics import METRICS
 from bertport.runtime import load
+from bertport.runtime.bundle.digest import sealed
 from bertport.runtime.errors import OutputError, PathError
+from bertport.runtime.providers import cpu, plugins
+from bertport.runtime.providers.table import PROVIDERS
 from tests.compare.conftest import written
 from tests.compare.evaluate.conftest import LABELS, sentences
 from tests.conftest import contents
@@ -140,6 +144,51 @@ def test_variants_and_reference_are_chosen(invoke, classifier, data):
     assert (value["data"]["examples"], value["data"]["limit"]) == (20, 20)
     alone = invoke("evaluate", classifier, "--data", data, "--variant", "fp32", *QUICK).stdout
     assert "fp32 was measured alone" in alone
+
+
+@pytest.fixture
+def measured_on(classifier, tmp_path):
+    """A function that gives the bundle with one more variant, of fp32's files, that was measured on a provider."""
+
+    def made(name, precision, provider):
+        path = shutil.copytree(classifier, tmp_path / "measured")
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        variants = manifest["variants"]
+        requires = variants["fp32"]["requires"] | {"precision": precision}
+        variants[name] = variants["fp32"] | {"recipe": name, "requires": requires, "fidelity": {"provider": provider}}
+        (path / "manifest.json").write_bytes(sealed(manifest))
+        return path
+
+    return made
+
+
+def test_a_variant_that_needs_a_provider_which_is_not_here_is_left_out(invoke, measured_on, data, monkeypatch):
+    without_bf16 = cpu.Cpu(model="a test's CPU", flags=frozenset({"avx2"}), physical_cores=2)
+    monkeypatch.setattr(cpu, "cpu", lambda: without_bf16)
+    bundle = measured_on("bf16", "bf16", "openvino")
+    value = json.loads(invoke("evaluate", bundle, "--data", data, *QUICK, "--json").stdout)
+    assert [variant["name"] for variant in value["variants"]] == ["fp32", "noisy"]
+    assert [said.partition(" '")[0] for said in value["left_out"]] == [
+        "portable: the weights of fp32 as they were exported (--variant portable)",
+        "bf16: provider",
+    ]
+    monkeypatch.setattr(measuring, "load", None)  # what was asked for is refused before any variant answers
+    done = invoke("evaluate", bundle, "--data", data, "--variant", "bf16")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("bertport: error: provider 'openvino' ")
+
+
+def test_a_variant_that_a_library_is_not_for_is_left_out_wherever_it_was_measured(
+    invoke, measured_on, data, monkeypatch
+):
+    row = dataclasses.replace(PROVIDERS["cpu"], name="MyExecutionProvider", precisions=frozenset({"fp32"}))
+    monkeypatch.setattr(plugins, "rows", lambda *_: (row,))
+    bundle = measured_on("int8-static-cpu", "int8-static", "cpu")
+    options = ("--provider-library", "libmy.so", *QUICK, "--json")
+    value = json.loads(invoke("evaluate", bundle, "--data", data, *options).stdout)
+    assert [variant["name"] for variant in value["variants"]] == ["fp32"]
+    said = "int8-static-cpu: variant 'int8-static-cpu' is made for cpu, openvino, not for MyExecutionProvider: "
+    assert [sentence for sentence in value["left_out"] if sentence.startswith(said)]
 
 
 def test_the_seed_draws_the_resamples(invoke, classifier, data):

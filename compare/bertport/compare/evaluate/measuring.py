@@ -32,6 +32,8 @@ from bertport.runtime.bundle.select import choices
 from bertport.runtime.errors import OutputError, ProviderError
 from bertport.runtime.excerpts import as_unicode
 from bertport.runtime.providers import plugins
+from bertport.runtime.providers.checks import obstacle, refusal
+from bertport.runtime.providers.table import candidates
 
 if TYPE_CHECKING:
     import os
@@ -158,19 +160,20 @@ def _variants(manifest: Manifest, options: Options) -> tuple[list[str], tuple[st
         ProviderError: for one that was asked for and that the provider, or this machine, cannot run.
     """
     rows = plugins.rows(options.provider, options.provider_library)
+    provider = options.provider if options.provider_library is None else rows[0].name  # as `load` calls it
     reference = options.reference
     if reference is None:
         reference = REFERENCE if REFERENCE in manifest.variants else "portable"
     asked = dict.fromkeys((reference, *options.variants))
     for name in asked:
-        choices(manifest, name, options.provider, rows)
+        _require_runnable(manifest, name, provider, rows)
     if options.variants:
         return list(asked), ()
     names, left_out = [reference], []
     for name in manifest.variants:
         if name == reference:
             continue
-        if reason := _obstacle(manifest, name, reference, options.provider, rows):
+        if reason := _obstacle(manifest, name, reference, provider, rows):
             left_out.append(f"{name}: {reason}")
         else:
             names.append(name)
@@ -183,10 +186,27 @@ def _obstacle(manifest: Manifest, name: str, reference: str, provider: str, rows
     if variant.recipe == of_reference.recipe and {variant.kind, of_reference.kind} == {"portable", "serving"}:
         return f"the weights of {reference} as they were exported (--variant {name})"
     try:
-        choices(manifest, name, provider, rows)
+        _require_runnable(manifest, name, provider, rows)
     except ProviderError as error:
         return error.message
     return None
+
+
+def _require_runnable(manifest: Manifest, name: str, provider: str, rows: Sequence[Provider]) -> None:
+    """Refuse a variant that no provider here can run, before any variant answers.
+
+    Raises:
+        UnknownNameError: for a variant that the bundle does not have.
+        ProviderError: for one that is not made for these providers, or whose providers do not start here.
+    """
+    pairs = choices(manifest, name, provider, rows)
+    precision = manifest.variants[name].requires.precision
+    for _, row in pairs:
+        if row not in rows:  # under `auto`, the one that it was measured on
+            candidates(row.name)
+    reasons = [obstacle(row, precision) for _, row in pairs]
+    if None not in reasons:
+        raise refusal(pairs[0][1], str(reasons[0]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
