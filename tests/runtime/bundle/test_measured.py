@@ -204,3 +204,18 @@ def test_the_reason_says_what_chose(bundle_of):
         "fp32 is the bundle's default, and nothing else was measured to be faster on this class of CPU (avx512_vnni, "
         "with bf16); passed over: why not"
     )
+
+
+@pytest.mark.usefixtures("here")
+def test_the_reason_does_not_deny_what_was_measured_and_not_taken(bundle_of):
+    """A GPU goes before it, or its provider does not start here."""
+    manifest = Bundle.open(bundle_of("fp32", int8=record(1.8, 1.8))).manifest
+    assert reason(manifest, (None, "auto"), ("fp32", CUDA), []) == (
+        "fp32 on cuda is the bundle's default, and a GPU goes before what was measured on this class of CPU "
+        "(avx512_vnni, with bf16)"
+    )
+    manifest = Bundle.open(bundle_of("fp32", bf16=record(2, 3, provider="openvino"))).manifest
+    assert reason(manifest, (None, "auto"), ("fp32", CPU), ["why not"]) == (
+        "fp32 is the bundle's default, and nothing that was measured on this class of CPU (avx512_vnni, with bf16) "
+        "starts here: bf16 on openvino 2.45x as fast as fp32 on cpu; passed over: why not"
+    )

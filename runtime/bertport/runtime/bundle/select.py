@@ -210,6 +210,10 @@ def reason(
         said = f"{name} on {row.name} is {'the fastest' if first else 'taken'} by what was measured {where}: {ratios}"
         if measured[0].variant == name == manifest.default_variant and len(measured) > 1:
             said = f"{name} is the bundle's default, and nothing measured {where} is faster beyond the noise: {ratios}"
+    elif name == manifest.default_variant and measured:  # of which none was opened
+        said = f"{name} is the bundle's default, and nothing that was measured {where} starts here: {ratios}"
+        if row.name != CPU:
+            said = f"{name} on {row.name} is the bundle's default, and a GPU goes before what was measured {where}"
     elif name == manifest.default_variant:
         said = f"{name} is the bundle's default, and nothing else was measured to be faster {where}"
     else:
