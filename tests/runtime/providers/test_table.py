@@ -397,6 +397,29 @@ def test_tensorrt_refuses_fused_operators(edited):
         choices(manifest, "fused", "tensorrt", (TENSORRT,))
 
 
+def test_a_bundle_without_fp32_says_why_nothing_of_it_runs_here(edited, monkeypatch):
+    """One that was packed without it, for CPUs of another kind or for another provider."""
+
+    def change(manifest):
+        fp32 = manifest["variants"]["fp32"]
+        requires = fp32["requires"] | {"precision": "int8-dynamic", "isa": "avx512_vnni"}
+        manifest["variants"] = {"int8": fp32 | {"requires": requires}}
+        manifest["default_variant"] = "int8"
+
+    flags = cpu.INSTRUCTION_SETS["avx2"].needs
+    monkeypatch.setattr(cpu, "cpu", lambda: cpu.Cpu(model="a test's CPU", flags=flags, physical_cores=2))
+    manifest, advice = Bundle.open(edited(change)).manifest, ": take the bundle that it was packed from, or export the"
+    said = rf"has no variant for this CPU \(avx2, without bf16\), as int8 is made for avx512_vnni{advice}"
+    with pytest.raises(ProviderError, match=said):
+        choices(manifest, None, "auto", (CPU,))
+    with pytest.raises(ProviderError, match=rf"'int8' is made for avx512_vnni; .* would be wrong{advice}"):
+        choices(manifest, "int8", "auto", (CPU,))
+    webgpu = PROVIDERS["webgpu"]
+    said = r"'int8' has operators that webgpu does not know \(of com.microsoft\): choose another provider$"
+    with pytest.raises(ProviderError, match=said):
+        choices(variants_of(edited, "int8"), "int8", "webgpu", (webgpu,))
+
+
 @pytest.mark.parametrize(
     ("here", "made_for", "chosen"),
     [

@@ -33,6 +33,8 @@ __all__ = [
 CPU = "cpu"
 BF16 = "bf16"
 """Precision of matrix products in bfloat16, as manifests name it."""
+WHOLE = "take the bundle that it was packed from, or export the checkpoint again"
+"""Advice on a bundle that lacks fp32: that variant runs everywhere."""
 
 
 def without_gpu(provider: str, library: str | None) -> str:
@@ -99,21 +101,37 @@ def choices(
         return pairs
     tried = ", ".join(candidate.name for candidate in candidates) if provider == AUTO else provider
     if variant is None:
-        made = sorted({provider for known in manifest.variants.values() for provider in providers_for(known.requires)})
-        message = f"the bundle {manifest.name} has no variant for {tried} (made for: {', '.join(made)}): choose another"
-    else:
-        requires = manifest.variants[variant].requires
-        suited = [
-            name
-            for name, variant in manifest.variants.items()
-            if any(suits(variant.requires, candidate) for candidate in candidates)
-        ]
-        made = providers_for(requires) or [f"what this version does not know ({excerpt(requires.precision, 60)})"]
-        message = (
-            f"variant {variant!r} is made for {', '.join(made)}, not for {tried}: "
-            f"choose another provider, or a variant that is (here: {', '.join(suited) or 'none'})"
-        )
+        raise _no_variant(manifest, tried, candidates)
+    requires = manifest.variants[variant].requires
+    suited = [
+        name
+        for name, variant in manifest.variants.items()
+        if any(_runs_here(variant.requires, candidate) for candidate in candidates)
+    ]
+    made = providers_for(requires) or [f"what this version does not know ({excerpt(requires.precision, 60)})"]
+    message = (
+        f"variant {variant!r} is made for {', '.join(made)}, not for {tried}: "
+        f"choose another provider, or a variant that is (here: {', '.join(suited) or 'none'})"
+    )
     raise ProviderError(message)
+
+
+def _no_variant(manifest: Manifest, tried: str, candidates: Sequence[Provider]) -> ProviderError:
+    """Return the error of a bundle that has no variant for some providers, or none for this CPU."""
+    suited = [
+        f"{name} is made for {known.requires.isa or 'CPUs that multiply bf16'}"
+        for name, known in manifest.variants.items()
+        if any(suits(known.requires, candidate) for candidate in candidates)
+    ]
+    if suited:
+        return ProviderError(
+            f"the bundle {manifest.name} has no variant for this CPU ({class_here()}), as {' and '.join(suited)}: "
+            f"{WHOLE}"
+        )
+    made = sorted({provider for known in manifest.variants.values() for provider in providers_for(known.requires)})
+    return ProviderError(
+        f"the bundle {manifest.name} has no variant for {tried} (made for: {', '.join(made)}): choose another"
+    )
 
 
 def _refuse_unfit(manifest: Manifest, variant: str, provider: Provider) -> None:
@@ -122,17 +140,17 @@ def _refuse_unfit(manifest: Manifest, variant: str, provider: Provider) -> None:
     Raises:
         ProviderError: for operators that the provider does not know, and for 8-bit products that overflow on this CPU.
     """
-    requires = manifest.variants[variant].requires
+    requires, other = manifest.variants[variant].requires, preferred(manifest, provider)
     if unknown := sorted(requires.operator_domains.keys() - provider.operator_domains):
         raise ProviderError(
             f"variant {variant!r} has operators that {provider.name} does not know (of {', '.join(unknown)}): "
-            f"choose variant {preferred(manifest, provider)!r}, or another provider"
+            f"{f'choose variant {other!r}, or' if other else 'choose'} another provider"
         )
     if provider.on_cpu and overflows(requires.isa):
         raise ProviderError(
             f"variant {variant!r} is made for {requires.isa}; on this CPU "
             f"({cpu.cpu().instruction_set}) its 8-bit products overflow and its answers would be wrong: "
-            f"choose variant {preferred(manifest, provider)!r}, or run bertport quantize here"
+            f"{f'choose variant {other!r}, or run bertport quantize here' if other else WHOLE}"
         )
 
 
