@@ -157,6 +157,20 @@ def test_what_was_begun_with_other_packages_is_not_gone_on_with(make_options, tm
         Comparison(resumed)
 
 
+def test_what_was_begun_on_another_provider_is_not_gone_on_with(make_options, tmp_path, monkeypatch):
+    """A row is named after its provider only where there are several."""
+    monkeypatch.setitem(PROVIDERS, "another", dataclasses.replace(PROVIDERS["cpu"], name="another"))
+    options = make_options(tmp_path / "out", variants=("fp32",), providers=("cpu",))
+    Comparison(options)
+    with pytest.raises(UsageError, match="was begun with another variants and providers: repeat its command"):
+        Comparison(dataclasses.replace(options, providers=("another",), resume=True))
+
+
+def test_a_provider_that_auto_holds_is_measured_once(make_options, tmp_path):
+    entries = Comparison(make_options(tmp_path / "out", variants=("fp32",), providers=("auto", "cpu"))).entries
+    assert [entry.provider for entry in entries].count("cpu") == 1
+
+
 def test_a_comparison_that_is_begun_anew_says_what_it_drops(make_options, tmp_path):
     said = io.StringIO()
     for _ in range(2):

@@ -217,7 +217,8 @@ def _providers(asked: Sequence[str], library: str | os.PathLike[str] | None) -> 
                 f"no plugin holds {', '.join(asked)}, which come with ONNX Runtime: leave out the library, or name a "
                 "provider that it holds"
             )
-        return [row for name in asked for row in plugins.rows(name, library if name in held else None)]
+        rows = [row for name in asked for row in plugins.rows(name, library if name in held else None)]
+        return list({row.name: row for row in rows}.values())  # `auto`, or a library, may hold what is named beside it
     built_in = set(onnxruntime().get_available_providers())
     automatic = sorted(
         (row for row in PROVIDERS.values() if row.auto and row.ort in built_in), key=lambda row: row.name != "cpu"

@@ -268,7 +268,7 @@ class Comparison:
             "text": self.text_sha256,
             "templates": [self.probe, self.label_probe],
             "effort": self.preset,
-            "variants and providers": [entry.name for entry in self.entries],
+            "variants and providers": [f"{entry.name} on {entry.provider}" for entry in self.entries],
             **({"provider library": options.provider_library} if options.provider_library else {}),
             "baselines": options.baselines,
             "threads": options.threads,
