@@ -12,9 +12,11 @@ import pytest
 
 from bertport.measure import machine
 from bertport.measure.machine import MACHINE_LOCK, awaited, describe_machine, machine_lock, matmul_peak
+from bertport.runtime import threads as threads_of
 from bertport.runtime.errors import PathError
 from bertport.runtime.matmul import matmul_model
 from bertport.runtime.providers.cpu import BF16, Cpu
+from bertport.runtime.session import open_session
 
 
 @pytest.fixture
@@ -154,6 +156,21 @@ def test_the_hand_made_graph_is_a_valid_matrix_product():
 def test_the_peak_is_one_that_a_machine_can_have():
     gflops = matmul_peak(size=256, seconds=0.05, threads=1)
     assert 0.1 < gflops < 5000  # GFLOP/s of one core: from an emulator to well above any
+
+
+def test_the_peak_is_that_of_the_cores_that_a_container_may_use(lock, monkeypatch):
+    opened = []
+
+    def opening(graph, options):
+        opened.append(options.intra_op_num_threads)
+        return open_session(graph, options)
+
+    monkeypatch.setattr(machine, "open_session", opening)
+    monkeypatch.setattr(threads_of, "_processors", lambda: 8)
+    monkeypatch.setattr(threads_of, "usable_cores", lambda: 2.0)
+    assert matmul_peak(size=16, seconds=0) > 0
+    assert opened == [2]
+    assert can_take(lock, fcntl.LOCK_EX)
 
 
 def test_the_machine_is_described_in_json():

@@ -19,6 +19,7 @@ from bertport.runtime.matmul import fastest_gflops, matmul_model
 from bertport.runtime.providers.cpu import cpu, usable_cores
 from bertport.runtime.providers.table import PROVIDERS
 from bertport.runtime.session import open_session, session_options
+from bertport.runtime.threads import intra_op_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -192,7 +193,7 @@ def matmul_peak(*, threads: int | None = None, size: int = 1024, seconds: float 
     """Measure the machine's fp32 matmul peak in GFLOP/s, with ONNX Runtime's own kernel: what a variant could reach.
 
     Args:
-        threads: Threads within the operator; None leaves the choice to ONNX Runtime.
+        threads: Threads within the operator; None for one per physical core that this process may use.
         size: Rows and columns of the square matrices.
         seconds: How long to try for a faster run; the fastest counts.
     """
@@ -206,12 +207,12 @@ def matmul_gflops(rows: int, inner: int, columns: int, *, threads: int | None = 
         rows: Rows of the left matrix.
         inner: Its columns.
         columns: Columns of the right matrix.
-        threads: Threads within the operator; None leaves the choice to ONNX Runtime.
+        threads: Threads within the operator; None for one per physical core that this process may use.
         seconds: How long to try for a faster run; the fastest counts.
     """
     rng = np.random.default_rng(0)
     left, right = (rng.standard_normal(shape, dtype=np.float32) for shape in ((rows, inner), (inner, columns)))
-    session = open_session(matmul_model(right), session_options(threads=threads, config={}))
+    session = open_session(matmul_model(right), session_options(threads=intra_op_threads(threads), config={}))
     with machine_lock():
         return fastest_gflops(lambda: session.run(None, {"a": left}), left, right, seconds=seconds)
 

@@ -11,6 +11,7 @@ from bertport.measure.quality.model import Batch, CachedModel, in_order, make_ba
 from bertport.measure.quality.results import Conventions
 from bertport.measure.quality.samples import masked_samples
 from bertport.measure.statistics import Settings, says_no_difference
+from bertport.runtime import threads as threads_of
 from bertport.runtime.errors import BundleError, UsageError, ValidationError
 
 QUICK = Settings(resamples=200)
@@ -183,6 +184,15 @@ def test_a_file_that_is_no_graph_is_an_error(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(BundleError, match=r"cannot load .*model\.onnx"):
         open_onnx(tmp_path / "model.onnx")
+
+
+def test_the_threads_are_those_of_the_runtime_under_a_quota(bag_bytes, monkeypatch):
+    monkeypatch.setattr(threads_of, "_processors", lambda: 8)
+    monkeypatch.setattr(threads_of, "usable_cores", lambda: 2.0)
+    for asked, opened in ((None, 2), (3, 3)):
+        assert open_onnx(bag_bytes, threads=asked).session.get_session_options().intra_op_num_threads == opened
+    monkeypatch.setattr(threads_of, "usable_cores", lambda: 8.0)
+    assert open_onnx(bag_bytes).session.get_session_options().intra_op_num_threads == 0  # left to ONNX Runtime
 
 
 def test_the_figures_are_json(bag, make_bag, samples):

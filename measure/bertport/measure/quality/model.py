@@ -20,6 +20,7 @@ from bertport.runtime.providers.cpu import cpu, usable_cores
 from bertport.runtime.providers.table import AUTO, candidates, onnxruntime
 from bertport.runtime.session import SETTINGS, open_session, session_options
 from bertport.runtime.text.tokenizer import TOKENIZER, Tokens
+from bertport.runtime.threads import intra_op_threads
 
 if TYPE_CHECKING:
     import os
@@ -181,7 +182,7 @@ def open_onnx(
         model: Path of the graph, or the serialized graph (then without external data).
         provider: A row of the runtime's table of providers.
         precision: How products are to be computed, as manifests call it.
-        threads: Threads within one operator; None leaves the choice to ONNX Runtime.
+        threads: Threads within one operator; None for one per physical core that this process may use.
         config: Session configuration entries by ONNX Runtime's keys, to try what the runtime does not set.
 
     Raises:
@@ -190,6 +191,7 @@ def open_onnx(
         MissingDependencyError: without ONNX Runtime.
     """
     [row] = [each for each in candidates(provider) if provider in (each.name, AUTO)][:1]
+    threads = intra_op_threads(threads)  # as the runtime: a quota of the container is not seen by ONNX Runtime
     options = session_options(threads=threads, config={**SETTINGS, **(config or {})})
     settled = settled_options(row, precision=precision, threads=threads)
     providers = assigned(options, row, settled, precision=precision)

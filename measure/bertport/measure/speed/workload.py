@@ -60,7 +60,8 @@ class WorkerSpec:
     precision: str = "fp32"
     """Precision of matrix products of a graph alone, as manifests name it; a bundle's variant states its own."""
     threads: int | None = None
-    """Threads within one operator; None leaves the choice to ONNX Runtime."""
+    """Threads within one operator; None for one per physical core that this process may use. Baselines choose by
+    themselves."""
     config: dict[str, str] = field(default_factory=dict)
     """Session configuration entries on top of the runtime's; for a `file` only."""
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from bertport.measure.machine import awaited, machine_lock
 from bertport.quantize.graph.builder import GraphBuilder
-from bertport.runtime.session import open_session
+from bertport.runtime.session import open_session, session_options
+from bertport.runtime.threads import intra_op_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,7 +66,11 @@ def _saved(layer: Linear, emitter: Callable[[frozenset[str]], Emitter], progress
     rows = [PICKED] if layer.flat else [1, TOKENS]
     given = {layer.source: np.random.default_rng(0).standard_normal((*rows, len(layer.weights)), dtype=np.float32)}
     emitters = [emitter(frozenset({layer.name})), emitter(frozenset())]
-    sessions = [open_session(_alone(layer, emitter).SerializeToString()) for emitter in emitters]
+    threads = intra_op_threads(None)
+    sessions = [
+        open_session(_alone(layer, emitter).SerializeToString(), session_options(threads=threads))
+        for emitter in emitters
+    ]
     times: list[list[float]] = [[], []]
     with machine_lock(lambda: progress(awaited(), 0, 0)):
         for _ in range(ROUNDS + 1):
