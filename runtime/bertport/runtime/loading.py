@@ -215,7 +215,7 @@ def _memory_bound(memory: str | int, provider: str, library: str | os.PathLike[s
     """
     size = parse_memory(memory)
     if provider not in {AUTO, CPU} or library is not None:
-        other = repr(provider) if library is None else f"one of {os.fspath(library)}"
+        other = repr(provider) if library is None else f"one of {library}"
         raise UsageError(
             f"memory bounds only the provider {CPU!r}, not {other}: leave memory or the other provider out"
         )

@@ -201,6 +201,14 @@ def test_a_library_that_is_named(libraries, tiny_bundle, tmp_path):
     assert "lists no device for it here (it takes Intel's CPUs)" in obstacle(row)
 
 
+@pytest.mark.parametrize("given", [b"libmy.so", 3, ["libmy.so"]])
+def test_a_library_is_named_by_a_path(tiny_bundle, given):
+    with pytest.raises(UsageError, match="the library of a provider is named by its path, not "):
+        load(tiny_bundle, provider_library=given)
+    with pytest.raises(UsageError, match="memory bounds only the provider 'cpu', not one of "):
+        load(tiny_bundle, provider_library=given, memory="1G")
+
+
 @pytest.mark.parametrize(("kinds", "on_cpu"), [(("CPU", "GPU", "NPU"), True), (("GPU", "CPU"), False)])
 def test_a_library_runs_on_the_first_of_its_devices(tmp_path, monkeypatch, kinds, on_cpu):
     (tmp_path / "libmy.so").touch()

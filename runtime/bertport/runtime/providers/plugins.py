@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import PathError, ProviderError, UsageError
-from bertport.runtime.excerpts import one_line
+from bertport.runtime.excerpts import excerpt, one_line
 from bertport.runtime.installation import pip
 from bertport.runtime.providers import cpu, native
 from bertport.runtime.providers.table import AUTO, PROVIDERS, Plugin, Provider, candidates, onnxruntime, unknown_row
@@ -170,10 +170,10 @@ def of_library(path: str | os.PathLike[str], name: str) -> Provider:
 
     Raises:
         PathError: when there is no such file.
-        UsageError: for a provider that comes with ONNX Runtime, or when the library holds several.
+        UsageError: for what is no path, a provider that comes with ONNX Runtime, or when the library holds several.
         ProviderError: when the library does not register, or does not hold the provider.
     """
-    library = Path(path).absolute()
+    library = _absolute(path)
     if name in PROVIDERS and PROVIDERS[name].plugin is None:
         raise UsageError(
             f"provider {name!r} comes with ONNX Runtime, not in a library of its own: leave out provider_library, or "
@@ -219,6 +219,17 @@ def rows(name: str, library: str | os.PathLike[str] | None) -> tuple[Provider, .
         BertportError: what `candidates` and `of_library` raise.
     """
     return candidates(name) if library is None else (of_library(library, name),)
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of a library that the user names.
+
+    Raises:
+        UsageError: for what is no path.
+    """
+    if not (isinstance(path, str | os.PathLike) and isinstance(os.fspath(path), str)):
+        raise UsageError(f"the library of a provider is named by its path, not {excerpt(path)}: give a text or a Path")
+    return Path(path).absolute()
 
 
 def _plugin(provider: Provider) -> Plugin:
