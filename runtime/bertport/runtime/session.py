@@ -22,7 +22,7 @@ from bertport.runtime.sliced_logits import SlicedLogits
 from bertport.runtime.threads import intra_op_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -35,6 +35,7 @@ __all__ = [
     "Graph",
     "check_fp32",
     "check_path",
+    "least_positions",
     "open_graph",
     "open_session",
     "session_options",
@@ -106,14 +107,8 @@ class Graph:
 
     @property
     def least_positions(self) -> int:
-        """Return the fewest positions that a run must decode.
-
-        One where the graph chooses words: TopK over no rows divides by zero, which ends the process, in ONNX Runtime up
-        to 1.29. And one where it looks for the largest value of a row, as INT8 graphs with 16-bit activations do: of no
-        rows, ReduceMax gives a tensor of another shape, which the next operator refuses, up to 1.31.
-        """
-        reduced = "ReduceMax" in self.operators and _version() < REDUCES_NOTHING
-        return max(self.provider.least_positions, int("top_k" in self.optional or reduced))
+        """Return the fewest positions that a run must decode."""
+        return least_positions(self.provider, self.operators, self.optional)
 
     def run_in_slices(
         self, feeds: Mapping[str, NDArray[np.int64]], outputs: Sequence[str], *, most: int
@@ -176,6 +171,22 @@ class Graph:
         self.session.run_with_iobinding(binding)
         values: list[Any] = binding.copy_outputs_to_cpu()
         return values
+
+
+def least_positions(provider: Provider, operators: Collection[str], optional: Collection[str] = ()) -> int:
+    """Return the fewest positions that a run of a graph must decode.
+
+    One where the graph chooses words: TopK over no rows divides by zero, which ends the process, in ONNX Runtime up to
+    1.29. And one where it looks for the largest value of a row, as INT8 graphs with 16-bit activations do: of no rows,
+    ReduceMax gives a tensor of another shape, which the next operator refuses, up to 1.31.
+
+    Args:
+        provider: that it runs on.
+        operators: names of the operators of its nodes.
+        optional: names of the inputs that have a value of their own when not given.
+    """
+    reduced = "ReduceMax" in operators and _version() < REDUCES_NOTHING
+    return max(provider.least_positions, int("top_k" in optional or reduced))
 
 
 def session_options(

@@ -1,5 +1,6 @@
 """The whole way on a real bundle: text, tokenizer, masks, graphs, figures."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from bertport.measure.quality.model import (
     conventions,
     graph_of,
     make_batch,
+    open_onnx,
     read_sample_tokenizer,
     read_tokenizer,
     size_of,
@@ -80,6 +82,36 @@ def test_the_logits_are_those_that_fill_mask_answers_with(bundle):
     probabilities = np.exp(logits[0] - logits[0].max())
     assert logits[0].argmax() == best["token"]
     assert probabilities.max() / probabilities.sum() == pytest.approx(best["score"], rel=1e-4)
+
+
+def test_a_graph_that_needs_a_position_is_given_one(bundle, samples):
+    """Some providers take no empty tensor, and ReduceMax of INT8 graphs takes none up to ONNX Runtime 1.31."""
+    model = load(bundle.path, variant=serving(bundle), threads=1)
+    provider = dataclasses.replace(model.graph.provider, least_positions=1)
+    graph = graph_of(model.with_graph(dataclasses.replace(model.graph, provider=provider)))
+    counts, session = [], graph.session
+
+    class Noting:
+        def run(self, outputs, feeds):
+            counts.append(len(feeds["masked_positions"]))
+            return session.run(outputs, feeds)
+
+    graph.session = Noting()
+    batch = make_batch([sample for sample in samples if sample.is_pair][:1])
+    names = ["logits", "seq_relationship_logits"]
+    answers, wanted = graph.run(batch, names), graph_of(model).run(batch, names)
+    assert counts == [1]
+    assert answers["logits"].shape == wanted["logits"].shape == (0, bundle.manifest.architecture.vocab_size)
+    np.testing.assert_allclose(answers["seq_relationship_logits"], wanted["seq_relationship_logits"], atol=1e-6)
+
+
+@pytest.mark.parametrize(("version", "least"), [("1.31.1", 1), ("1.32.0", 0)])
+def test_a_graph_outside_a_bundle_is_asked_what_it_needs(bundle, monkeypatch, version, least):
+    placed = {"CPUExecutionProvider": {"MatMul": 3, "ReduceMax": 1}}
+    monkeypatch.setattr("bertport.measure.quality.model.placement_of", lambda _: placed)
+    monkeypatch.setattr("onnxruntime.__version__", version)
+    with bundle.opening(serving(bundle)) as path:
+        assert open_onnx(path).least_positions == least
 
 
 def test_conventions_come_from_the_bundle(bundle):

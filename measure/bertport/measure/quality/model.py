@@ -16,9 +16,10 @@ from bertport.runtime.errors import BertportError, BundleError, ProviderError
 from bertport.runtime.excerpts import one_line
 from bertport.runtime.heads import decoded_outputs
 from bertport.runtime.providers.assignment import assigned, settled_options
+from bertport.runtime.providers.checks import placement_of
 from bertport.runtime.providers.cpu import cpu, usable_cores
 from bertport.runtime.providers.table import AUTO, candidates, onnxruntime
-from bertport.runtime.session import SETTINGS, open_session, session_options
+from bertport.runtime.session import SETTINGS, least_positions, open_session, session_options
 from bertport.runtime.text.tokenizer import TOKENIZER, Tokens
 from bertport.runtime.threads import intra_op_threads
 
@@ -145,26 +146,31 @@ class OnnxGraph:
 
     Args:
         session: The `onnxruntime.InferenceSession`.
+        least_positions: Fewest positions that a run must decode, as `bertport.runtime.session.least_positions` says.
     """
 
-    def __init__(self, session: Any) -> None:  # noqa: ANN401 — ONNX Runtime is not typed
-        self.session = session
+    def __init__(self, session: Any, *, least_positions: int = 0) -> None:  # noqa: ANN401 — ONNX Runtime is not typed
+        self.session, self.least_positions = session, least_positions
         self.inputs = frozenset(given.name for given in session.get_inputs())
         self.outputs = tuple(output.name for output in session.get_outputs())
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Run a batch; a graph without the input `masked_positions` decodes all, and the masked ones are picked."""
+        positions = batch.masked_positions
         feeds = {
             "input_ids": batch.input_ids,
             "attention_mask": batch.attention_mask,
             "token_type_ids": batch.token_type_ids,
-            "masked_positions": batch.masked_positions,
+            # The whole graph runs, whatever is asked of it: where there must be one, the first is decoded in vain.
+            "masked_positions": positions if len(positions) else np.zeros(self.least_positions, dtype=np.int64),
         }
         values = self.session.run(list(outputs), {name: feeds[name] for name in self.inputs})
         answers = dict(zip(outputs, values, strict=True))
         if "masked_positions" not in self.inputs:
             for name in decoded_outputs(outputs):
                 answers[name] = answers[name].reshape(-1, answers[name].shape[-1])[batch.masked_positions]
+        elif not len(positions):
+            answers |= {name: answers[name][:0] for name in decoded_outputs(outputs)}
         return answers
 
 
@@ -209,7 +215,8 @@ def open_onnx(
         raise ProviderError(
             f"provider {row.name!r} did not start (in use: {', '.join(session.get_providers())}): {row.install}"
         )
-    return OnnxGraph(session)
+    operators = {operator for counts in placement_of(session).values() for operator in counts}
+    return OnnxGraph(session, least_positions=least_positions(row, operators))
 
 
 class CachedModel:
@@ -248,7 +255,7 @@ class CachedModel:
 
 def graph_of(model: Model) -> OnnxGraph:
     """Return the graph of a model that `bertport.runtime.load` opened, to be measured as it serves."""
-    return OnnxGraph(model.graph.session)
+    return OnnxGraph(model.graph.session, least_positions=model.graph.least_positions)
 
 
 def read_tokenizer(bundle: Bundle) -> Tokenizer:
