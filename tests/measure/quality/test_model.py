@@ -22,6 +22,7 @@ from bertport.measure.statistics import Settings
 from bertport.measure.text import Text
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.errors import ProviderError
 
 SENTENCES = [
     "The man went to the store.",
@@ -112,6 +113,15 @@ def test_a_graph_outside_a_bundle_is_asked_what_it_needs(bundle, monkeypatch, ve
     monkeypatch.setattr("onnxruntime.__version__", version)
     with bundle.opening(serving(bundle)) as path:
         assert open_onnx(path).least_positions == least
+
+
+def test_a_run_that_fails_is_one_sentence(bundle):
+    """So that a comparison goes on with its other rows."""
+    graph, ids = graph_of(load(bundle.path, threads=1)), np.full(5, 10**6)
+    batch = make_batch([Sample(text=0, input_ids=ids, token_type_ids=np.zeros_like(ids), labels=ids[:0])])
+    said = r"^ONNX Runtime fails on 1 x 5 tokens \(.+\): choose another variant or provider$"
+    with pytest.raises(ProviderError, match=said):
+        graph.run(batch, graph.outputs[:1])
 
 
 def test_conventions_come_from_the_bundle(bundle):

@@ -13,7 +13,7 @@ import numpy as np
 from bertport.measure.quality.results import Conventions
 from bertport.measure.quality.samples import SampleTokenizer
 from bertport.runtime.errors import BertportError, BundleError, ProviderError
-from bertport.runtime.excerpts import one_line
+from bertport.runtime.excerpts import excerpt, one_line
 from bertport.runtime.heads import decoded_outputs
 from bertport.runtime.providers.assignment import assigned, settled_options
 from bertport.runtime.providers.checks import placement_of
@@ -155,7 +155,11 @@ class OnnxGraph:
         self.outputs = tuple(output.name for output in session.get_outputs())
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
-        """Run a batch; a graph without the input `masked_positions` decodes all, and the masked ones are picked."""
+        """Run a batch; a graph without the input `masked_positions` decodes all, and the masked ones are picked.
+
+        Raises:
+            ProviderError: where ONNX Runtime raises.
+        """
         positions = batch.masked_positions
         feeds = {
             "input_ids": batch.input_ids,
@@ -164,7 +168,17 @@ class OnnxGraph:
             # The whole graph runs, whatever is asked of it: where there must be one, the first is decoded in vain.
             "masked_positions": positions if len(positions) else np.zeros(self.least_positions, dtype=np.int64),
         }
-        values = self.session.run(list(outputs), {name: feeds[name] for name in self.inputs})
+        given = {name: feeds[name] for name in self.inputs}
+        try:
+            values = self.session.run(list(outputs), given)
+        except MemoryError:
+            raise
+        except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
+            rows, length = batch.input_ids.shape
+            raise ProviderError(
+                f"ONNX Runtime fails on {rows} x {length} tokens ({excerpt(one_line(error), 300)}): choose another "
+                "variant or provider"
+            ) from error
         answers = dict(zip(outputs, values, strict=True))
         if "masked_positions" not in self.inputs:
             for name in decoded_outputs(outputs):
