@@ -46,3 +46,12 @@ def test_no_name_of_a_variant_is_markup(quantized):
     assert text.count(r"| a\|b \<img> # c |") == 2
     assert r"Not measured in a\|b \<img> # c: a\|b \<img> # c." in text
     assert "\n# c" not in text
+
+
+def test_a_provider_that_this_version_does_not_know_is_named(quantized):
+    manifest = quantized[0].manifest
+    variant = manifest.variants["int8-dynamic"]
+    later = dataclasses.replace(variant, fidelity={**variant.fidelity, "provider": "a later one"})
+    text = section(dataclasses.replace(manifest, variants={**manifest.variants, "later": later}))
+    [row] = [line for line in text.splitlines() if line.startswith("| later |")]
+    assert row.endswith(", on a later one |")

@@ -12,6 +12,7 @@ from bertport.runtime.bundle import cards
 from bertport.runtime.bundle.changes import listed, rewrite_card
 from bertport.runtime.bundle.select import CPU, suits
 from bertport.runtime.bundle.task_metrics import HEADINGS, labelled_metrics
+from bertport.runtime.providers.table import PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -63,9 +64,10 @@ def section(manifest: Manifest) -> str:
             continue
         speed = ", ".join(f"{ratio['speedup']:.2f}x at {shape}" for shape, ratio in record["speed"].items())
         slower = " (slower than fp32)" if record.get("slower_than_reference") else ""
-        provider = record.get("provider", "cpu")
+        provider = str(record.get("provider", CPU))
         elsewhere = f", on {provider}" if provider != CPU else ""
-        elsewhere = elsewhere if suits(variant.requires, provider) else f", on {provider}, which it is not made for"
+        if provider in PROVIDERS and not suits(variant.requires, provider):  # a later version may know others
+            elsewhere = f", on {provider}, which it is not made for"
         cells = [
             name,
             "fp32's files"
