@@ -13,6 +13,7 @@ from bertport.measure.quality.samples import masked_samples
 from bertport.measure.statistics import Settings, says_no_difference
 from bertport.runtime import threads as threads_of
 from bertport.runtime.errors import BundleError, UsageError, ValidationError
+from bertport.runtime.session import open_session
 
 QUICK = Settings(resamples=200)
 
@@ -187,12 +188,18 @@ def test_a_file_that_is_no_graph_is_an_error(tmp_path):
 
 
 def test_the_threads_are_those_of_the_runtime_under_a_quota(bag_bytes, monkeypatch):
+    opened = []
+
+    def opening(graph, options, providers):
+        opened.append(options.intra_op_num_threads)
+        return open_session(graph, options, providers)
+
+    monkeypatch.setattr("bertport.measure.quality.model.open_session", opening)
     monkeypatch.setattr(threads_of, "_processors", lambda: 8)
-    monkeypatch.setattr(threads_of, "usable_cores", lambda: 2.0)
-    for asked, opened in ((None, 2), (3, 3)):
-        assert open_onnx(bag_bytes, threads=asked).session.get_session_options().intra_op_num_threads == opened
-    monkeypatch.setattr(threads_of, "usable_cores", lambda: 8.0)
-    assert open_onnx(bag_bytes).session.get_session_options().intra_op_num_threads == 0  # left to ONNX Runtime
+    for cores, asked in ((2.0, None), (2.0, 3), (8.0, None)):
+        monkeypatch.setattr(threads_of, "usable_cores", lambda cores=cores: cores)
+        open_onnx(bag_bytes, threads=asked)
+    assert opened == [2, 3, 0]  # the last is left to ONNX Runtime
 
 
 def test_the_figures_are_json(bag, make_bag, samples):
