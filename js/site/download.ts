@@ -1,5 +1,6 @@
 /** Files of the site: from the cache where they were kept, else from the server, counted as they arrive. */
 
+import { BertportError, reasonOf } from "../src/errors.js";
 import { sha256 } from "../src/hashing.js";
 import { cacheName, type Site, withCache } from "./listing.js";
 
@@ -26,7 +27,8 @@ export class Downloads {
   /**
    * Return the content of a file; of one that is larger than `most` bytes, one byte more at most.
    *
-   * @throws Error, with what the server says of a file that it does not give.
+   * @throws Error, with what the server says of a file that it does not give; BertportError, which is a sentence, where
+   *   the network ends.
    */
   async read(path: string, most: number): Promise<Uint8Array<ArrayBuffer>> {
     const address = new URL(path.split("/").map(encodeURIComponent).join("/"), this.base).href;
@@ -52,7 +54,9 @@ export class Downloads {
     let length = 0;
     const reader = response.body?.getReader();
     while (reader && length <= most) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reader.read().catch((error) => {
+        throw new BertportError(`${path} broke off on its way (${reasonOf(error, 120)}): load the page again`);
+      });
       if (done) break;
       parts.push(value);
       length += value.length;
@@ -77,6 +81,6 @@ async function asked(address: string): Promise<Response> {
   try {
     return await fetch(address, { cache: "no-cache" });
   } catch {
-    throw new Error("the server cannot be reached");
+    throw new BertportError("the server of this page cannot be reached: load it again when there is a network");
   }
 }

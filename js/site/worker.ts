@@ -56,8 +56,8 @@ async function answered(from: Model, task: string, inputs: readonly unknown[], p
 async function loaded(site: Site, variant: string, device: Device): Promise<Loaded> {
   const downloads = new Downloads(BASE, site, (bytes) => tell({ kind: "progress", bytes }));
   const threads = crossOriginIsolated ? Math.min(MOST_THREADS, navigator.hardwareConcurrency) : 1;
-  const runtime = await opened(site, device, threads, downloads);
   try {
+    const runtime = await opened(site, device, threads, downloads);
     model = await load({
       readFile: (name, most) => downloads.read(`bundle/${name}`, most),
       runtime,
@@ -85,6 +85,7 @@ async function opened(site: Site, device: Device, threads: number, downloads: Do
   try {
     binary = await downloads.read(wasm, entry.size);
   } catch (error) {
+    if (error instanceof BertportError || error instanceof RangeError) throw error;
     throw new ProviderError(
       `${wasm} cannot be read (${(error as Error).message}): copy the site whole, or make it again`,
     );

@@ -1,6 +1,6 @@
 /** A bundle: files that are compared with the hashes of its manifest before they are used. */
 
-import { BundleError, excerpt, reasonOf, UsageError } from "./errors.js";
+import { BertportError, BundleError, excerpt, ProviderError, reasonOf, UsageError } from "./errors.js";
 import { normalizedDigest, sha256 } from "./hashing.js";
 import { LARGEST_MANIFEST, type Manifest, readManifest } from "./manifest.js";
 
@@ -9,7 +9,8 @@ import { LARGEST_MANIFEST, type Manifest, readManifest } from "./manifest.js";
  *
  * @param name - its path inside the bundle, with slashes.
  * @param most - bytes that it may have: of a larger file, no more than one byte above that need be read.
- * @throws for a file that is missing; anything that is no BertportError is quoted in one.
+ * @throws for a file that is missing; anything that is no BertportError is quoted in one, and a RangeError is taken for
+ *   a lack of memory.
  */
 export type ReadFile = (name: string, most: number) => Promise<Uint8Array>;
 
@@ -90,7 +91,12 @@ async function contentOf(readFile: ReadFile, name: string, most: number): Promis
   try {
     content = await readFile(name, most);
   } catch (error) {
-    if (error instanceof BundleError) throw error;
+    if (error instanceof BertportError) throw error;
+    if (error instanceof RangeError) {
+      throw new ProviderError(
+        `${name} does not fit into memory (${reasonOf(error, 200)}): close other programs, or choose a smaller variant`,
+      );
+    }
     throw new BundleError(`${name} cannot be read (${reasonOf(error, 200)}): copy the bundle whole, or export again`);
   }
   // Hashing and opening must see the same bytes: memory that other threads write to is copied first.

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Bundle } from "../src/bundle.js";
+import { UsageError } from "../src/errors.js";
 import { obstacle } from "../src/graph.js";
 import { digestOf } from "../src/hashing.js";
 import { readManifest, type Variant } from "../src/manifest.js";
@@ -123,6 +124,21 @@ test("files are compared with their hashes", async () => {
   assert.deepEqual(await bundle.read("config.json"), config);
   await assert.rejects(bundle.read("README.md"), /lists no file/);
   await assert.rejects(bundle.read("toString"), /lists no file/);
+});
+
+test("a reader's own sentence is kept, and a lack of memory is not blamed on the bundle", async () => {
+  const readFile = await changed({});
+  const full = /^config.json does not fit into memory \(allocation failed\): close other programs, or choose a smaller/;
+  for (const [error, name, message] of [
+    [new UsageError("load it again"), "UsageError", /^load it again$/],
+    [new RangeError("allocation failed"), "ProviderError", full],
+  ] as const) {
+    const bundle = await Bundle.open(async (file, most) => {
+      if (file === "config.json") throw error;
+      return readFile(file, most);
+    });
+    await assert.rejects(bundle.read("config.json"), { name, message });
+  }
 });
 
 test("a digest that is asked for is compared", async () => {

@@ -290,7 +290,8 @@ async function agedFiles() {
 }
 
 async function whatGoesWrong() {
-  for (const name of ["changed", "missing", "operators", "nowasm", "changedwasm", "noscript"]) await broken(name, `${url}${name}/`);
+  const sites = ["changed", "missing", "cut", "operators", "nowasm", "changedwasm", "noscript"];
+  for (const name of sites) await broken(name, `${url}${name}/`);
   await broken("no WebAssembly", `${url}good/`, { without: "WebAssembly" }); // as where it is switched off
   await broken("file", `file://${join(directory, "served", "good", "index.html")}`);
   const insecure = url.replace("127.0.0.1", "insecure.test");

@@ -44,6 +44,7 @@ SENTENCES = {
     "make it again",
     "changedwasm": "runtime/ort-wasm-simd-threaded.wasm was changed after it was written (its SHA-256 is not that of "
     "site.json): copy the site again, or make it again with bertport site",
+    "cut": "bundle/onnx/model.onnx broke off on its way (<reason>): load the page again",
     "noscript": "A script of this page cannot be loaded: load the page again, or copy the whole site there again.",
     "file": "This page was opened as a file, from which browsers load no modules: serve its directory, for instance "
     "with python -m http.server, and open http://localhost:8000.",
@@ -74,8 +75,8 @@ def headers_of(directory):
 def serving(directory, renew):
     """A plain server of files; a POST calls `renew` with its path.
 
-    headers/ is sent with the site's headers, aged/ with leave to keep it for a day, and of slow/ the WebAssembly for a
-    GPU after two seconds.
+    headers/ is sent with the site's headers, aged/ with leave to keep it for a day, of slow/ the WebAssembly for a GPU
+    after two seconds, and of graphs of cut/ the beginning.
     """
 
     class Handler(SimpleHTTPRequestHandler):
@@ -94,6 +95,12 @@ def serving(directory, renew):
             if self.path.startswith("/slow/") and self.path.endswith(".asyncify.wasm"):
                 time.sleep(2)
             super().do_GET()
+
+        def copyfile(self, source, outputfile):
+            if self.path.startswith("/cut/") and self.path.endswith(".onnx"):
+                outputfile.write(source.read(1000))
+            else:
+                super().copyfile(source, outputfile)
 
         def do_POST(self):
             renew(self.path)
@@ -164,7 +171,7 @@ def test_sites(head_bundles, tmp_path):
     for name, bundle in head_bundles.items():
         write(bundle, served / f"head-{name}", "--variant", "portable")
     small = served / "head-classifier"
-    wrong = ("changed", "missing", "operators", "nowasm", "changedwasm", "noscript")
+    wrong = ("changed", "missing", "cut", "operators", "nowasm", "changedwasm", "noscript")
     for name in (*wrong, "headers", "renewed", "aged"):
         shutil.copytree(small, served / name)
     write(head_bundles["classifier"], served / "slow", "--variant", "portable", "--variant", "fp32")
