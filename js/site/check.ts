@@ -24,11 +24,11 @@
         "serve it over HTTPS, or open it on localhost.",
     );
   } else {
-    // Caught on the way down: such an error does not rise from a script to the window.
+    // Caught on the way down: the error of a script that is missing does not rise from it to the window.
     addEventListener(
       "error",
-      ({ target }) => {
-        if (target instanceof HTMLScriptElement) {
+      ({ target, error }) => {
+        if (target instanceof HTMLScriptElement || error instanceof SyntaxError) {
           say("A script of this page cannot be loaded: load the page again, or copy the whole site there again.");
         }
       },

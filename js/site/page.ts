@@ -265,10 +265,13 @@ async function listing(): Promise<Site> {
     throw new Error(`site.json is missing (the server says ${response.status}): copy the whole site there.`);
   }
   try {
-    return (await response.json()) as Site;
+    const read = (await response.json()) as Partial<Site> | null;
+    const lists = [read?.variants, read?.tasks, read?.heads];
+    if (read?.files && read.variants?.length && lists.every(Array.isArray)) return read as Site;
   } catch {
-    throw new Error("site.json is damaged: copy the site there again, or make it again with bertport site.");
+    // It is not JSON.
   }
+  throw new Error("site.json is damaged: copy the site there again, or make it again with bertport site.");
 }
 
 function showSite(): void {

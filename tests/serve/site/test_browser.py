@@ -34,6 +34,7 @@ WITHIN = 0.02
 
 
 WILD = {"<sha256>": "[0-9a-f]{64}", "<number>": r"\d+", "<reason>": r"[^\n]{1,120}"}
+NO_SCRIPT = "A script of this page cannot be loaded: load the page again, or copy the whole site there again."
 SENTENCES = {
     "changed": "onnx/model.onnx was changed after it was written (its SHA-256 is <sha256> and manifest.json says "
     "<sha256>): copy the bundle again, or export again",
@@ -45,7 +46,8 @@ SENTENCES = {
     "changedwasm": "runtime/ort-wasm-simd-threaded.wasm was changed after it was written (its SHA-256 is not that of "
     "site.json): copy the site again, or make it again with bertport site",
     "cut": "bundle/onnx/model.onnx broke off on its way (<reason>): load the page again",
-    "noscript": "A script of this page cannot be loaded: load the page again, or copy the whole site there again.",
+    **dict.fromkeys(("noscript", "halfscript"), NO_SCRIPT),
+    "listing": "site.json is damaged: copy the site there again, or make it again with bertport site.",
     "file": "This page was opened as a file, from which browsers load no modules: serve its directory, for instance "
     "with python -m http.server, and open http://localhost:8000.",
     "insecure": "This page came over http, and browsers do not let a page compute hashes there: serve it over HTTPS, "
@@ -171,7 +173,7 @@ def test_sites(head_bundles, tmp_path):
     for name, bundle in head_bundles.items():
         write(bundle, served / f"head-{name}", "--variant", "portable")
     small = served / "head-classifier"
-    wrong = ("changed", "missing", "cut", "operators", "nowasm", "changedwasm", "noscript")
+    wrong = ("changed", "missing", "cut", "operators", "nowasm", "changedwasm", "noscript", "halfscript", "listing")
     for name in (*wrong, "headers", "renewed", "aged"):
         shutil.copytree(small, served / name)
     write(head_bundles["classifier"], served / "slow", "--variant", "portable", "--variant", "fp32")
@@ -181,6 +183,10 @@ def test_sites(head_bundles, tmp_path):
     needing_other_operators(served / "operators")
     (served / "nowasm/runtime/ort-wasm-simd-threaded.wasm").unlink()
     (served / "noscript/client.js").unlink()
+    script = served / "halfscript/client.js"
+    script.write_bytes(script.read_bytes()[: script.stat().st_size // 2])
+    listed = served / "listing/site.json"  # JSON still, with another key
+    listed.write_bytes(listed.read_bytes().replace(b'"variants"', b'"wariants"'))
     (served / "headers/bundle/README.md").unlink()
 
     titles = (f"version {number}" for number in itertools.count(1))
