@@ -304,6 +304,17 @@ test("golden vectors: what holds, and what does not", async () => {
     const message = 'golden.json lists a batch of "logits" that is not there: the bundle is damaged; export again';
     await assert.rejects(proven(change), { name: "BundleError", message });
   }
+  await assert.rejects(
+    proven((value) => void (logits(value).rows = [] as never)),
+    { name: "BundleError", message: 'golden.json lists no row of "logits": the bundle is damaged; export again' },
+  );
+  await assert.rejects(
+    proven((value) => void (value.variants["int8-dynamic"].outputs = {} as never)),
+    {
+      name: "BundleError",
+      message: /have no output of variant "int8-dynamic": make them anew with bertport golden --overwrite$/,
+    },
+  );
   const without = await loadAnywhere({
     readFile: await changed({}, (value) => void (value.golden_vectors = null)),
     runtime,

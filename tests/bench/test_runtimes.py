@@ -141,6 +141,10 @@ def test_a_difference_is_seen_wherever_it_is():
     assert difference(expected, [np.full_like(values, np.nan)]) is None
 
 
+def test_a_variant_of_which_nothing_was_compared_does_not_hold():
+    assert not holds({"variants": {"fp32": {"outputs": {}}}})
+
+
 def test_further_names_stand_for_an_output_or_its_columns():
     output = np.arange(12).reshape(2, 3, 2)
     assert alias_values(output, ["logits"]) == [output]

@@ -253,6 +253,10 @@ def negative(value):
     value["variants"]["fp32"]["outputs"]["logits"]["tolerance"] = -1
 
 
+def no_rows(value):
+    value["variants"]["fp32"]["outputs"]["logits"]["rows"] = []
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -269,6 +273,7 @@ def negative(value):
         (many_texts, "texts and 2 batches"),
         (no_number, "expected float, found 'large'"),
         (negative, "has 2 shapes of 'logits' of 'fp32'"),
+        (no_rows, "lists no row of 'logits' of 'fp32', which is not valid"),
     ],
 )
 def test_what_no_golden_vectors_say_is_refused(bundle, change, said):

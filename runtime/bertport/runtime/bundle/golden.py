@@ -238,6 +238,8 @@ def _check(golden: Golden, manifest: Manifest, name: str) -> None:
         for output, expected in vectors.outputs.items():
             if len(expected.shapes) != len(golden.batches) or not expected.tolerance >= 0:
                 _refuse(name, f"has {len(expected.shapes)} shapes of {output[:80]!r} of {variant[:80]!r}")
+            if not expected.rows:  # any graph would hold
+                _refuse(name, f"lists no row of {output[:80]!r} of {variant[:80]!r}")
             for row in expected.rows:
                 _check_row(row, expected, name)
 
