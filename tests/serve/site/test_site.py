@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from threading import Thread
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -255,6 +256,19 @@ def test_the_package_is_fetched_once_after_asking(tiny_bundle, registry, tmp_pat
     assert run(tiny_bundle, "--output", tmp_path / "b").exit_code == 0  # from the cache
     assert asked == ["/ort.tgz"]
     assert (tmp_path / "a" / "runtime" / "ort.wasm.min.js").read_bytes().startswith(BANNER)
+
+
+def test_ctrl_c_at_the_question_is_no_answer_to_it(tiny_bundle, registry, tmp_path, monkeypatch):
+    """It ends the command, which does not go on to say what else to pass."""
+    asked, _, _ = registry
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("click.termui.visible_prompt_func", interrupted)
+    with pytest.raises(click.Abort):
+        site.main([str(tiny_bundle), "--output", str(tmp_path / "a")], standalone_mode=False)
+    assert asked == []
 
 
 def test_what_is_refused_is_refused_before_anything_is_fetched(tiny_bundle, registry, tmp_path):

@@ -118,8 +118,10 @@ def _runtime(directory: str | None, *, gpu: bool, yes: bool) -> WebRuntime:
 
 
 def _agreed(question: str) -> bool:
-    """Return whether the user says yes; where nobody can be asked, no."""
+    """Return whether the user says yes; where nobody can be asked, no. Ctrl-C ends the command, as anywhere else."""
     try:
         return click.confirm(question, err=True)
-    except click.Abort:
+    except click.Abort as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise
         return False
