@@ -320,6 +320,17 @@ def test_a_full_disk_is_not_blamed_on_the_registry(registry, tmp_path, monkeypat
         web_runtime.download(dataclasses.replace(package, size=len(content)))
 
 
+def test_a_user_without_a_home_directory_is_told_what_to_set(tiny_bundle, tmp_path, monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    done = run(tiny_bundle, "--output", tmp_path / "site", "--yes")
+    assert isinstance(done.exception, PathError)
+    assert said(done).endswith("has no home directory: " + web_runtime.ADVICE)
+
+
 def test_the_policies_are_one_and_the_same():
     page = (PAGE / "index.html").read_text()
     [meta] = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)

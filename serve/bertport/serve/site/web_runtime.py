@@ -202,8 +202,16 @@ def _fetched(package: Package) -> Iterator[bytes]:
 
 
 def _place(package: Package) -> Path:
+    """Return where the tarball is kept.
+
+    Raises:
+        PathError: for a user without a home directory, as in some containers, where no other place is given.
+    """
     base = os.environ.get("XDG_CACHE_HOME")
-    directory = Path(base) if base else Path.home() / ".cache"
+    try:
+        directory = Path(base) if base else Path.home() / ".cache"
+    except RuntimeError as error:
+        raise PathError(f"onnxruntime-web cannot be kept, as this user has no home directory: {ADVICE}") from error
     return directory / "bertport" / f"onnxruntime-web-{package.version}.tgz"
 
 
