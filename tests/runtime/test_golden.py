@@ -20,6 +20,7 @@ from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.golden import FILE, LARGEST, Golden, read_golden
 from bertport.runtime.bundle.packing import pack
 from bertport.runtime.bundle.workspace import Workspace
+from bertport.runtime.bundle.writer import write_manifest
 from bertport.runtime.cli import app
 from bertport.runtime.errors import BundleError, ProviderError, UnknownNameError
 from bertport.runtime.golden import verify_golden
@@ -156,6 +157,27 @@ def test_a_bundle_without_fp32_is_given_those_of_its_portable_graph(old, tmp_pat
     assert list(golden.variants) == ["portable"]
     assert {output.tolerance for output in golden.variants["portable"].outputs.values()} == {1e-4}
     assert verify_golden(small).failures == ()
+
+
+def test_vectors_that_cannot_be_made_anew_stay(tiny_bundle, tmp_path):
+    """Such as those of INT8 in a bundle that was packed without fp32, which says how far its values may be."""
+    small = pack(tiny_bundle, tmp_path / "small", ["portable"])
+    portable = small.manifest.variants["portable"]
+    requires = dataclasses.replace(portable.requires, precision="int8-dynamic")
+    variants = {"portable": dataclasses.replace(portable, requires=requires)}
+    write_manifest(small.path, dataclasses.replace(small.manifest, variants=variants))
+    other = shutil.copytree(small.path, tmp_path / "other")
+    before = read_golden(Bundle.open(small.path))
+    assert list(before.variants) == ["portable"]
+    reason = "the bundle has no variant 'fp32' to say how far its values may be from others"
+    after, left_out = write_golden(small.path, overwrite=True)
+    assert left_out == {"portable": f"{reason}; its old ones stay"}
+    assert read_golden(after) == before
+    assert after.verify() == ()
+    # Of other batches, they are of no use.
+    after, left_out = write_golden(rewritten(other, lambda value: value["texts"].pop()), overwrite=True)
+    assert left_out == {"portable": reason}
+    assert read_golden(after) == before.of(())
 
 
 def changed(content, by):

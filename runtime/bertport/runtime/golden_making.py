@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -21,11 +22,12 @@ from bertport.runtime.bundle.golden import (
     GoldenVariant,
     listing,
     read_golden,
+    with_variant,
 )
 from bertport.runtime.bundle.manifest import FileEntry
 from bertport.runtime.bundle.select import CPU, suits
 from bertport.runtime.bundle.writer import write_manifest
-from bertport.runtime.errors import OutputError, ProviderError
+from bertport.runtime.errors import BundleError, OutputError, ProviderError
 from bertport.runtime.heads import POSITIONS, SEGMENTS, decoded_outputs
 from bertport.runtime.loading import load
 from bertport.runtime.providers.cpu import cpu
@@ -94,11 +96,12 @@ def write_golden(path: str | os.PathLike[str], *, overwrite: bool = False) -> tu
 
     Args:
         path: the bundle's directory.
-        overwrite: whether all are made anew, the texts and batches too.
+        overwrite: whether all are made anew, the texts and batches too. Old ones of a variant that is given none stay,
+            where texts and batches are as they were.
 
     Returns:
-        The bundle as it is now, and why a variant has none, by its name: it cannot be run here, or there is no fp32
-        graph to say how far it may be.
+        The bundle as it is now, and why a variant was given none, by its name: it cannot be run here, or there is no
+        fp32 graph to say how far it may be.
 
     Raises:
         PathError, BundleError: when there is no such bundle, it is damaged, or it cannot be written.
@@ -107,9 +110,17 @@ def write_golden(path: str | os.PathLike[str], *, overwrite: bool = False) -> tu
     tidy(path)
     bundle = Bundle.open(path)
     bundle.check(bundle.manifest.files)
-    old = None if overwrite else read_golden(bundle)
-    golden, left_out = golden_of(bundle, old)
-    return bundle if golden == old else replace_golden(bundle, golden), left_out
+    if not overwrite:
+        old = read_golden(bundle)
+        golden, left_out = golden_of(bundle, old)
+        return bundle if golden == old else replace_golden(bundle, golden), left_out
+    golden, left_out = golden_of(bundle)
+    with suppress(BundleError):  # old ones that cannot be read go
+        if (old := read_golden(bundle)) and (old.texts, old.batches) == (golden.texts, golden.batches):
+            for name, vectors in old.of(left_out).variants.items():
+                golden = with_variant(golden, name, vectors)
+                left_out[name] += "; its old ones stay"
+    return replace_golden(bundle, golden), left_out
 
 
 def write_first(directory: Path) -> None:

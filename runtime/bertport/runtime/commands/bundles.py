@@ -173,7 +173,7 @@ def golden(*, path: str, overwrite: bool, as_json: bool) -> None:
     bundle, left_out = write_golden(path, overwrite=overwrite)
     vectors = bundle.manifest.golden_vectors
     for name, reason in left_out.items():
-        report(f"bertport: warning: no golden vectors of variant {name!r}: {reason}")
+        report(f"bertport: warning: golden vectors of variant {name!r} were not made: {reason}")
     if as_json:
         summary = {"bundle": str(bundle.path), "digest": bundle.digest, "file": vectors.file if vectors else None}
         show_json(summary | {"left_out": left_out}, indent=2)
