@@ -201,6 +201,21 @@ test("which variant is preferred", async () => {
   );
 });
 
+test("a variant that may be wrong on other CPUs is opened with a warning", async () => {
+  for (const [isa, expected] of [
+    ["avx512_vnni", /^variant "int8-dynamic" is made for CPUs with avx512_vnni, and on others .*: check it by prove/],
+    ["avx2", /^$/],
+    [null, /^$/],
+  ] as const) {
+    const warnings: string[] = [];
+    const warn = (message: string) => void warnings.push(message);
+    const readFile = await changed({}, (value) => void (value.variants["int8-dynamic"].requires.isa = isa));
+    const told = await loadAnywhere({ readFile, runtime, variant: "int8-dynamic", warn });
+    await told.release();
+    assert.match(warnings.join("\n"), expected);
+  }
+});
+
 test("a directory's links may not leave it, and what is no file is refused", async () => {
   const directory = mkdtempSync(path.join(tmpdir(), "bertport-"));
   try {
