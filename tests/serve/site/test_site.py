@@ -86,6 +86,13 @@ def test_no_file_of_the_bundle_is_held_whole(tiny_bundle, runtime, tmp_path, mon
     assert [name for name in held if name.endswith(".onnx")] == []
 
 
+def test_the_command_that_serves_it_can_be_pasted(tiny_bundle, runtime, tmp_path):
+    output = tmp_path / "my site"
+    done = run(tiny_bundle, "--output", output, "--runtime", runtime)
+    assert done.exit_code == 0, said(done)
+    assert done.stdout.splitlines()[-1] == f"try it: python -m http.server --directory '{output}'"
+
+
 def test_a_task_that_javascript_does_not_answer_is_left_out_and_named(runtime, tmp_path, tmp_path_factory):
     """For places of tokens the package takes WordPiece alone, and RoBERTa has bytes."""
     for family, left in (("bert", False), ("roberta", True)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,7 +89,7 @@ def site(  # noqa: PLR0913 — the command's options
     else:
         show(
             f"{output}: {', '.join(names)} on onnxruntime-web {web.version}, {len(listing['files'])} files, {size:,} "
-            f"bytes\n{listing['digest']}\ntry it: python -m http.server --directory {output}"
+            f"bytes\n{listing['digest']}\ntry it: python -m http.server --directory {shlex.quote(output)}"
         )
 
 
