@@ -10,7 +10,14 @@ SENTENCES = {"interrupted": "interrupted: nothing is left", "out_of_memory": "ou
 DAMAGED = BundleError("ONNX Runtime cannot load the graph: it is damaged")
 
 
-@pytest.mark.parametrize("error", [MemoryError(), BundleError("ONNX Runtime cannot load the graph: std::bad_alloc")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        BundleError("ONNX Runtime cannot load the graph: std::bad_alloc"),
+        RuntimeError("BFCArena: Available memory of 1024 is smaller than requested bytes of 4096"),
+    ],
+)
 def test_a_lack_of_memory_is_told_as_such(error):
     with pytest.raises(OutOfMemoryError, match="out of memory: use a larger machine"), explained(**SENTENCES):
         raise error

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["InterruptionError", "OutOfMemoryError", "explained", "stoppable"]
 
-SIGNS = ("bad_alloc", "Failed to allocate memory")
+SIGNS = ("bad_alloc", "Failed to allocate memory", "smaller than requested bytes")
 """Substrings of ONNX Runtime's messages for memory that ran out."""
 
 

@@ -61,8 +61,9 @@ stand between the lines of a log, or of a terminal that shows one sentence."""
 ERRORS_ONLY = 3
 """ONNX Runtime's log level: its warnings are about fusions and placement, on which a user cannot act."""
 
-NO_MEMORY = re.compile(r"Failed to allocate memory|bad_alloc|bad allocation")
-"""Messages of ONNX Runtime for memory that it did not get: it raises the error that it raises for anything else."""
+NO_MEMORY = re.compile(r"Failed to allocate memory|smaller than requested bytes|bad_alloc|bad allocation")
+"""Messages of ONNX Runtime for memory that it did not get, the second where its arena has a limit (`gpu_mem_limit`): it
+raises the error that it raises for anything else."""
 
 
 LOWER = frozenset({"fp16", "bf16"})
