@@ -2,9 +2,12 @@
 
     python -m bench.gpu prepare KIT     # where there is a network: wheels, bundle and checkout into one directory
     python -m bench.gpu run KIT         # on the GPU machine: installs them, tests, measures, writes KIT/gpu.md
-    python -m bench.gpu page [FILE]     # writes docs/research/gpu.md from a gpu.json, or what is known without one
+    python -m bench.gpu pack KIT        # for a machine with PyTorch that takes little at a time: parts, and the calls
+    python -m bench.gpu page [FILE]     # writes docs/research/gpu.md from a gpu.jsonl, or what is known without one
 
-`prepare` needs the environment of dev.py; `run` needs Python of the same version and the NVIDIA driver, nothing else.
+`prepare` and `pack` need the environment of dev.py; `run` needs Python of the same version and the NVIDIA driver,
+nothing else. What `pack` makes is run with `--installed`, by a Python that has PyTorch: .gpu-kit/calls.json has each
+command, in order, with the folder that it takes along.
 """
 
 from __future__ import annotations
@@ -13,56 +16,92 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from bench.checkout import RESTORE, ROOT, is_made_of
-from bench.gpu.page import page
+from bench.gpu.page import FIGURES, PEAK, gathered, page
+from bench.gpu.parts import FOLDER, calls, check_size, split
 
+ONNX_RUNTIME = "onnxruntime-gpu==1.31.1"
+SERVER = ("starlette>=1.3.1", "uvicorn>=0.34,<1", "httptools>=0.6.3", "orjson>=3.11.6")
 WHEELS = (
-    "onnxruntime-gpu[cuda,cudnn]==1.31.1",
+    ONNX_RUNTIME.replace("==", "[cuda,cudnn]=="),
+    *SERVER,
+    "uvloop>=0.21",
+    "prometheus_client>=0.21",
     "torch==2.13.0",
-    "transformers>=4.57,<4.58",
+    "optimum>=2.3",
+    "requests>=2.33",
+    "transformers>=5.10.1,<6",
+    "safetensors>=0.4.3",
+    "filelock>=3.12",
     "hypothesis>=6.120",
     "pytest>=8.4",
     "pytest-timeout>=2.3",
-    "onnx>=1.17",
+    "onnx>=1.21",
     "onnx_ir>=0.1.12",
     "ml_dtypes>=0.5",
-    "sympy>=1.13",
-    "hatchling>=1.27",
+    "sympy>=1.13.3",
+    "hatchling>=1.28",
     "editables",
     "numpy>=1.26",
-    "tokenizers>=0.21",
-    "click>=8.1",
+    "tokenizers>=0.22.1",
+    "click>=8.3.3",
 )
-"""Packages that the tests and peers need there; torch's own build carries CUDA 13."""
+"""Packages that the tests, the peers and the server need there; torch's own build carries CUDA 13."""
+BROUGHT = (ONNX_RUNTIME, *SERVER, "optimum>=2.3", "click>=8.3.3")
+"""Those that a machine with PyTorch, transformers and the usual tools lacks, or has too old."""
+THERE = "3.12"
+"""Version of Python on such a machine."""
+PLATFORMS = (*(f"manylinux_2_{glibc}_x86_64" for glibc in range(39, 4, -1)), "manylinux2014_x86_64")
+"""Platforms whose wheels run there: pip compares their names, and no versions."""
 TENSORRT = "tensorrt-cu13-libs>=10.14,<11"
 """TensorRT's libraries: onnxruntime-gpu 1.31.1 is linked to libnvinfer.so.10. The index has a source alone, which
 fetches NVIDIA's wheel when it is built; where that cannot be had, the kit does without."""
 RECIPES = ("fp16", "int8-static")
-FP16_ROWS = (
-    ("fp32", "cuda"),
-    ("fp16", "cuda"),
-    ("fp16", "tensorrt"),
-    ("int8-static", "cuda"),
-    ("int8-static", "tensorrt"),
+PYTORCH = ("torch:compiled", "torch:sdpa", "torch:eager")
+SUBJECTS = (
+    ("default", PEAK),
+    *(("base", row) for row in ("bertport:fp16:cuda", *PYTORCH, "bertport:fp32:cuda")),
+    *(("default", row) for row in ("bertport:fp16:cuda", *PYTORCH, "bertport:fp32:cuda", "bertport:int8-static:cuda")),
+    *((model, "server:fp16:cuda") for model in ("base", "default")),
+    *(("default", row) for row in ("bertport:fp16:tensorrt", "bertport:int8-static:tensorrt")),
+    ("base", "bertport:fp16:tensorrt"),
 )
-"""Variants and providers that are measured."""
+"""What is measured, by model: what is aimed at comes first, in case the run is cut."""
+MOST_S = 1800
+"""Seconds that the tests, or a row, take at most: TensorRT takes minutes for an engine."""
+BASE = "import sys, pathlib, bench.random_weights; bench.random_weights.save_bert_base(pathlib.Path(sys.argv[1]))"
+"""Writes a BERT-base as a checkpoint: made where it is measured, since nothing makes random weights smaller."""
+EMPTY = "import sys, pathlib, shutil; shutil.rmtree(sys.argv[1], True); pathlib.Path(sys.argv[1]).mkdir()"
+"""Empties the directory of a model."""
 
 
 def prepare(kit: Path) -> None:
     """Gather the wheels, the default bundle with its GPU variants, its checkpoint, and the checkout."""
     kit.mkdir(parents=True, exist_ok=True)
-    python, program = sys.executable, str(Path(sys.executable).with_name("bertport"))
+    python = sys.executable
     say("downloading wheels (gigabytes: CUDA and TensorRT come along)")
     # Not `pip download`, which keeps sources as they are: building them takes a network.
     wheel = (python, "-m", "pip", "wheel", "--quiet", "--wheel-dir", kit / "wheels")
     call(*wheel, "pip", *WHEELS)
     if not works(*wheel, TENSORRT):
         say(f"the kit has no TensorRT: {TENSORRT} cannot be had")
+    add_bundle(kit)
+    if not (kit / "checkpoint").exists():
+        call(python, "-m", *RESTORE, kit / "bundle", kit / "checkpoint")
+    archive = kit / "checkout.tar"
+    call("git", "-C", ROOT, "archive", "--output", archive, "HEAD")
+    say(f"ready: copy {kit} to the GPU machine, unpack checkout.tar, and there run python -m bench.gpu run {kit}")
+
+
+def add_bundle(kit: Path) -> None:
+    """Copy the default bundle into the kit, and make the variants for a GPU that it lacks."""
     default, bundle, made_of = ROOT / "models" / "default", kit / "bundle", kit / "made-of"
     digest = json.loads((default / "manifest.json").read_text(encoding="utf-8"))["digest"]
     if not is_made_of(made_of, digest):
@@ -75,61 +114,180 @@ def prepare(kit: Path) -> None:
         if recipe not in have:
             say(f"making the variant {recipe}")
             # Measured on the GPU, not here: without a budget, and whatever its speed on this CPU.
-            call(program, "quantize", bundle, "--recipe", recipe, "--accuracy-budget", "none", "--force")
-    if not (kit / "checkpoint").exists():
-        call(python, "-m", *RESTORE, bundle, kit / "checkpoint")
-    archive = kit / "checkout.tar"
-    call("git", "-C", ROOT, "archive", "--output", archive, "HEAD")
-    say(f"ready: copy {kit} to the GPU machine, unpack checkout.tar, and there run python -m bench.gpu run {kit}")
+            call(*quantizing(sys.executable, bundle, recipe))
 
 
-def run(kit: Path) -> None:
-    """Install from the kit alone, run the tests that need a GPU, measure, and write the page."""
+def quantizing(python: object, bundle: Path, recipe: str, *more: str) -> list[object]:
+    """Return the command that adds a variant to a bundle, without a budget."""
+    options = ("--recipe", recipe, "--accuracy-budget", "none", "--force", *more)
+    return [python, "-m", "bertport.runtime", "quantize", bundle, *options]
+
+
+def pack(kit: Path) -> None:
+    """Write .gpu-kit: the bundle and the few wheels in parts that travel one by one, and the calls that take them."""
+    check_size()
+    kit.mkdir(parents=True, exist_ok=True)
+    add_bundle(kit)
+    wheels = kit / "brought"
+    shutil.rmtree(wheels, ignore_errors=True)
+    to = (sys.executable, "-m", "pip")
+    for_there = ("--only-binary=:all:", "--python-version", THERE, "--implementation", "cp")
+    platforms = [option for platform in PLATFORMS for option in ("--platform", platform)]
+    call(*to, "download", "--quiet", "--no-deps", *for_there, *platforms, "--dest", wheels, *BROUGHT)
+    # Not editable: the path of the checkout is another there.
+    call(*to, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, ROOT)
+    count = split((wheels, kit / "bundle"), ROOT / FOLDER)
+    (ROOT / FOLDER / "calls.json").write_text(json.dumps(calls(count), indent=2) + "\n", encoding="utf-8")
+    say(f"ready: {count} parts; move models/default/onnx out of the checkout, make the calls of {FOLDER}/calls.json")
+
+
+def run(kit: Path, *, installed: bool = False, most_s: float = MOST_S) -> None:
+    """Install from the kit alone, run the tests that need a GPU, measure what is missing, and write the page.
+
+    Args:
+        kit: what `prepare` made, or the parts of `pack` put together.
+        installed: use this Python, with the wheels of `pack` before its own packages.
+        most_s: seconds that the tests, or a row, take at most.
+    """
     kit = kit.resolve()
+    # Unbuffered, or what is printed would come behind the error that ends a program.
+    own = {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "BERTPORT_GPU_BUNDLE": str(kit / "bundle")}
+    environment = {**os.environ, **own}
+    if installed:
+        # The code is that of the checkout, which travels with every call and so can be mended; its entry points are in
+        # the wheel.
+        areas = sorted(str(package.parent) for package in ROOT.glob("*/bertport"))
+        python, given = Path(sys.executable), os.environ.get("PYTHONPATH")
+        environment["PYTHONPATH"] = os.pathsep.join([*areas, str(brought(kit)), *([given] if given else [])])
+    else:
+        python = own_environment(kit)
+    library = next((file.parent for file in kit.glob("venv/lib/*/site-packages/tensorrt*_libs/libnvinfer.so.10")), None)
+    if library:  # the linker looks there when the process starts
+        environment["LD_LIBRARY_PATH"] = f"{library}{os.pathsep}{environment.get('LD_LIBRARY_PATH', '')}"
+    told = figures(kit)
+    if not told["tests_passed"]:
+        # Warnings are no errors there: packages of other versions may have some of their own.
+        tests = ["-m", "gpu", "-q", "-o", "filterwarnings=default", ROOT / "tests" / "runtime" / "test_gpu.py"]
+        code, _ = logged(kit, [python, "-m", "pytest", *tests], environment, most_s)
+        note(kit, tests_passed=code == 0)
+    done = {(row["model"], row["row"]) for row in told["rows"] if "done" in row}
+    unmade: dict[str, str] = {}
+    for model, subject in SUBJECTS:  # each in a process of its own, so that none has another's memory
+        if (model, subject) in done:
+            continue
+        reason = ""
+        if commands := lacking(model, subject, python, kit):
+            if model not in unmade:
+                unmade[model] = make(commands, kit, environment, most_s)
+            reason = unmade[model]
+        if not reason:
+            measuring: list[object] = [python, "-m", "bench.gpu.measure", model, subject, kit]
+            code, last = logged(kit, measuring, environment, most_s)
+            reason = last if code else ""
+        if reason:
+            note(kit, model=model, row=subject, failed=reason)
+        say(f"{model} {subject}: {reason or 'measured'}")
+    write_page(kit / FIGURES, kit / "gpu.md")
+    if not figures(kit)["tests_passed"]:
+        sys.exit(f"tests that need a GPU failed: see {kit / 'gpu.log'}")
+
+
+def own_environment(kit: Path) -> Path:
+    """Install the kit's wheels into an environment of their own; return its Python."""
     venv = kit / "venv"
-    python = venv / "bin" / "python"
-    installed = venv / "installed"
-    if not installed.exists():  # one that was cut is begun anew
+    python, done = venv / "bin" / "python", venv / "installed"
+    if not done.exists():  # one that was cut is begun anew
         call(sys.executable, "-m", "venv", "--clear", venv)
         offline = ("--no-index", "--find-links", kit / "wheels")
         tensorrt = [TENSORRT] if any((kit / "wheels").glob("tensorrt*.whl")) else []
         call(python, "-m", "pip", "install", "--quiet", *offline, *WHEELS, *tensorrt)
         call(python, "-m", "pip", "install", "--quiet", *offline, "--no-build-isolation", "--no-deps", "-e", ROOT)
-        installed.touch()
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "BERTPORT_GPU_BUNDLE": str(kit / "bundle")}
-    library = next((file.parent for file in venv.glob("lib/*/site-packages/tensorrt*_libs/libnvinfer.so.10")), None)
-    if library:  # the linker looks there when the process starts
-        environment["LD_LIBRARY_PATH"] = f"{library}{os.pathsep}{environment.get('LD_LIBRARY_PATH', '')}"
-    tests = [python, "-m", "pytest", "-m", "gpu", "-q", ROOT / "tests" / "runtime" / "test_gpu.py"]
-    passed = subprocess.run([str(part) for part in tests], env=environment, cwd=ROOT, check=False).returncode == 0
-    subjects = [*(f"bertport:{variant}:{provider}" for variant, provider in FP16_ROWS), "torch:eager", "torch:compiled"]
-    result: dict[str, Any] = {"tests_passed": passed, "rows": []}
-    for subject in subjects:  # each in a process of its own, so that none has another's memory
-        done = subprocess.run(
-            [str(python), "-m", "bench.gpu.measure", subject, str(kit)],
-            env=environment,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        last = (done.stdout.strip().splitlines() or ["{}"])[-1] if done.returncode == 0 else "{}"
-        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        result["rows"].append({"row": subject, **(json.loads(last) if done.returncode == 0 else {"failed": said})})
-        # At once: a run that is cut leaves what it has measured.
-        (kit / "gpu.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        say(f"{subject}: {'measured' if done.returncode == 0 else said}")
-    write_page(kit / "gpu.json", kit / "gpu.md")
-    if not passed:
-        sys.exit("tests that need a GPU failed: see above")
+        done.touch()
+    return python
+
+
+def brought(kit: Path) -> Path:
+    """Unpack the wheels that `pack` brings into a directory of their own; return it."""
+    place, done = kit / "site", kit / "site" / "installed"
+    if not done.exists():
+        shutil.rmtree(place, ignore_errors=True)
+        wheels = sorted((kit / "brought").glob("*.whl"))
+        offline = ("--no-index", "--no-deps", "--no-compile", "--no-cache-dir")
+        call(sys.executable, "-m", "pip", "install", "--quiet", *offline, "--target", place, *wheels)
+        done.touch()
+    return place
+
+
+def lacking(model: str, subject: str, python: Path, kit: Path) -> list[list[object]]:
+    """Return the commands that make what a row needs and the kit lacks: BERT-base, or the default's checkpoint."""
+    place = kit if model == "default" else kit / model
+    checkpoint, bundle = place / "checkpoint", place / "bundle"
+    if model == "default":
+        restoring = [python, "-m", *RESTORE, bundle, checkpoint]
+        return [restoring] if subject in PYTORCH and not checkpoint.exists() else []
+    if (place / "made").exists():
+        return []
+    return [
+        [python, "-c", EMPTY, place],  # one that was cut is begun anew
+        [python, "-c", BASE, checkpoint],
+        [python, "-m", "bertport.runtime", "export", checkpoint, bundle],
+        # Measured on the GPU: on the CPU as little as can be asked for.
+        quantizing(python, bundle, "fp16", "--positions", "16", "--pairs", "0"),
+        [python, "-c", "import sys, pathlib; pathlib.Path(sys.argv[1]).touch()", place / "made"],
+    ]
+
+
+def make(commands: list[list[object]], kit: Path, environment: dict[str, str], most_s: float) -> str:
+    """Run commands that make a model; return why it is not made, empty where it is."""
+    for command in commands:
+        say(f"making: {' '.join(map(str, command[1:]))}")
+        code, last = logged(kit, command, environment, 2 * most_s)
+        if code:
+            return f"the model cannot be made: {last}"
+    return ""
+
+
+def logged(kit: Path, command: list[object], environment: dict[str, str], most_s: float) -> tuple[int, str]:
+    """Run a command, and keep all that it says in KIT/gpu.log; return its exit status and its last line."""
+    log = kit / "gpu.log"
+    with log.open("ab") as file:
+        begin = file.tell()
+        words = [str(part) for part in command]
+        file.write(f"$ {' '.join(words)}\n".encode())
+        file.flush()
+        # A group of its own: what it has started ends with it, and the server lets go of the GPU.
+        with subprocess.Popen(words, env=environment, cwd=ROOT, stdout=file, stderr=file, process_group=0) as started:
+            try:
+                code = started.wait(most_s)
+            except subprocess.TimeoutExpired:
+                return 124, f"it took more than {most_s:g} s"
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(started.pid, signal.SIGKILL)
+    with log.open("rb") as file:
+        file.seek(begin)
+        said = file.read().decode("utf-8", errors="replace").strip().splitlines()[1:]
+    return code, said[-1] if said else "no message"
+
+
+def note(kit: Path, **figure: object) -> None:
+    """Add a line to the figures: a run that is cut leaves what it has measured."""
+    with (kit / FIGURES).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(figure) + "\n")
+
+
+def figures(kit: Path) -> dict[str, Any]:
+    """Return what was measured so far."""
+    file = kit / FIGURES
+    return gathered(file.read_text(encoding="utf-8").splitlines() if file.exists() else ())
 
 
 def write_page(source: Path | None, target: Path) -> None:
     """Write the page, from measured figures or without any."""
-    figures = json.loads(source.read_text(encoding="utf-8")) if source else None
-    target.write_text(page(figures), encoding="utf-8")
-    if figures:
-        print(page(figures))
+    result = gathered(source.read_text(encoding="utf-8").splitlines()) if source else None
+    target.write_text(page(result), encoding="utf-8")
+    if result:
+        print(page(result))
     say(f"wrote {target}")
 
 
@@ -151,15 +309,19 @@ def say(text: str) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("prepare", "run", "page"))
-    parser.add_argument("path", type=Path, nargs="?", help="the kit; for page a gpu.json")
+    parser.add_argument("what", choices=("prepare", "run", "pack", "page"))
+    parser.add_argument("path", type=Path, nargs="?", help=f"the kit; for page a {FIGURES}")
+    parser.add_argument("--installed", action="store_true", help="run with this Python, and with what pack brings")
+    parser.add_argument("--most-s", type=float, default=MOST_S, help="seconds for the tests, or a row  [%(default)s]")
     given = parser.parse_args()
     if given.what == "page":
         write_page(given.path, ROOT / "docs" / "research" / "gpu.md")
     elif given.path is None:
         parser.error(f"{given.what} needs the directory of the kit")
+    elif given.what == "run":
+        run(given.path, installed=given.installed, most_s=given.most_s)
     else:
-        {"prepare": prepare, "run": run}[given.what](given.path)
+        {"prepare": prepare, "pack": pack}[given.what](given.path)
 
 
 if __name__ == "__main__":

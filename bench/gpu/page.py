@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FIGURES = "gpu.jsonl"
+"""File of the kit with a line of JSON for each figure, in the order in which they were measured."""
+MODELS = {"default": "The default model", "base": "A BERT-base with seeded random weights"}
+"""Titles of the tables."""
+PEAK = "peak"
+"""The row that is the GPU itself."""
+LONGEST = "128x128"
+"""The shape whose tokens are the cheapest, by which the fixed cost of a run is counted in tokens."""
+SHORTEST = "1x16"
 PROGRAMS = "the programs here"
 NEVER = (
     (
@@ -24,6 +37,14 @@ NEVER = (
     (PROGRAMS, "`python -m bench.gpu run`, and the tests marked `gpu`"),
     ("arm64", "every figure of speed is from x86-64; [emulated](arm64.md), golden vectors and some tests have run"),
 )
+TENSORRT = """## TensorRT
+
+TensorRT was never run. The package index from which the files for the GPU machine come has its libraries only as a
+source that downloads them from NVIDIA, and TensorRT for RTX refuses compute capability 9.0, which the H100 and the H200
+have. What is checked instead needs no GPU: which operators are taken, the options and their values, the optimization
+profile, and the names under which engines are kept. Where the libraries of `tensorrt-cu13` are installed,
+`python -m bench.gpu run` measures TensorRT too and prints its rows: please open an issue and attach `gpu.jsonl`.
+"""
 PAGE = """# On a GPU
 
 `provider="cuda"` and `provider="tensorrt"` are rows of the same table as `cpu`, and as strict:
@@ -53,16 +74,49 @@ hardware. `python -m bench.gpu page` writes it.
 ```sh
 python -m bench.gpu prepare kit    # on a machine with a network, in dev.py's environment
 python -m bench.gpu run kit        # on a machine with CUDA 13's driver, without a network
+python -m bench.gpu pack kit       # for a machine that has PyTorch and takes little at a time: parts, and the calls
 ```
 
-`run` installs the kit's wheels, runs the tests marked `gpu`, and measures fp32, fp16 and QDQ INT8 on both providers
-against PyTorch in fp16, eager and compiled, on the same GPU: milliseconds of fixed shapes, the share of the measured
-fp16 matmul peak, and the difference of both heads from fp32 on the CPU.
+`run` installs the kit's wheels, runs the tests marked `gpu`, and measures the default model and a BERT-base: fp32, fp16
+and, of the default model, QDQ INT8 on CUDA and on TensorRT, and PyTorch in fp16 on the same GPU with eager attention,
+with SDPA, and compiled with SDPA. It takes milliseconds of fixed shapes, the share of the fp16 matmul peak measured in
+the same run, texts a second of real lengths, the server under load, and the difference of both heads from fp32 on the
+CPU. PyTorch's rows choose the words on the device too, and tokenize and batch as bertport does, but make no words of
+ids. Each figure is written as soon as it is there, and a second `run` measures what is missing. With `--installed` it
+uses the Python that runs it and the few packages that `pack` brings.
 """
 
 
+def gathered(lines: Iterable[str]) -> dict[str, Any]:
+    """Return all figures of a run: each line adds to a row, or to the whole; a line that was cut is left out.
+
+    A row that was measured to its end has not failed, whatever became of an earlier try.
+    """
+    result: dict[str, Any] = {"tests_passed": None, "gpu": [], "rows": []}
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in lines:
+        try:
+            figure = json.loads(line)
+        except ValueError:
+            continue
+        if "row" not in figure or (figure["row"] == PEAK and "failed" not in figure):
+            result |= {name: value for name, value in figure.items() if name not in {"model", "row", "done"}}
+        if "row" not in figure:
+            continue
+        key = figure["model"], figure["row"]
+        if key not in rows:
+            rows[key] = {}
+            result["rows"].append(rows[key])
+        row = rows[key]
+        for name, value in figure.items():
+            row[name] = {**row.get(name, {}), **value} if isinstance(value, dict) else value
+        if "done" in figure:
+            row.pop("failed", None)
+    return result
+
+
 def page(result: dict[str, Any] | None) -> str:
-    """Return the page as Markdown, with figures where there are any."""
+    """Return the page as Markdown, with figures where there are any: those that `gathered` returned."""
     if result is None:
         rows = "\n".join(f"| {name} | {what} |" for name, what in NEVER)
         body = (
@@ -70,34 +124,80 @@ def page(result: dict[str, Any] | None) -> str:
             "needs none is tested: the options that are made, the refusals with the real `onnxruntime-gpu` wheel, the "
             "words chosen in the graph (on the CPU), outputs bound to a device (the CPU), where engines are kept. "
             "The section below describes what the code asks of a device, not what was seen.\n\n"
-            f"| | never run |\n|---|---|\n{rows}\n\n"
+            f"| | never run |\n|---|---|\n{rows}\n\n{TENSORRT}"
         )
         return PAGE.format(body=body)
-    measured = [subject for subject in result["rows"] if "failed" not in subject]
-    failed = [subject for subject in result["rows"] if "failed" in subject]
-    gpu = ", ".join(measured[0]["gpu"]) if measured else "no GPU"
-    passed = "passed" if result["tests_passed"] else "FAILED"
-    parts = [f"## Measured\n\n{gpu}. The tests marked `gpu` {passed}.\n"]
-    if measured:
-        sizes = list(measured[0]["shapes"])
-        parts.append(f"| ms (share of the fp16 peak) | {' | '.join(sizes)} | top-1 | KL | NSP flips |")
-        parts.append(f"|---|{'---:|' * (len(sizes) + 3)}")
-        for subject in measured:
-            cells = [
-                f"{shape['ms']:.2f} ({shape['gflops'] / subject['peak_gflops']:.0%})"
-                for shape in subject["shapes"].values()
-            ]
-            near = subject["fidelity"]
-            cells += [f"{near['top1_agreement']:.1%}", f"{near['kl']:.2g}", f"{near['nsp_flips']:.1%}"]
-            parts.append(f"| {subject['row']} | {' | '.join(cells)} |")
-        for subject in measured:
-            if "load_s" in subject:
-                cold, warm = subject["load_s"]
-                parts.append(f"\n{subject['row']}: loaded in {cold:.1f} s, the second time in {warm:.1f} s.")
-    parts += [f"\n{subject['row']} did not run: {subject['failed']}" for subject in failed]
-    ran = {subject["row"].rpartition(":")[2] for subject in measured} | {PROGRAMS}
+    rows = [row for row in result["rows"] if row["row"] != PEAK]
+    measured = [row for row in rows if "shapes" in row]
+    passed = {True: "passed", False: "FAILED", None: "did not run to their end"}[result["tests_passed"]]
+    parts = [f"## Measured\n\n{', '.join(result['gpu']) or 'no GPU'}. The tests marked `gpu` {passed}."]
+    peak = result.get("peak_gflops")
+    if peak:
+        parts.append(f"\nThe peak of fp16 products, of two matrices of 8192x8192, was {peak / 1000:.0f} TFLOP/s.")
+    for model, title in MODELS.items():
+        parts += _table(title, [row for row in rows if row["model"] == model], peak)
+    parts += [
+        f"\n{row['model']} {row['row']} {'ended early' if 'shapes' in row else 'did not run'}: {row['failed']}"
+        for row in result["rows"]
+        if "failed" in row
+    ]
+    ran = {row["row"].rpartition(":")[2] for row in measured} | {PROGRAMS}
     never = [(name, what) for name, what in NEVER if name.lower() not in ran]
     if never:
         parts.append("\n## Never run on hardware\n\n| | never run |\n|---|---|")
         parts += [f"| {name} | {what} |" for name, what in never]
-    return PAGE.format(body="\n".join(parts) + "\n\n")
+    parts += [] if "tensorrt" in ran else [f"\n{TENSORRT.rstrip()}"]
+    return PAGE.format(body="\n".join(parts) + "\n")
+
+
+def _table(title: str, rows: list[dict[str, Any]], peak: float | None) -> list[str]:
+    """Return a model's table, and what else was measured of it."""
+    measured = [row for row in rows if "shapes" in row]
+    if not measured:
+        return []
+    sizes = list(dict.fromkeys(size for row in measured for size in row["shapes"]))
+    heads = [*sizes, "run's cost in tokens", "texts/s", "top-1", "KL", "NSP flips", "largest difference"]
+    parts = [
+        f"\n### {title}\n",
+        f"| ms (share of the fp16 peak) | {' | '.join(heads)} |",
+        f"|---|{'---:|' * len(heads)}",
+    ]
+    for row in measured:
+        cells = [_cell(row["shapes"].get(size), peak) for size in sizes]
+        cells.append(_cost_in_tokens(row["shapes"]))
+        cells.append(f"{row['texts_per_s']:,.0f}" if "texts_per_s" in row else "")
+        near = row.get("fidelity")
+        cells += [
+            f"{near['top1_agreement']:.1%}" if near else "",
+            f"{near['kl']:.2g}" if near else "",
+            f"{near['nsp_flips']:.1%}" if near else "",
+            f"{near['most']:.2g}" if near else "",
+        ]
+        parts.append(f"| {row['row']} | {' | '.join(cells)} |")
+    for row in rows:
+        if "load_s" in row:
+            cold, warm = row["load_s"]
+            parts.append(f"\n{row['row']}: loaded in {cold:.1f} s, the second time in {warm:.1f} s.")
+        if "server" in row:
+            seen = row["server"]
+            parts.append(
+                f"\n{row['row']}: {seen['requests_per_s']:,.0f} requests a second, p50 {seen['p50_ms']:.1f} ms, "
+                f"p99 {seen['p99_ms']:.1f} ms, statuses {json.dumps(seen['outcomes'])}."
+            )
+    return parts
+
+
+def _cell(cost: dict[str, float] | None, peak: float | None) -> str:
+    """Return the time of a shape, with its share of the peak."""
+    if cost is None:
+        return ""
+    return f"{cost['ms']:.2f}" + (f" ({cost['gflops'] / peak:.0%})" if peak else "")
+
+
+def _cost_in_tokens(shapes: dict[str, dict[str, float]]) -> str:
+    """Return what a run costs beside its tokens, in tokens: the time of the shortest at the speed of the largest."""
+    if SHORTEST not in shapes or LONGEST not in shapes:
+        return ""
+    tokens = {shape: int(shape.split("x")[0]) * int(shape.split("x")[1]) for shape in (SHORTEST, LONGEST)}
+    spent = shapes[SHORTEST]["ms"] * tokens[LONGEST] / shapes[LONGEST]["ms"]
+    return f"{max(0, spent - tokens[SHORTEST]):,.0f}"

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import shutil
 import subprocess
+import sys
+import tarfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.checkout import ROOT
 from bench.gpu import __main__ as gpu
-from bench.gpu.page import NEVER, page
+from bench.gpu import measure, parts
+from bench.gpu.page import NEVER, gathered, page
 
 PAGE = ROOT / "docs" / "research" / "gpu.md"
-MEASURED = {
-    "tests_passed": True,
-    "rows": [
-        {
-            "row": "bertport:fp16:cuda",
-            "gpu": ["a GPU"],
-            "peak_gflops": 100.0,
-            "shapes": {"1x16": {"ms": 1.0, "gflops": 50.0}},
-            "fidelity": {"top1_agreement": 0.99, "kl": 1e-4, "nsp_flips": 0.0},
-        },
-        {"row": "bertport:fp16:tensorrt", "failed": "no such library"},
-    ],
-}
+FIGURES = (
+    {"tests_passed": True},
+    {"model": "default", "row": "peak", "gpu": ["a GPU"]},
+    {"model": "default", "row": "peak", "peak_gflops": 100.0},
+    {"model": "default", "row": "peak", "done": True},
+    {"model": "base", "row": "bertport:fp16:cuda", "failed": "out of memory"},
+    {"model": "base", "row": "bertport:fp16:cuda", "shapes": {"1x16": {"ms": 1.0, "gflops": 50.0}}},
+    {"model": "base", "row": "bertport:fp16:cuda", "shapes": {"128x128": {"ms": 2.0, "gflops": 75.0}}},
+    {"model": "base", "row": "bertport:fp16:cuda", "texts_per_s": 12345.6},
+    {
+        "model": "base",
+        "row": "bertport:fp16:cuda",
+        "fidelity": {"top1_agreement": 0.99, "kl": 1e-4, "nsp_flips": 0.0, "most": 0.02},
+    },
+    {"model": "base", "row": "bertport:fp16:cuda", "done": True},
+    {"model": "base", "row": "torch:sdpa", "shapes": {"1x16": {"ms": 3.0, "gflops": 20.0}}},
+    {"model": "base", "row": "torch:sdpa", "failed": "it took more than 9 s"},
+    {"model": "base", "row": "bertport:fp16:tensorrt", "failed": "no such library"},
+)
+LINES = [json.dumps(figure) for figure in FIGURES]
 
 
 def test_the_page_is_what_the_program_writes():
@@ -32,11 +47,23 @@ def test_the_page_is_what_the_program_writes():
 
 
 def test_what_has_run_is_no_more_among_what_never_has():
-    text = page(MEASURED)
-    assert "| bertport:fp16:cuda | 1.00 (50%) | 99.0% | 0.0001 | 0.0% |" in text
-    assert "bertport:fp16:tensorrt did not run: no such library" in text
+    text = page(gathered([*LINES, LINES[5][:20]]))  # the last one cut
+    assert "a GPU. The tests marked `gpu` passed." in text
+    row = "| bertport:fp16:cuda | 1.00 (50%) | 2.00 (75%) | 8,176 | 12,346 | 99.0% | 0.0001 | 0.0% | 0.02 |"
+    assert row in text
+    assert "| torch:sdpa | 3.00 (20%) |  |  |  |  |  |  |  |" in text
+    assert "base torch:sdpa ended early: it took more than 9 s" in text
+    assert "base bertport:fp16:tensorrt did not run: no such library" in text
+    assert "base bertport:fp16:cuda" not in text  # its first try failed, its second did not
     never = {name for name, _ in NEVER if f"\n| {name} | " in text}
     assert never == {"TensorRT", "arm64"}
+
+
+def test_the_page_says_of_tensorrt_that_it_was_never_run_until_it_was():
+    ran = {"model": "default", "row": "bertport:fp16:tensorrt", "shapes": {"1x16": {"ms": 1.0, "gflops": 50.0}}}
+    for text, said in ((page(None), True), (page(gathered(LINES)), True), (page(gathered([json.dumps(ran)])), False)):
+        assert ("TensorRT was never run." in text) == said
+        assert "\n\n\n" not in text
 
 
 def test_what_ran_emulated_is_not_denied():
@@ -61,17 +88,184 @@ def test_a_kit_is_made_anew_of_another_default_bundle_and_of_wheels_alone(tmp_pa
     assert not [command for command in called if "download" in command]
 
 
-def test_what_was_measured_is_kept_where_a_run_is_cut(tmp_path, monkeypatch):
+@pytest.fixture
+def kit(tmp_path):
+    """A kit that is installed, with everything made that rows need."""
     (tmp_path / "venv").mkdir()
     (tmp_path / "venv" / "installed").touch()
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "made").touch()
+    return tmp_path
 
-    def run(command, **_):
-        if "bertport:fp16:cuda" in command:
-            raise KeyboardInterrupt
-        return subprocess.CompletedProcess(command, 0, '{"load_s": [2, 1]}\n', "")
 
-    monkeypatch.setattr(gpu.subprocess, "run", run)
+def test_what_was_measured_is_kept_where_a_run_is_cut_and_the_next_goes_on(kit, monkeypatch):
+    first = gpu.SUBJECTS[0]
+
+    def cut(place, command, *_):
+        if "bench.gpu.measure" in command:
+            if tuple(command[3:5]) != first:
+                raise KeyboardInterrupt
+            gpu.note(place, model=first[0], row=first[1], done=True)
+        return 0, ""
+
+    monkeypatch.setattr(gpu, "logged", cut)
     with pytest.raises(KeyboardInterrupt):
-        gpu.run(tmp_path)
-    measured = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
-    assert measured == {"tests_passed": True, "rows": [{"row": "bertport:fp32:cuda", "load_s": [2, 1]}]}
+        gpu.run(kit)
+    assert gpu.figures(kit)["tests_passed"]
+    measured = []
+
+    def go_on(_, command, *__):
+        measured.append(tuple(command[3:5]))
+        return (1, "no GPU") if command[4] == "torch:eager" else (0, "")
+
+    monkeypatch.setattr(gpu, "logged", go_on)
+    gpu.run(kit)
+    assert measured == list(gpu.SUBJECTS[1:])  # neither the tests nor the first row
+    failed = [(row["model"], row["row"], row["failed"]) for row in gpu.figures(kit)["rows"] if "failed" in row]
+    assert failed == [(model, "torch:eager", "no GPU") for model in ("base", "default")]
+    assert "base torch:eager did not run: no GPU" in (kit / "gpu.md").read_text(encoding="utf-8")
+
+
+def test_a_model_that_cannot_be_made_is_tried_once_and_fails_its_rows_alone(kit, monkeypatch):
+    (kit / "base" / "made").unlink()
+    commands = []
+
+    def run(_, command, *__):
+        commands.append(command)
+        return (2, "no optimum") if "export" in command else (0, "")
+
+    monkeypatch.setattr(gpu, "logged", run)
+    gpu.run(kit)
+    assert len([command for command in commands if "export" in command]) == 1
+    rows = gpu.figures(kit)["rows"]
+    assert {row["model"] for row in rows} == {"base"}
+    assert {row["failed"] for row in rows} == {"the model cannot be made: no optimum"}
+
+
+def test_all_that_a_command_says_is_kept_and_one_that_hangs_is_ended_with_what_it_started(tmp_path):
+    def said(code, most_s):
+        return gpu.logged(tmp_path, [sys.executable, "-c", code], {"PYTHONUNBUFFERED": "1"}, most_s)
+
+    assert said("import sys; print('one'); sys.exit('two')", 60) == (1, "two")
+    assert said("pass", 60) == (0, "no message")
+    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
+    assert said(child, 0.5) == (124, "it took more than 0.5 s")
+    assert "\none\ntwo\n" in (tmp_path / "gpu.log").read_text(encoding="utf-8")
+
+
+def test_parts_make_the_kit_again_and_are_small_enough_to_travel(tmp_path):
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "weights").write_bytes(bytes(range(256)) * 100)
+    folder = tmp_path / "parts"
+    count = parts.split([bundle], folder, size=10_000)
+    assert sorted(path.name for path in folder.iterdir()) == [f"{number:02}" for number in range(1, count + 1)]
+    pieces = b""
+    for place in sorted(folder.iterdir()):
+        piece = (place / f"{place.name}.part").read_bytes()
+        assert 0 < len(piece) <= 10_000
+        told = (place / f"{place.name}.sha256").read_text(encoding="ascii")
+        assert told == f"{hashlib.sha256(piece).hexdigest()}  {place.name}.part\n"
+        pieces += piece
+    with tarfile.open(fileobj=io.BytesIO(pieces)) as tar:
+        assert tar.extractfile("bundle/weights").read() == (bundle / "weights").read_bytes()
+
+
+def test_calls_are_short_bring_every_part_and_join_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "KIT", str(tmp_path / "kit"))
+    folder = tmp_path / parts.FOLDER
+    source = tmp_path / "bundle"
+    source.mkdir()
+    (source / "manifest.json").write_text("{}", encoding="utf-8")
+    made = parts.calls(parts.split([source], folder, size=4096))
+    assert [path for call in made for path in call["carry"]] == [
+        f"{parts.FOLDER}/{place.name}" for place in sorted(folder.iterdir())
+    ]
+    assert all(len(call["command"]) <= parts.LONGEST and call["timeout_s"] <= 600 for call in made)
+    assert sum(call["timeout_s"] for call in made[-2:]) <= 900
+    for call in made:
+        if call["carry"]:
+            subprocess.run(["sh", "-c", call["command"]], cwd=tmp_path, check=True)
+    # No GPU, and no checkout, here: what joins the parts runs, and what comes behind it fails.
+    out = tmp_path / "out"
+    out.mkdir()
+    subprocess.run(
+        ["sh", "-c", made[-1]["command"]], cwd=tmp_path, env={"OUT": str(out), "PATH": "/usr/bin:/bin"}, check=False
+    )
+    assert (tmp_path / "kit" / "bundle" / "manifest.json").read_text(encoding="utf-8") == "{}"
+
+
+def test_a_checkout_beside_which_no_part_can_travel_is_refused():
+    with pytest.raises(SystemExit, match=r"and 0 can travel beside a part: remove files"):
+        parts.check_size(parts.PART)
+
+
+def test_pack_brings_wheels_for_the_python_there_and_the_code_of_the_checkout(tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(gpu, "ROOT", tmp_path)
+    monkeypatch.setattr(gpu, "check_size", lambda: None)
+    monkeypatch.setattr(gpu, "add_bundle", lambda kit: (kit / "bundle").mkdir())
+
+    def call(*command):
+        called.append([str(part) for part in command])
+        (tmp_path / "kit" / "brought").mkdir(exist_ok=True)
+
+    monkeypatch.setattr(gpu, "call", call)
+    gpu.pack(tmp_path / "kit")
+    download, wheel = called
+    assert ["--python-version", gpu.THERE] == download[(at := download.index("--python-version")) : at + 2]
+    assert gpu.ONNX_RUNTIME in download
+    assert "manylinux_2_28_x86_64" in download
+    assert wheel[-1] == str(tmp_path)
+    assert json.loads((tmp_path / parts.FOLDER / "calls.json").read_text(encoding="utf-8")) == parts.calls(1)
+
+
+def test_with_what_pack_brings_the_code_is_that_of_the_checkout(kit, monkeypatch):
+    monkeypatch.setattr(gpu, "brought", lambda _: kit / "site")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    seen = []
+
+    def run(_, command, environment, *__):
+        seen.append((str(command[0]), environment["PYTHONPATH"].split(gpu.os.pathsep)))
+        return 0, ""
+
+    monkeypatch.setattr(gpu, "logged", run)
+    gpu.run(kit, installed=True)
+    python, path = seen[0]
+    assert python == str(Path(sys.executable))
+    assert str(ROOT / "runtime") in path
+    assert path[-1] == str(kit / "site")
+
+
+def test_a_subject_writes_each_figure_as_it_comes(tmp_path, monkeypatch):
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    shape = {"hidden_size": 4, "intermediate_size": 8, "layers": 1, "vocab_size": 2000}
+    (bundle / "manifest.json").write_text(json.dumps({"architecture": shape}), encoding="utf-8")
+    monkeypatch.setattr(measure, "RUNS", 1)
+    monkeypatch.setattr(measure, "texts_of", lambda: ["a [MASK]"])
+    monkeypatch.setattr(measure, "fidelity", lambda *_: {"kl": 0.0})
+    noted = []
+    subject = measure.Subject(run=lambda *_: {}, answer=len)
+    measure.measure(subject, tmp_path, lambda **figure: noted.append(figure))
+    wanted = [[f"{rows}x{length}"] for rows, length in measure.SHAPES]
+    assert [list(figure["shapes"]) for figure in noted[:-2]] == wanted
+    assert noted[-2]["texts_per_s"] > 0
+    assert noted[-1] == {"fidelity": {"kl": 0.0}}
+
+
+def test_pytorch_is_given_the_batches_that_bertport_makes(tiny_bundle, tmp_path):
+    given = []
+
+    def run(feeds, outputs):
+        given.append(feeds)
+        assert outputs == measure.BEST
+
+    texts = ["Paris is the [MASK] of France.", "[MASK]", "He [MASK] home."]
+    shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    measure.by_plan(run, tmp_path)(texts)
+    [feeds] = given
+    assert feeds["input_ids"].shape[0] == len(texts)
+    assert (feeds["attention_mask"].sum(1) > 0).all()
+    assert np.array_equal(feeds["masked_positions"] // feeds["input_ids"].shape[1], np.arange(len(texts)))
