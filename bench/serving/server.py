@@ -46,15 +46,17 @@ class Process:
     def serves(self) -> Process:
         """Wait until `bertport serve` is ready, and read its port from the log."""
         assert self.process.stderr is not None  # noqa: S101 — asked for above
+        last = "no message"
         for line in self.process.stderr:
             said = json.loads(line) if line.startswith("{") else {"message": line}
+            last = said["message"].strip()
             if said["message"] == "listening":
                 self.port = int(said["url"].rpartition(":")[2])
             if said["message"] == "ready":
                 # Read on, so that a full pipe never stops the server.
                 threading.Thread(target=self.log.extend, args=(self.process.stderr,), daemon=True).start()
                 return self
-        raise RuntimeError(f"the server ended: {self.process.wait()}")
+        raise RuntimeError(f"the server ended with {self.process.wait()}: {last}")
 
     def prints_its_port(self) -> Process:
         """Wait until the peer is ready."""
