@@ -78,8 +78,6 @@ MOST_S = 1800
 """Seconds that the tests, or a row, take at most: TensorRT takes minutes for an engine."""
 BASE = "import sys, pathlib, bench.random_weights; bench.random_weights.save_bert_base(pathlib.Path(sys.argv[1]))"
 """Writes a BERT-base as a checkpoint: made where it is measured, since nothing makes random weights smaller."""
-EMPTY = "import sys, pathlib, shutil; shutil.rmtree(sys.argv[1], True); pathlib.Path(sys.argv[1]).mkdir()"
-"""Empties the directory of a model."""
 
 
 def prepare(kit: Path) -> None:
@@ -167,19 +165,21 @@ def run(kit: Path, *, installed: bool = False, most_s: float = MOST_S) -> None:
     told = figures(kit)
     if not told["tests_passed"]:
         # Warnings are no errors there: packages of other versions may have some of their own.
-        tests = ["-m", "gpu", "-q", "-o", "filterwarnings=default", ROOT / "tests" / "runtime" / "test_gpu.py"]
-        code, _ = logged(kit, [python, "-m", "pytest", *tests], environment, most_s)
+        file = ROOT / "tests" / "runtime" / "test_gpu.py"
+        tests: list[object] = [python, "-m", "pytest", "-m", "gpu", "-q", "-o", "filterwarnings=default", file]
+        code, _ = logged(kit, tests, environment, most_s)
         note(kit, tests_passed=code == 0)
     done = {(row["model"], row["row"]) for row in told["rows"] if "done" in row}
-    unmade: dict[str, str] = {}
+    failures: dict[Path, str] = {}
     for model, subject in SUBJECTS:  # each in a process of its own, so that none has another's memory
         if (model, subject) in done:
             continue
         reason = ""
-        if commands := lacking(model, subject, python, kit):
-            if model not in unmade:
-                unmade[model] = make(commands, kit, environment, most_s)
-            reason = unmade[model]
+        for made, commands in lacking(model, subject, python, kit).items():
+            if made not in failures:
+                failures[made] = make(made, commands, kit, environment, most_s)
+            if reason := failures[made]:
+                break
         if not reason:
             measuring: list[object] = [python, "-m", "bench.gpu.measure", model, subject, kit]
             code, last = logged(kit, measuring, environment, most_s)
@@ -218,32 +218,37 @@ def brought(kit: Path) -> Path:
     return place
 
 
-def lacking(model: str, subject: str, python: Path, kit: Path) -> list[list[object]]:
-    """Return the commands that make what a row needs and the kit lacks: BERT-base, or the default's checkpoint."""
-    place = kit if model == "default" else kit / model
-    checkpoint, bundle = place / "checkpoint", place / "bundle"
+def lacking(model: str, subject: str, python: Path, kit: Path) -> dict[Path, list[list[object]]]:
+    """Return what makes what a row needs and the kit lacks, in order: commands, by the file that says they are done.
+
+    The default model's checkpoint, and of BERT-base everything. Where fp16 cannot be made, its other rows still run.
+    """
+    needed: dict[Path, list[list[object]]] = {}
     if model == "default":
-        restoring = [python, "-m", *RESTORE, bundle, checkpoint]
-        return [restoring] if subject in PYTORCH and not checkpoint.exists() else []
-    if (place / "made").exists():
-        return []
-    return [
-        [python, "-c", EMPTY, place],  # one that was cut is begun anew
-        [python, "-c", BASE, checkpoint],
-        [python, "-m", "bertport.runtime", "export", checkpoint, bundle],
-        # Measured on the GPU: on the CPU as little as can be asked for.
-        quantizing(python, bundle, "fp16", "--positions", "16", "--pairs", "0"),
-        [python, "-c", "import sys, pathlib; pathlib.Path(sys.argv[1]).touch()", place / "made"],
-    ]
+        checkpoint = kit / "checkpoint"
+        if subject in PYTORCH:
+            needed[checkpoint] = [[python, "-m", *RESTORE, kit / "bundle", checkpoint]]
+    else:
+        place = kit / model
+        checkpoint, bundle = place / "checkpoint", place / "bundle"
+        # Overwritten, where a run was cut before it was noted.
+        exporting: list[object] = [python, "-m", "bertport.runtime", "export", checkpoint, bundle, "--overwrite"]
+        needed[place / "made"] = [[python, "-c", BASE, checkpoint], exporting]
+        if ":fp16:" in subject:
+            little = ("--positions", "16", "--pairs", "0", "--overwrite")  # it is measured here, not there
+            needed[place / "made-fp16"] = [quantizing(python, bundle, "fp16", *little)]
+    return {made: commands for made, commands in needed.items() if not made.exists()}
 
 
-def make(commands: list[list[object]], kit: Path, environment: dict[str, str], most_s: float) -> str:
-    """Run commands that make a model; return why it is not made, empty where it is."""
+def make(made: Path, commands: list[list[object]], kit: Path, environment: dict[str, str], most_s: float) -> str:
+    """Run commands, and note that they are done; return why one failed, empty where none did."""
     for command in commands:
         say(f"making: {' '.join(map(str, command[1:]))}")
         code, last = logged(kit, command, environment, 2 * most_s)
         if code:
-            return f"the model cannot be made: {last}"
+            return f"{made.parent.name}/{made.name} cannot be made: {last}"
+    made.parent.mkdir(exist_ok=True)
+    made.touch()
     return ""
 
 

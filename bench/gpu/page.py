@@ -83,7 +83,11 @@ with SDPA, and compiled with SDPA. It takes milliseconds of fixed shapes, the sh
 the same run, texts a second of real lengths, the server under load, and the difference of both heads from fp32 on the
 CPU. PyTorch's rows choose the words on the device too, and tokenize and batch as bertport does, but make no words of
 ids. Each figure is written as soon as it is there, and a second `run` measures what is missing. With `--installed` it
-uses the Python that runs it and the few packages that `pack` brings.
+uses the Python that runs it, the code of the checkout, and the few packages that `pack` brings.
+
+`pack` writes `.gpu-kit`: folders of at most 50 MB with their SHA-256, and `calls.json` with each command, in order, and
+the folder that it takes along. What comes back is `gpu.jsonl`, of which `python -m bench.gpu page gpu.jsonl` makes this
+page, `gpu.log` with all that was said, `gpu.md`, and `doctor.json`.
 """
 
 

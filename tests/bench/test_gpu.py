@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from bench.checkout import ROOT
 from bench.gpu import __main__ as gpu
 from bench.gpu import measure, parts
 from bench.gpu.page import NEVER, gathered, page
+from bertport.runtime.providers.native import driver
 
 PAGE = ROOT / "docs" / "research" / "gpu.md"
 FIGURES = (
@@ -95,7 +97,8 @@ def kit(tmp_path):
     (tmp_path / "venv" / "installed").touch()
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "base").mkdir()
-    (tmp_path / "base" / "made").touch()
+    for made in ("made", "made-fp16"):
+        (tmp_path / "base" / made).touch()
     return tmp_path
 
 
@@ -128,7 +131,8 @@ def test_what_was_measured_is_kept_where_a_run_is_cut_and_the_next_goes_on(kit, 
 
 
 def test_a_model_that_cannot_be_made_is_tried_once_and_fails_its_rows_alone(kit, monkeypatch):
-    (kit / "base" / "made").unlink()
+    for made in ("made", "made-fp16"):
+        (kit / "base" / made).unlink()
     commands = []
 
     def run(_, command, *__):
@@ -137,10 +141,28 @@ def test_a_model_that_cannot_be_made_is_tried_once_and_fails_its_rows_alone(kit,
 
     monkeypatch.setattr(gpu, "logged", run)
     gpu.run(kit)
-    assert len([command for command in commands if "export" in command]) == 1
+    assert sum("export" in command for command in commands) == 1
+    assert not any("quantize" in command for command in commands)
     rows = gpu.figures(kit)["rows"]
     assert {row["model"] for row in rows} == {"base"}
-    assert {row["failed"] for row in rows} == {"the model cannot be made: no optimum"}
+    assert {row["failed"] for row in rows} == {"base/made cannot be made: no optimum"}
+
+
+def test_where_fp16_cannot_be_made_the_other_rows_of_bert_base_are_measured(kit, monkeypatch):
+    for made in ("made", "made-fp16"):
+        (kit / "base" / made).unlink()
+    measured = []
+
+    def run(_, command, *__):
+        if "bench.gpu.measure" in command:
+            measured.append(tuple(command[3:5]))
+        return (2, "refused") if "quantize" in command else (0, "")
+
+    monkeypatch.setattr(gpu, "logged", run)
+    gpu.run(kit)
+    assert measured == [(model, row) for model, row in gpu.SUBJECTS if model != "base" or ":fp16:" not in row]
+    assert {row["failed"] for row in gpu.figures(kit)["rows"]} == {"base/made-fp16 cannot be made: refused"}
+    assert (kit / "base" / "made").exists()
 
 
 def test_all_that_a_command_says_is_kept_and_one_that_hangs_is_ended_with_what_it_started(tmp_path):
@@ -227,7 +249,7 @@ def test_with_what_pack_brings_the_code_is_that_of_the_checkout(kit, monkeypatch
     seen = []
 
     def run(_, command, environment, *__):
-        seen.append((str(command[0]), environment["PYTHONPATH"].split(gpu.os.pathsep)))
+        seen.append((str(command[0]), environment["PYTHONPATH"].split(os.pathsep)))
         return 0, ""
 
     monkeypatch.setattr(gpu, "logged", run)
@@ -269,3 +291,19 @@ def test_pytorch_is_given_the_batches_that_bertport_makes(tiny_bundle, tmp_path)
     assert feeds["input_ids"].shape[0] == len(texts)
     assert (feeds["attention_mask"].sum(1) > 0).all()
     assert np.array_equal(feeds["masked_positions"] // feeds["input_ids"].shape[1], np.arange(len(texts)))
+
+
+@pytest.mark.skipif(bool(driver().devices), reason="there is a GPU")
+def test_tests_that_need_a_gpu_do_not_pass_for_a_kit_where_there_is_none():
+    environment = {**os.environ, "BERTPORT_GPU_BUNDLE": str(ROOT / "models" / "default")}
+    chosen = ["-m", "gpu", "-k", "fp16_by_itself", "tests/runtime/test_gpu.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout
+    assert "provider 'cuda' is not available here" in done.stdout
