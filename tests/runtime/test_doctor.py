@@ -97,6 +97,18 @@ def test_two_wheels_over_each_other_are_told(run, monkeypatch):
     assert not said["ok"]
 
 
+def test_a_wheel_in_another_directory_of_packages_is_hidden_and_no_problem(run, tmp_path, monkeypatch):
+    """As with `pip install --target`, or in an environment above another one."""
+    record = tmp_path / "onnxruntime_gpu-1.31.1.dist-info" / "METADATA"
+    record.parent.mkdir()
+    record.write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.31.1\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    said = json.loads(run("BUNDLE", "--json").stdout)
+    assert said["onnxruntime"]["recorded"]["onnxruntime-gpu"] == "1.31.1"
+    assert said["onnxruntime"]["problem"] is None
+    assert said["ok"]
+
+
 def test_a_provider_that_starts_and_fails_when_it_runs_is_told(run, monkeypatch):
     """A session opens on a GPU that ONNX Runtime has no kernels for, and its first run fails."""
     product = doctor._product  # noqa: SLF001 — its first run, as no provider here fails so

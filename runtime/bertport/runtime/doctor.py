@@ -180,11 +180,14 @@ def _onnxruntime() -> dict[str, Any]:
         ort = onnxruntime()
     except BertportError as error:
         return {"wheel": None, "recorded": recorded, "problem": error.message}
+    # One in another directory of packages is hidden by this one, and nothing of it is gone.
+    place = Path(str(ort.__file__)).resolve().parents[1]
+    here = [name for name in recorded if _place(name) in {None, place}]
     problem = None
-    if len(recorded) > 1:
+    if len(here) > 1:
         problem = (
-            f"{len(recorded)} wheels of ONNX Runtime are installed over each other ({', '.join(recorded)}): "
-            f"{pip()} uninstall {' '.join(recorded)}, then install one"
+            f"{len(here)} wheels of ONNX Runtime are installed over each other ({', '.join(here)}): "
+            f"{pip()} uninstall {' '.join(here)}, then install one"
         )
     return {
         "wheel": wheel(),
@@ -208,6 +211,14 @@ def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except (metadata.PackageNotFoundError, KeyError):  # the second is a remnant's
+        return None
+
+
+def _place(package: str) -> Path | None:
+    """Return the directory of packages that a package is recorded in; None where it cannot be told."""
+    try:
+        return Path(str(metadata.distribution(package).locate_file(""))).resolve()
+    except metadata.PackageNotFoundError:
         return None
 
 
