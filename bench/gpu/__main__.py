@@ -135,6 +135,7 @@ def pack(kit: Path) -> None:
     # Not editable: the path of the checkout is another there.
     call(*to, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, ROOT)
     count = split((wheels, kit / "bundle"), ROOT / FOLDER)
+    check_size()  # again: a kit in the checkout that git does not ignore would travel as well
     (ROOT / FOLDER / "calls.json").write_text(json.dumps(calls(count), indent=2) + "\n", encoding="utf-8")
     say(f"ready: {count} parts; move models/default/onnx out of the checkout, make the calls of {FOLDER}/calls.json")
 

@@ -74,7 +74,7 @@ hardware. `python -m bench.gpu page` writes it.
 ```sh
 python -m bench.gpu prepare kit    # on a machine with a network, in dev.py's environment
 python -m bench.gpu run kit        # on a machine with CUDA 13's driver, without a network
-python -m bench.gpu pack kit       # for a machine that has PyTorch and takes little at a time: parts, and the calls
+python -m bench.gpu pack out/kit   # for a machine that has PyTorch and takes little at a time: parts, and the calls
 ```
 
 `run` installs the kit's wheels, runs the tests marked `gpu`, and measures the default model and a BERT-base: fp32, fp16

@@ -226,7 +226,8 @@ def test_a_checkout_beside_which_no_part_can_travel_is_refused():
 def test_pack_brings_wheels_for_the_python_there_and_the_code_of_the_checkout(tmp_path, monkeypatch):
     called = []
     monkeypatch.setattr(gpu, "ROOT", tmp_path)
-    monkeypatch.setattr(gpu, "check_size", lambda: None)
+    checked = []
+    monkeypatch.setattr(gpu, "check_size", lambda: checked.append((tmp_path / "kit").exists()))
     monkeypatch.setattr(gpu, "add_bundle", lambda kit: (kit / "bundle").mkdir())
 
     def call(*command):
@@ -235,6 +236,7 @@ def test_pack_brings_wheels_for_the_python_there_and_the_code_of_the_checkout(tm
 
     monkeypatch.setattr(gpu, "call", call)
     gpu.pack(tmp_path / "kit")
+    assert checked == [False, True]  # before it takes minutes, and with the kit
     download, wheel = called
     assert ["--python-version", gpu.THERE] == download[(at := download.index("--python-version")) : at + 2]
     assert gpu.ONNX_RUNTIME in download
