@@ -149,20 +149,7 @@ def run(kit: Path, *, installed: bool = False, most_s: float = MOST_S) -> None:
         most_s: seconds that the tests, or a row, take at most.
     """
     kit = kit.resolve()
-    # Unbuffered, or what is printed would come behind the error that ends a program.
-    own = {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "BERTPORT_GPU_BUNDLE": str(kit / "bundle")}
-    environment = {**os.environ, **own}
-    if installed:
-        # The code is that of the checkout, which travels with every call and so can be mended; its entry points are in
-        # the wheel.
-        areas = sorted(str(package.parent) for package in ROOT.glob("*/bertport"))
-        python, given = Path(sys.executable), os.environ.get("PYTHONPATH")
-        environment["PYTHONPATH"] = os.pathsep.join([*areas, str(brought(kit)), *([given] if given else [])])
-    else:
-        python = own_environment(kit)
-    library = next((file.parent for file in kit.glob("venv/lib/*/site-packages/tensorrt*_libs/libnvinfer.so.10")), None)
-    if library:  # the linker looks there when the process starts
-        environment["LD_LIBRARY_PATH"] = f"{library}{os.pathsep}{environment.get('LD_LIBRARY_PATH', '')}"
+    python, environment = installation(kit, installed=installed)
     told = figures(kit)
     if not told["tests_passed"]:
         # Warnings are no errors there: packages of other versions may have some of their own.
@@ -177,10 +164,9 @@ def run(kit: Path, *, installed: bool = False, most_s: float = MOST_S) -> None:
             continue
         reason = ""
         for made, commands in lacking(model, subject, python, kit).items():
-            if made not in failures:
+            if not reason and made not in failures:
                 failures[made] = make(made, commands, kit, environment, most_s)
-            if reason := failures[made]:
-                break
+            reason = reason or failures[made]
         if not reason:
             measuring: list[object] = [python, "-m", "bench.gpu.measure", model, subject, kit]
             code, last = logged(kit, measuring, environment, most_s)
@@ -191,6 +177,25 @@ def run(kit: Path, *, installed: bool = False, most_s: float = MOST_S) -> None:
     write_page(kit / FIGURES, kit / "gpu.md")
     if not figures(kit)["tests_passed"]:
         sys.exit(f"tests that need a GPU failed: see {kit / 'gpu.log'}")
+
+
+def installation(kit: Path, *, installed: bool) -> tuple[Path, dict[str, str]]:
+    """Return the Python that the kit is run with, and its environment."""
+    # Unbuffered, or what is printed would come behind the error that ends a program.
+    own = {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "BERTPORT_GPU_BUNDLE": str(kit / "bundle")}
+    environment = {**os.environ, **own}
+    if installed:
+        # The code is that of the checkout, which travels with every call and so can be mended; its entry points are in
+        # the wheel.
+        areas = sorted(str(package.parent) for package in ROOT.glob("*/bertport"))
+        given = os.environ.get("PYTHONPATH")
+        environment["PYTHONPATH"] = os.pathsep.join([*areas, str(brought(kit)), *([given] if given else [])])
+        return Path(sys.executable), environment
+    python = own_environment(kit)
+    library = next((file.parent for file in kit.glob("venv/lib/*/site-packages/tensorrt*_libs/libnvinfer.so.10")), None)
+    if library:  # the linker looks there when the process starts
+        environment["LD_LIBRARY_PATH"] = f"{library}{os.pathsep}{environment.get('LD_LIBRARY_PATH', '')}"
+    return python, environment
 
 
 def own_environment(kit: Path) -> Path:

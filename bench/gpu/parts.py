@@ -83,8 +83,10 @@ def calls(count: int) -> list[dict[str, Any]]:
     parts = [f"{FOLDER}/{number:02}" for number in range(1, count + 1)]
     bring = f"mkdir -p {KIT}/parts && cp {{}}/* {KIT}/parts/"
     made = [{"command": bring.format(part), "carry": [part], "timeout_s": 60} for part in parts]
-    for seconds in (FIRST_S, SECOND_S):
-        made.append({"command": measuring(count, seconds - 20), "carry": [], "timeout_s": seconds})
+    made += [
+        {"command": measuring(count, seconds - 20), "carry": [], "timeout_s": seconds}
+        for seconds in (FIRST_S, SECOND_S)
+    ]
     return made
 
 
