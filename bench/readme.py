@@ -34,7 +34,8 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SET_UP = "python3 dev.py "
 """Beginning of the commands that CI runs on a clean checkout."""
 ACTIVATED = "bertport-env/bin/activate"
-SERVER, READY = "bertport serve ", "http://127.0.0.1:8000/ready"
+SERVER = "bertport serve "
+LISTENING = re.compile(r'"message":"listening","url":"([^"]+)"')
 FURTHER = "pip install '.[cpu,export,quantize,evaluate,compare,serve]'"
 """What the comment beside the installation says to add for the lines below it."""
 PATIENCE = 120
@@ -99,17 +100,19 @@ class Newcomer:
 
     def serve(self, line: str) -> tuple[int, str]:
         """Start a server, ask whether it is ready, and end it as its supervisor would."""
+        log = self.home / "serve.log"
         with (
-            tempfile.TemporaryFile("w+", encoding="utf-8") as log,
+            log.open("w", encoding="utf-8") as writing,
             subprocess.Popen(
-                self.shell(f"exec {line}"), cwd=self.clone, env=self.around(), stdout=log, stderr=subprocess.STDOUT
+                self.shell(f"exec {line}"), cwd=self.clone, env=self.around(), stdout=writing, stderr=subprocess.STDOUT
             ) as server,
         ):
             end = time.monotonic() + PATIENCE
             ready = False
             while not ready and server.poll() is None and time.monotonic() < end:
-                with suppress(OSError), urllib.request.urlopen(READY, timeout=5) as said:
-                    ready = said.status == 200  # noqa: PLR2004 — OK
+                if address := LISTENING.search(log.read_text(encoding="utf-8")):
+                    with suppress(OSError), urllib.request.urlopen(f"{address[1]}/ready", timeout=5) as said:  # noqa: S310 — as it says
+                        ready = said.status == 200  # noqa: PLR2004 — OK
                 time.sleep(0.2)
             server.send_signal(signal.SIGTERM)
             try:
@@ -117,8 +120,7 @@ class Newcomer:
             except subprocess.TimeoutExpired:
                 server.kill()
                 code = server.wait()
-            log.seek(0)
-            return (code if ready else code or 1), log.read()
+        return (code if ready else code or 1), log.read_text(encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -128,6 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="labelled examples for it, as CSV")
     parser.add_argument("--work", type=Path, help="where the clone is made, which stays; else a temporary directory")
     given = parser.parse_args(arguments)
+    origin = provenance()
     with tempfile.TemporaryDirectory() as scratch:
         place = given.work or Path(scratch)
         if (place / "home").exists():
@@ -142,7 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
             if text.startswith("pip install"):
                 dev.install_torch(newcomer.home / "bertport-env" / "bin" / "python")
                 lines.append(newcomer.type("sh", FURTHER))
-    data = {**provenance(), "lines": lines}
+    data = {**origin, "lines": lines}
     DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     if failed := [line["text"] for line in lines if line["exit"]]:
         sys.exit(f"{len(failed)} of {len(lines)} lines failed: {failed[0]}")

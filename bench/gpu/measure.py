@@ -145,7 +145,9 @@ def by_plan(run: Callable[[Feeds, Sequence[str]], Any], place: Path) -> Callable
         answers = []
         for batch in batches:
             shape = (len(batch), max(lengths[index] for index in batch))
-            feeds = {name: np.zeros(shape, np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
+            feeds: Feeds = {
+                name: np.zeros(shape, np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")
+            }
             for number, index in enumerate(batch):
                 feeds["input_ids"][number, : lengths[index]] = encoded[index].ids
                 feeds["attention_mask"][number, : lengths[index]] = 1

@@ -122,13 +122,13 @@ def gathered(lines: Iterable[str]) -> dict[str, Any]:
 def page(result: dict[str, Any] | None) -> str:
     """Return the page as Markdown, with figures where there are any: those that `gathered` returned."""
     if result is None:
-        rows = "\n".join(f"| {name} | {what} |" for name, what in NEVER)
+        never_run = "\n".join(f"| {name} | {what} |" for name, what in NEVER)
         body = (
             "## Never run on hardware\n\nNo machine with a GPU, and none with an Arm processor, was at hand. What "
             "needs none is tested: the options that are made, the refusals with the real `onnxruntime-gpu` wheel, the "
             "words chosen in the graph (on the CPU), outputs bound to a device (the CPU), where engines are kept. "
             "The section below describes what the code asks of a device, not what was seen.\n\n"
-            f"| | never run |\n|---|---|\n{rows}\n\n{TENSORRT}"
+            f"| | never run |\n|---|---|\n{never_run}\n\n{TENSORRT}"
         )
         return PAGE.format(body=body)
     rows = [row for row in result["rows"] if row["row"] != PEAK]

@@ -69,7 +69,10 @@ def test_a_server_that_does_not_answer_in_time_is_asked_again_and_ended(
     monkeypatch.setattr("bench.readme.urllib.request.urlopen", asked)
     newcomer = Newcomer.__new__(Newcomer)
     newcomer.home, newcomer.clone = tmp_path / "home", tmp_path
-    assert newcomer.serve("sleep 60") == (-15, "")
+    newcomer.home.mkdir()
+    said = '{"message":"listening","url":"http://127.0.0.1:8080"}\n'
+    (tmp_path / "said").write_text(said, encoding="ascii")
+    assert newcomer.serve("sh -c 'cat said; exec sleep 60'") == (-15, said)
 
 
 def test_a_clone_of_an_earlier_run_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

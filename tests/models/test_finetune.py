@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import finetune
 from bertport.export import export
 from bertport.runtime import load
+from bertport.runtime.bundle.digest import sealed
 from finetuning.data import Encoded, absent_labels, encode, epoch, read_rows
 from finetuning.job import Job, perform
 from finetuning.model import open_start
@@ -496,8 +497,8 @@ def test_a_bundle_in_the_place_of_another_is_not_taken_for_it(tiny_bundle: Path,
     bundle, cache = shutil.copytree(tiny_bundle, tmp_path / "bundle"), tmp_path / "cache"
     first = open_start(bundle, TASKS["sst2"], cache).path
     assert open_start(bundle, TASKS["sst2"], cache).path == first
-    with (bundle / "manifest.json").open("a", encoding="utf-8") as manifest:
-        manifest.write("\n")
+    manifest = bundle / "manifest.json"
+    manifest.write_bytes(sealed(json.loads(manifest.read_text(encoding="utf-8")) | {"name": "another"}))
     assert open_start(bundle, TASKS["sst2"], cache).path != first
 
 

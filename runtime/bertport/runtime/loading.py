@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +43,7 @@ from bertport.runtime.threads import streams_for
 from bertport.runtime.top_k import top_k_head
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from bertport.runtime.bundle.hub import Place

@@ -74,7 +74,7 @@ def headers_of(directory):
 
 
 @contextmanager
-def serving(directory, renew):
+def serving(directory, renew):  # noqa: C901 — one rule for each of its directories
     """A plain server of files; a POST calls `renew` with its path.
 
     headers/ is sent with the site's headers, aged/ with leave to keep it for a day, of slow/ the WebAssembly for a GPU

@@ -21,9 +21,9 @@
             "serve it over HTTPS, or open it on localhost.");
     }
     else {
-        // Caught on the way down: such an error does not rise from a script to the window.
-        addEventListener("error", ({ target }) => {
-            if (target instanceof HTMLScriptElement) {
+        // Caught on the way down: the error of a script that is missing does not rise from it to the window.
+        addEventListener("error", ({ target, error }) => {
+            if (target instanceof HTMLScriptElement || error instanceof SyntaxError) {
                 say("A script of this page cannot be loaded: load the page again, or copy the whole site there again.");
             }
         }, true);

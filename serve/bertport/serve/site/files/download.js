@@ -1,4 +1,5 @@
 /** Files of the site: from the cache where they were kept, else from the server, counted as they arrive. */
+import { BertportError, reasonOf } from "./bertport/errors.js";
 import { sha256 } from "./bertport/hashing.js";
 import { cacheName, withCache } from "./listing.js";
 /** Reads files of the site, and keeps those that are as they should be for visits without a network. */
@@ -24,7 +25,8 @@ export class Downloads {
     /**
      * Return the content of a file; of one that is larger than `most` bytes, one byte more at most.
      *
-     * @throws Error, with what the server says of a file that it does not give.
+     * @throws Error, with what the server says of a file that it does not give; BertportError, which is a sentence, where
+     *   the network ends.
      */
     async read(path, most) {
         const address = new URL(path.split("/").map(encodeURIComponent).join("/"), this.base).href;
@@ -51,7 +53,9 @@ export class Downloads {
         let length = 0;
         const reader = response.body?.getReader();
         while (reader && length <= most) {
-            const { done, value } = await reader.read();
+            const { done, value } = await reader.read().catch((error) => {
+                throw new BertportError(`${path} broke off on its way (${reasonOf(error, 120)}): load the page again`);
+            });
             if (done)
                 break;
             parts.push(value);
@@ -79,6 +83,6 @@ async function asked(address) {
         return await fetch(address, { cache: "no-cache" });
     }
     catch {
-        throw new Error("the server cannot be reached");
+        throw new BertportError("the server of this page cannot be reached: load it again when there is a network");
     }
 }

@@ -249,11 +249,15 @@ async function listing() {
         throw new Error(`site.json is missing (the server says ${response.status}): copy the whole site there.`);
     }
     try {
-        return (await response.json());
+        const read = (await response.json());
+        const lists = [read?.variants, read?.tasks, read?.heads];
+        if (read?.files && read.variants?.length && lists.every(Array.isArray))
+            return read;
     }
     catch {
-        throw new Error("site.json is damaged: copy the site there again, or make it again with bertport site.");
+        // It is not JSON.
     }
+    throw new Error("site.json is damaged: copy the site there again, or make it again with bertport site.");
 }
 function showSite() {
     document.title = site.title;

@@ -42,8 +42,8 @@ async function answered(from, task, inputs, parameters) {
 async function loaded(site, variant, device) {
     const downloads = new Downloads(BASE, site, (bytes) => tell({ kind: "progress", bytes }));
     const threads = crossOriginIsolated ? Math.min(MOST_THREADS, navigator.hardwareConcurrency) : 1;
-    const runtime = await opened(site, device, threads, downloads);
     try {
+        const runtime = await opened(site, device, threads, downloads);
         model = await load({
             readFile: (name, most) => downloads.read(`bundle/${name}`, most),
             runtime,
@@ -72,6 +72,8 @@ async function opened(site, device, threads, downloads) {
         binary = await downloads.read(wasm, entry.size);
     }
     catch (error) {
+        if (error instanceof BertportError || error instanceof RangeError)
+            throw error;
         throw new ProviderError(`${wasm} cannot be read (${error.message}): copy the site whole, or make it again`);
     }
     if ((await sha256(binary)) !== entry.sha256) {

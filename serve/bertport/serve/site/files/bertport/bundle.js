@@ -1,5 +1,5 @@
 /** A bundle: files that are compared with the hashes of its manifest before they are used. */
-import { BundleError, excerpt, reasonOf, UsageError } from "./errors.js";
+import { BertportError, BundleError, excerpt, ProviderError, reasonOf, UsageError } from "./errors.js";
 import { normalizedDigest, sha256 } from "./hashing.js";
 import { LARGEST_MANIFEST, readManifest } from "./manifest.js";
 /** A bundle whose manifest has been read. */
@@ -74,8 +74,11 @@ async function contentOf(readFile, name, most) {
         content = await readFile(name, most);
     }
     catch (error) {
-        if (error instanceof BundleError)
+        if (error instanceof BertportError)
             throw error;
+        if (error instanceof RangeError) {
+            throw new ProviderError(`${name} does not fit into memory (${reasonOf(error, 200)}): close other programs, or choose a smaller variant`);
+        }
         throw new BundleError(`${name} cannot be read (${reasonOf(error, 200)}): copy the bundle whole, or export again`);
     }
     // Hashing and opening must see the same bytes: memory that other threads write to is copied first.

@@ -14,6 +14,10 @@ export async function prove(bundle, variant, tokens, graph) {
         throw new BundleError(`the golden vectors of ${bundle.manifest.name} have no outputs of variant ${excerpt(variant)} (they have ` +
             `${Object.keys(golden.variants).join(", ")}): make them with bertport golden`);
     }
+    if (!Object.keys(wanted).length) {
+        throw new BundleError(`the golden vectors of ${bundle.manifest.name} have no output of variant ${excerpt(variant)}: make them anew ` +
+            "with bertport golden --overwrite");
+    }
     const differences = golden.texts.flatMap((text) => differenceOfIds(text, tokens));
     const outputs = {};
     for (const [index, feeds] of golden.batches.entries()) {
@@ -50,13 +54,15 @@ async function readGolden(bundle) {
         throw new BundleError(`${name} has ${texts.length} texts and ${batches.length} batches of up to ${largest} tokens, more than golden vectors have: ${DAMAGED}`);
     }
     const variants = mapped(root.at("variants"), (variant) => mapped(variant.at("outputs"), outputOf));
+    const outputs = Object.values(variants).flatMap((wanted) => Object.entries(wanted));
     // A row of a batch that there is not would be compared with nothing.
-    const wrong = Object.values(variants)
-        .flatMap((outputs) => Object.entries(outputs))
-        .find(([, { shapes, rows }]) => shapes.length !== batches.length || rows.some((row) => row.batch >= batches.length));
+    const wrong = outputs.find(([, { shapes, rows }]) => shapes.length !== batches.length || rows.some((row) => row.batch >= batches.length));
     if (wrong) {
         throw new BundleError(`${name} lists a batch of ${excerpt(wrong[0])} that is not there: ${DAMAGED}`);
     }
+    const empty = outputs.find(([, { rows }]) => !rows.length); // with which any graph would hold
+    if (empty)
+        throw new BundleError(`${name} lists no row of ${excerpt(empty[0])}: ${DAMAGED}`);
     return { texts, batches, variants };
 }
 function textOf(value) {

@@ -34,7 +34,13 @@ export class Model {
         const variant = chosen(bundle.manifest, options.variant);
         const tokens = await Tokens.read(bundle);
         const graph = await Graph.open(bundle, variant, options.runtime, options.sessionOptions ?? {}, tokens.padId ?? 0);
-        return new Model(bundle, variant, tokens, graph, options.warn ?? console.warn);
+        const warn = options.warn ?? console.warn;
+        const entry = bundle.manifest.variants[variant];
+        if (!isRightAnywhere(entry)) {
+            warn(`variant ${excerpt(variant)} is made for CPUs with ${entry.isa}, and on others its 8-bit products may ` +
+                "overflow and its answers be wrong: check it by prove(), or choose another variant");
+        }
+        return new Model(bundle, variant, tokens, graph, warn);
     }
     /** The manifest: what the bundle states about itself. */
     get manifest() {
@@ -155,16 +161,18 @@ function chosen(manifest, asked) {
     }
     return asked;
 }
+/** Return whether a variant is right on every CPU: of INT8, one made for CPUs whose 8-bit products may overflow. */
+function isRightAnywhere({ isa }) {
+    return isa === null || ["avx2", "avx512"].includes(isa);
+}
 /**
  * Return the variant to open where none is asked for: `int8-dynamic`, or else `portable`.
  *
- * INT8 is taken where it was made for CPUs whose 8-bit products may overflow, as its weights are right everywhere then;
- * which CPU this is cannot be told in a browser.
+ * INT8 is taken where it is right on every CPU: which one this is cannot be told in a browser.
  */
 export function preferred(manifest) {
     const int8 = Object.hasOwn(manifest.variants, "int8-dynamic") ? manifest.variants["int8-dynamic"] : undefined;
-    const anywhere = int8 && (int8.isa === null || ["avx2", "avx512"].includes(int8.isa));
-    if (anywhere && !obstacle(int8))
+    if (int8 && isRightAnywhere(int8) && !obstacle(int8))
         return "int8-dynamic";
     const fallback = Object.entries(manifest.variants).find(([name, variant]) => name === "portable" && !obstacle(variant));
     if (fallback)
