@@ -245,6 +245,7 @@ def test_what_is_remembered_is_bounded_and_of_use_again(bag, samples):
     assert len(calls) == 2 * len(samples) - len(sizes)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_samples(bag, make_bag, samples):
     candidate = make_bag(noise=0.1)
 

@@ -256,6 +256,7 @@ def test_what_others_have_named_alike_is_left_alone(bundle):
         assert (bundle.parent / name).read_text() == content
 
 
+@pytest.mark.slow
 def test_a_reader_gets_a_whole_model_or_is_told_that_it_changes(tiny_bundle, tmp_path):
     path = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     program = (

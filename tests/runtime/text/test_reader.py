@@ -349,6 +349,7 @@ def ours(tiny_bundle):
     st.sampled_from([0, 30, 100_000]),
     PIECES,
 )
+@pytest.mark.slow
 def test_truncation_is_that_of_transformers(  # noqa: PLR0913, PLR0917 — drawn
     ours, theirs, data, side, length, same, a, b, usual, piece
 ):

@@ -101,6 +101,7 @@ def test_no_request_is_logged_where_the_log_of_them_is_off(tiny_bundle):
     assert not messages & {"request", "refused"}
 
 
+@pytest.mark.slow
 def test_metrics_are_complete_before_the_first_request(tiny_bundle):
     with Running(tiny_bundle, *FAST) as server:
         for reason in REASONS:
@@ -178,6 +179,7 @@ SLOW = (
 """What makes warming up take a second more."""
 
 
+@pytest.mark.slow
 def test_a_signal_while_bundles_are_loaded_has_them_loaded_once_more(tiny_bundle):
     with Running(f"b={tiny_bundle}", *FAST, before=SLOW) as server:
         server.process.send_signal(signal.SIGHUP)
@@ -187,6 +189,7 @@ def test_a_signal_while_bundles_are_loaded_has_them_loaded_once_more(tiny_bundle
         assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_signal_during_a_reload_over_http_has_the_bundles_loaded_once_more(tiny_bundle):
     with Running(f"b={tiny_bundle}", *FAST, "--api-key", "sesame", before=SLOW) as server:
         answers = []
