@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from pretraining import corpus
 from pretraining.corpus import load_corpus, read_sections, sentences, tokenize
 from pretraining.errors import RecipeError
 
@@ -68,10 +69,16 @@ def test_a_damaged_line_is_named(tmp_path: Path, text_file: Path, line: str) -> 
         list(read_sections(path))
 
 
-def test_a_file_cut_short_is_named(tmp_path: Path, text_file: Path) -> None:
-    path = tmp_path / "cut.jsonl.xz"
-    path.write_bytes(lzma.compress(text_file.read_bytes())[:-40])
-    with pytest.raises(RecipeError, match=r"cut\.jsonl\.xz cannot be decompressed \(Compressed data ended"):
+@pytest.mark.parametrize("at_once", [corpus.AT_ONCE, 0])  # as a whole, and piece by piece
+def test_a_compressed_file_is_read_and_one_cut_short_is_named(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(corpus, "AT_ONCE", at_once)
+    whole, path = tmp_path / "whole.jsonl.xz", tmp_path / "cut.jsonl.xz"
+    whole.write_bytes(lzma.compress(text_file.read_bytes()))
+    assert list(read_sections(whole)) == list(read_sections(text_file))
+    path.write_bytes(whole.read_bytes()[:-40])
+    with pytest.raises(RecipeError, match=r"cut\.jsonl\.xz cannot be decompressed \(Compressed (data|file) ended"):
         list(read_sections(path))
 
 

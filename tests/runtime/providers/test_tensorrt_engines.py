@@ -169,3 +169,13 @@ def test_the_gpu_of_this_machine_is_part_of_the_key(monkeypatch, tmp_path):
             "masked_positions",
         ]
     assert len(directories) == 2
+
+
+def test_a_user_without_a_home_directory_is_told_what_to_set(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(tensorrt_engines.Path, "home", homeless)
+    with pytest.raises(PathError, match="this user has no home directory: set XDG_CACHE_HOME to a directory"):
+        tensorrt_engines.cache_directory()

@@ -89,9 +89,20 @@ def key(facts: Mapping[str, object]) -> str:
 
 
 def cache_directory() -> Path:
-    """Return the directory of the user's caches that engines are kept in (XDG_CACHE_HOME is honoured)."""
+    """Return the directory of the user's caches that engines are kept in (XDG_CACHE_HOME is honoured).
+
+    Raises:
+        PathError: for a user without a home directory, as in some containers, where no other place is given.
+    """
     base = os.environ.get("XDG_CACHE_HOME")
-    return Path(base) / "bertport" / "tensorrt" if base else Path.home() / ".cache" / "bertport" / "tensorrt"
+    try:
+        caches = Path(base) if base else Path.home() / ".cache"
+    except RuntimeError as error:
+        raise PathError(
+            "TensorRT's engines cannot be kept, as this user has no home directory: set XDG_CACHE_HOME to a directory "
+            "that can be written"
+        ) from error
+    return caches / "bertport" / "tensorrt"
 
 
 def engine_for(  # noqa: PLR0913 — each is one thing that the engine depends on
