@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import threading
 import time
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from bertport.runtime.heads import POSITIONS
 from bertport.runtime.providers import native
 from bertport.runtime.providers import options as provider_options
 from bertport.runtime.providers.table import onnxruntime
+from bertport.runtime.user_caches import user_caches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -94,15 +94,7 @@ def cache_directory() -> Path:
     Raises:
         PathError: for a user without a home directory, as in some containers, where no other place is given.
     """
-    base = os.environ.get("XDG_CACHE_HOME")
-    try:
-        caches = Path(base) if base else Path.home() / ".cache"
-    except RuntimeError as error:
-        raise PathError(
-            "TensorRT's engines cannot be kept, as this user has no home directory: set XDG_CACHE_HOME to a directory "
-            "that can be written"
-        ) from error
-    return caches / "bertport" / "tensorrt"
+    return user_caches("TensorRT's engines", "set XDG_CACHE_HOME to a directory that can be written") / "tensorrt"
 
 
 def engine_for(  # noqa: PLR0913 — each is one thing that the engine depends on

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from bertport.runtime.bundle.writer import no_room
 from bertport.runtime.errors import PathError, ProviderError
+from bertport.runtime.user_caches import user_caches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -207,12 +208,7 @@ def _place(package: Package) -> Path:
     Raises:
         PathError: for a user without a home directory, as in some containers, where no other place is given.
     """
-    base = os.environ.get("XDG_CACHE_HOME")
-    try:
-        directory = Path(base) if base else Path.home() / ".cache"
-    except RuntimeError as error:
-        raise PathError(f"onnxruntime-web cannot be kept, as this user has no home directory: {ADVICE}") from error
-    return directory / "bertport" / f"onnxruntime-web-{package.version}.tgz"
+    return user_caches("onnxruntime-web", ADVICE) / f"onnxruntime-web-{package.version}.tgz"
 
 
 def _sha512(path: Path) -> str:
