@@ -5,8 +5,8 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
@@ -19,6 +19,7 @@ from bertport.compare.evaluate.measuring import evaluate
 from bertport.compare.evaluate.output import check_output, write_output
 from bertport.compare.evaluate.tables import shown
 from bertport.export import export, restore
+from bertport.export.progress import Event, Stages
 from bertport.measure.budget import Budget, parse_budget
 from bertport.measure.labelled.data import LEAST_EXAMPLES
 from bertport.measure.labelled.options import DataChoice
@@ -78,7 +79,15 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
     help="File for the seconds of each stage and the evaluation, as JSON.",
 )
 def main(  # noqa: PLR0913 — one parameter per option
-    *, corpus: Path, output: Path, bundle: Path, passages: int, heldout: int, budget: str, seed: int, figures: Path
+    *,
+    corpus: Path,
+    output: Path,
+    bundle: Path,
+    passages: int,
+    heldout: int,
+    budget: str,
+    seed: int,
+    figures: Path | None,
 ) -> None:
     """Make a bundle of the encoder of --bundle, its heads, and a classifier of subjects that is trained here.
 
@@ -88,7 +97,15 @@ def main(  # noqa: PLR0913 — one parameter per option
     """
     if output.exists() and any(output.iterdir()):
         raise click.ClickException(f"{output} is not empty: name a directory that is to be made")
-    stages = Stages()
+    began, seconds = time.monotonic(), dict[str, float]()
+
+    def told(event: Event) -> None:
+        if event.kind == "end":
+            seconds[event.text] = event.seconds
+            passed = time.monotonic() - began
+            click.echo(f"{event.text}: {event.seconds:.1f} s, {passed:.0f} s since the start", err=True)
+
+    stages = Stages(told)
     Thread(target=import_ahead, daemon=True).start()
     try:
         limits = Budget(bounds=parse_budget(budget))
@@ -97,17 +114,16 @@ def main(  # noqa: PLR0913 — one parameter per option
         with stages.stage("reading passages"):
             split = split_passages(corpus, training=passages, heldout=heldout, seed=seed)
         evaluation = make(bundle, output, split, limits, stages)
+        click.echo(shown(evaluation))
+        subject, share = most_frequent(split.training, split.heldout)
+        click.echo(
+            f"\nAlways saying {subject!r}, the most frequent subject, is right on {share:.1%} of these passages."
+        )
+        if figures:
+            value = {"seconds": seconds, "most_frequent": share, "evaluation": encode(evaluation)}
+            write_output(figures, json.dumps(value, indent=1) + "\n")
     except (RecipeError, BertportError) as error:
         raise click.ClickException(str(error)) from error
-    click.echo(shown(evaluation))
-    subject, share = most_frequent(split.training, split.heldout)
-    click.echo(f"\nAlways saying {subject!r}, the most frequent subject, is right on {share:.1%} of these passages.")
-    if figures:
-        value = {"seconds": stages.seconds, "most_frequent": share, "evaluation": encode(evaluation)}
-        try:
-            write_output(figures, json.dumps(value, indent=1) + "\n")
-        except BertportError as error:
-            raise click.ClickException(str(error)) from error
 
 
 def import_ahead() -> None:
@@ -117,7 +133,7 @@ def import_ahead() -> None:
             importlib.import_module(name)
 
 
-def make(bundle: Path, output: Path, split: Split, budget: Budget, stages: "Stages") -> Evaluation:
+def make(bundle: Path, output: Path, split: Split, budget: Budget, stages: Stages) -> Evaluation:
     """Train the head, and make, quantize and measure the bundle.
 
     Returns:
@@ -151,42 +167,17 @@ def make(bundle: Path, output: Path, split: Split, budget: Budget, stages: "Stag
         )
         with (made / "README.md").open("a", encoding="utf-8") as card:
             card.write(f"\n{credit}")
-    click.echo(f"{made}: the encoder with both heads, after {stages.passed:.0f} s", err=True)
     with stages.stage("quantizing"):
         quantize(made, options=QuantizeOptions(budget=budget, positions=POSITIONS, pairs=PAIRS, force=True))
     with stages.stage("evaluating"), Progress(sys.stderr, erase=True) as progress:
         choice = DataChoice(data=str(data), task="text-classification", columns={}, label_map={}, positive=None)
-        evaluation = evaluate(EvaluateOptions(bundle=str(made), labelled=choice), progress)
-    click.echo(f"{made}: quantized and measured, after {stages.passed:.0f} s", err=True)
-    return evaluation
+        return evaluate(EvaluateOptions(bundle=str(made), labelled=choice), progress)
 
 
 def most_frequent(training: Sequence[Passage], heldout: Sequence[Passage]) -> tuple[str, float]:
     """Return the subject with most passages to train on, and its share of those held out: what a guess would reach."""
     [(subject, _)] = Counter(passage.subject for passage in training).most_common(1)
     return subject, sum(passage.subject == subject for passage in heldout) / len(heldout)
-
-
-class Stages:
-    """Stages of the work, each printed with its time."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self.seconds: dict[str, float] = {}
-        """Seconds of each stage that ended, by its name."""
-
-    @property
-    def passed(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self._began
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Take and print the seconds of a stage."""
-        began = time.monotonic()
-        yield
-        self.seconds[name] = time.monotonic() - began
-        click.echo(f"{name}: {self.seconds[name]:.1f} s", err=True)
 
 
 if __name__ == "__main__":

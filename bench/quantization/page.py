@@ -181,8 +181,7 @@ def static_table(result: dict[str, Any]) -> str:
 
 def _ratios(result: dict[str, Any], name: str, reference: str) -> str:
     """Return how many times as fast a variant is as a reference, shape by shape."""
-    ratios = (figures[name][f"over {reference}"] for figures in result["times"].values())
-    return ", ".join(f"{ratio['value']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})" for ratio in ratios)
+    return ", ".join(_estimate(figures[name][f"over {reference}"], ".2f") for figures in result["times"].values())
 
 
 TABLES = {
