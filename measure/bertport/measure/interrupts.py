@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bertport.runtime.errors import BertportError
+from bertport.runtime.session import NO_MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["InterruptionError", "OutOfMemoryError", "explained", "stoppable"]
-
-SIGNS = ("bad_alloc", "Failed to allocate memory", "smaller than requested bytes")
-"""Substrings of ONNX Runtime's messages for memory that ran out."""
 
 
 class InterruptionError(BertportError):
@@ -65,7 +63,7 @@ def explained(*, interrupted: str, out_of_memory: str) -> Iterator[None]:
 
 def _is_memory(error: BaseException | None) -> bool:
     while error is not None:
-        if isinstance(error, MemoryError) or any(sign in str(error) for sign in SIGNS):
+        if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
             return True
         error = error.__cause__
     return False

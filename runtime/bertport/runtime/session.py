@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FATAL_ONLY",
+    "NO_MEMORY",
     "SETTINGS",
     "Graph",
     "check_fp32",
