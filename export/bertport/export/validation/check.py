@@ -460,8 +460,7 @@ def worst_difference(
         with np.errstate(invalid="ignore"):  # infinity minus infinity
             difference = np.asarray(one - other)
         np.abs(difference, out=difference)
-        if not np.isfinite(difference.sum()):
-            difference[~np.isfinite(difference)] = np.inf
+        difference[~np.isfinite(difference)] = np.inf
         if counted is not None:
             difference[~counted[begin : begin + block]] = 0
         element = int(difference.argmax())
