@@ -1,12 +1,13 @@
-"""Size of the smallest installation, and its start on a quarter of a core; writes docs/how-to/small-device.md.
+"""Size of the smallest installation, its start on a quarter of a core, and the memory that it needs.
 
     python -m bench.small_device [--rounds 5] [--check]
 
 The checkout's wheel is built and installed twice below out/bench/small-device: with the four packages that an answer
 needs, and with all that pip adds. From the first, processes answer from the default model's int8-dynamic, as fast as
-they can and under a quota of a quarter of one core (a control group of the `cpu` controller, version 1 or 2, which
-takes root), with low memory and without, in turns, while the machine's lock is held. Writes
-docs/data/small-device.json too; it fetches packages, and takes minutes on an idle machine. With `--check`, nothing is
+they can and under a quota of a quarter of one core (a control group, which takes root), with low memory and without, in
+turns, while the machine's lock is held; then in groups with less and less memory, until one is killed, each time with
+none of its files in memory beforehand, as after a device's start. Writes docs/data/small-device.json and the section of
+docs/how-to/small-device.md; it fetches packages, and takes minutes on an idle machine. With `--check`, nothing is
 measured, and the exit code is 1 where the page is not what the data say.
 """
 
@@ -20,19 +21,18 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.checkout import ROOT, check_section, environment, number, provenance, read_data, write_section
+from bench.small_device.groups import memory_bound, quota
 from bench.small_device.page import section
 from bertport.measure.machine import awaited, machine_lock
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.packing import pack
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PAGE = ROOT / "docs" / "how-to" / "small-device.md"
 DATA = ROOT / "docs" / "data" / "small-device.json"
@@ -40,11 +40,12 @@ PLACE = ROOT / "out" / "bench" / "small-device"
 NEEDED = ("numpy", "onnxruntime", "tokenizers", "click")
 """Packages that an answer needs beside bertport."""
 TEXT = "Paris is the [MASK] of France."
-GROUPS = Path("/sys/fs/cgroup")
-PERIOD = 100_000
-"""Microseconds in which a share of a core may be used, as is usual."""
 SHARE = 0.25
 """Of one core."""
+BOUNDS = range(128 << 20, 48 << 20, -(8 << 20))
+"""Bytes of memory that are tried, as long as all processes answer within them."""
+BOUNDED = 3
+"""Processes for each of them."""
 TEXTS = 200
 """Answers whose time is taken once the first is there."""
 ANSWER = """
@@ -74,7 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.check:
         check_section(PAGE, section(read_data(DATA, "bench.small_device")), "bench.small_device")
         return
-    data = {**provenance(), **installations(), "bundles": bundles(), "answers": TEXTS, "runs": runs(options.rounds)}
+    data = {**provenance(), **installations(), "bundles": bundles(), "answers": TEXTS}
+    data |= {"runs": runs(options.rounds), "bounds": bounds()}
     DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     write_section(PAGE, section(data))
 
@@ -117,19 +119,56 @@ def runs(rounds: int) -> list[dict[str, Any]]:
     found = []
     with machine_lock(lambda: print(awaited(), file=sys.stderr, flush=True)):
         for _, low, limited in itertools.product(range(rounds), (False, True), (False, True)):
-            with quota() if limited else contextlib.nullcontext() as group:
-                found.append({"low_memory": low, "limited": limited, **answered(low=low, group=group)})
+            with quota(SHARE) if limited else contextlib.nullcontext() as group:
+                run = answered(low=low, group=group, count=0 if limited else TEXTS)
+            if not run:
+                sys.exit("a process that was to answer ended without: see what it printed above")
+            found.append({"low_memory": low, "limited": limited, **run})
     return found
 
 
-def answered(*, low: bool, group: Path | None) -> dict[str, Any]:
+def bounds() -> list[dict[str, Any]]:
+    """Start processes with less and less memory until one ends without its answers; return those of each bound."""
+    found = []
+    with machine_lock(lambda: print(awaited(), file=sys.stderr, flush=True)):
+        for low in (False, True):
+            for bound in BOUNDS:
+                made = [bounded(bound, low=low) for _ in range(BOUNDED)]
+                found.append({"low_memory": low, "bytes": bound, "runs": [run for run in made if run], "of": BOUNDED})
+                if not all(made) and bound == BOUNDS[0]:
+                    sys.exit(f"{bound >> 20} MiB were too little for a process that was to answer: see above")
+                if not all(made):
+                    break
+    return found
+
+
+def bounded(bound: int, *, low: bool) -> dict[str, Any] | None:
+    """Return what `answered` does of a process that may hold so many bytes, none of its files in memory beforehand."""
+    for place in (PLACE / "small", Path(sysconfig.get_paths()["stdlib"])):
+        forget(place)
+    with memory_bound(bound) as group:
+        return answered(low=low, group=group, count=TEXTS)
+
+
+def forget(place: Path) -> None:
+    """Have the kernel drop from memory the pages of all files below a directory, as far as nobody maps them."""
+    for file in place.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            with file.open("rb") as opened:
+                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def answered(*, low: bool, group: Path | None, count: int) -> dict[str, Any] | None:
     """Return how long a process takes from its start to its first answer, and what it measures of itself after it.
 
     Args:
         low: whether it is asked for low memory.
         group: the control group that it runs in; None for this one's.
+        count: texts that it answers after the first.
+
+    Returns:
+        None where it ended without these answers.
     """
-    count = 0 if group else TEXTS
     command = [sys.executable, "-c", ANSWER, "low" if low else "usual", TEXT, str(count)]
     if group:
         command = ["sh", "-c", f'echo $$ > "{group}/cgroup.procs" && exec "$@"', "sh", *command]
@@ -146,7 +185,7 @@ def answered(*, low: bool, group: Path | None) -> dict[str, Any]:
         cpu = _cpu_seconds(process.pid)
         rest = process.stdout.read()
     if process.returncode or not first:
-        sys.exit(f"a process that was to answer ended with {process.returncode}: see what it printed above")
+        return None
     return {"first": first, "seconds": seconds, "cpu_seconds": cpu, **json.loads(rest)}
 
 
@@ -154,33 +193,6 @@ def _cpu_seconds(process: int) -> float:
     """Return the time that a process has computed, as the kernel counts it: to a hundredth of a second."""
     fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@contextlib.contextmanager
-def quota() -> Iterator[Path]:
-    """Make a control group that may use a share of one core.
-
-    Raises:
-        SystemExit: with a sentence, where that is not allowed.
-    """
-    first = GROUPS / "cpu" if (GROUPS / "cpu").is_dir() else GROUPS
-    group = first / f"bertport-{os.getpid()}"
-    microseconds = int(SHARE * PERIOD)
-    try:
-        group.mkdir()
-        if first == GROUPS:
-            (group / "cpu.max").write_text(f"{microseconds} {PERIOD}", encoding="ascii")
-        else:
-            (group / "cpu.cfs_period_us").write_text(str(PERIOD), encoding="ascii")
-            (group / "cpu.cfs_quota_us").write_text(str(microseconds), encoding="ascii")
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            group.rmdir()
-        sys.exit(f"a quarter of a core takes a control group, which cannot be made ({error}): run this as root")
-    try:
-        yield group
-    finally:
-        group.rmdir()
 
 
 if __name__ == "__main__":

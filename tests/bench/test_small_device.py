@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import pytest
 
 from bench.small_device import __main__ as program
+from bench.small_device import groups
 from bench.small_device.page import section
 
 
@@ -24,10 +26,57 @@ def test_the_page_is_that_of_the_data():
     program.main(["--check"])
 
 
-def test_a_machine_without_the_group_is_told_of(tmp_path, monkeypatch):
-    monkeypatch.setattr(program, "GROUPS", tmp_path / "none")
-    with pytest.raises(SystemExit, match="takes a control group, which cannot be made"), program.quota():
+@pytest.mark.parametrize(
+    ("group", "what"), [(lambda: groups.quota(0.25), "a share"), (lambda: groups.memory_bound(1 << 26), "a bound")]
+)
+def test_a_machine_without_the_group_is_told_of(tmp_path, monkeypatch, group, what):
+    monkeypatch.setattr(groups, "GROUPS", tmp_path / "none")
+    with pytest.raises(SystemExit, match=rf"{what} .* takes a control group, which cannot be made"), group():
         pass
+
+
+@pytest.mark.parametrize("controllers", [(), ("cpu", "memory")], ids=["version 2", "version 1"])
+def test_a_group_has_its_share_and_its_bound_in_the_words_of_its_version(tmp_path, monkeypatch, controllers):
+    for controller in controllers:
+        (tmp_path / controller).mkdir()
+    written = {}
+    monkeypatch.setattr(groups, "GROUPS", tmp_path)
+    monkeypatch.setattr(Path, "write_text", lambda file, text, **_: written.update({file.name: text}))
+    with groups.quota(0.25) as group:
+        assert group.parent == tmp_path.joinpath(*controllers[:1])
+    with groups.memory_bound(96 << 20):
+        pass
+    assert written == (
+        {
+            "cpu.cfs_period_us": "100000",
+            "cpu.cfs_quota_us": "25000",
+            "memory.limit_in_bytes": "100663296",
+            "memory.swappiness": "0",
+        }
+        if controllers
+        else {"cpu.max": "25000 100000", "memory.max": "100663296", "memory.swap.max": "0"}
+    )
+    assert not list(tmp_path.rglob("bertport-*"))
+
+
+def test_memory_is_taken_away_until_a_process_ends_without_its_answers(monkeypatch):
+    monkeypatch.setattr(program, "machine_lock", lambda _waiting: nullcontext())
+    need = {False: 100 << 20, True: 70 << 20}
+    monkeypatch.setattr(program, "bounded", lambda bound, low: {"seconds": 1.0} if bound >= need[low] else None)
+    found = program.bounds()
+    tried = {low: [bound for bound in found if bound["low_memory"] is low] for low in need}
+    assert [bound["bytes"] >> 20 for bound in tried[False]] == [128, 120, 112, 104, 96]
+    assert [len(bound["runs"]) for bound in tried[False]] == [3, 3, 3, 3, 0]
+    assert [bound["bytes"] >> 20 for bound in tried[True]] == [128, 120, 112, 104, 96, 88, 80, 72, 64]
+    need[False] = 1 << 30
+    with pytest.raises(SystemExit, match="128 MiB were too little"):
+        program.bounds()
+
+
+def test_a_process_that_is_killed_has_no_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(program, "PLACE", tmp_path)
+    monkeypatch.setattr(program, "ANSWER", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert program.answered(low=True, group=None, count=1) is None
 
 
 def test_nothing_else_measures_meanwhile(monkeypatch):
@@ -40,7 +89,7 @@ def test_nothing_else_measures_meanwhile(monkeypatch):
         held.clear()
 
     monkeypatch.setattr(program, "machine_lock", lock)
-    monkeypatch.setattr(program, "quota", nullcontext)
+    monkeypatch.setattr(program, "quota", lambda _share: nullcontext())
     monkeypatch.setattr(program, "answered", lambda **_: {"held": bool(held)})
     found = program.runs(2)
     assert [run["held"] for run in found] == [True] * 8
@@ -71,15 +120,30 @@ def test_the_section_has_medians_of_each_kind_and_short_lines():
     machine = {"cpu": "C", "instruction_set": "avx2", "busy": 1.0, "physical_cores": 2, "versions": versions}
     machine["system"] = "Linux 6.1.2 x86_64"
     data = {"small": small, "whole": {**small, "more": package}, "machine": machine, "runs": runs, "answers": 200}
+    bounds = [
+        {
+            "low_memory": low,
+            "bytes": size << 20,
+            "of": 3,
+            "runs": [{"seconds": 3.0, "peak_bytes": 86 << 20}] * (3 if size > least else 2),
+        }
+        for low, least in ((False, 88), (True, 72))
+        for size in range(128, least - 8, -8)
+    ]
+    data |= {"bounds": bounds}
     data |= {"bundles": {"default": 71_000_000, "int8-dynamic": 24_000_000}, "wheel_bytes": 22_000_000}
     text = section({**data, "date": "2026-11-29T11:04:00Z", "commit": "0" * 40})
     assert "| the five packages | 5 | 50 |" in text
     assert "| as it comes | 2.00 s | 0.50 s | 8.0 s | 110 MiB | 70 MiB | 10.0 ms |" in text
     assert "| `low_memory` | 2.00 s | 0.50 s | 8.0 s | 90 MiB | 70 MiB | 10.0 ms |" in text
     assert "Medians of 3 processes of each kind" in text
-    assert "with `low_memory`. On this kernel, Linux 6.1.2, it is met; the kernel decides" in text.replace("\n", " ")
-    for run in runs:
-        run["peak_bytes"] += 20 << 20
+    assert "| as it comes | 96 MiB | 3.0 s | 86 MiB | 3.0 s |" in text
+    assert "| `low_memory` | 80 MiB | 3.0 s | 86 MiB | 3.0 s |" in text
+    assert "first answer with 128 MiB |" in text
+    joined = text.replace("\n", " ")
+    assert "within 96 MiB with `low_memory`. It is met: 80 MiB are enough. Without a bound" in joined
+    assert "the peak is 90 MiB here, as this kernel, Linux 6.1.2, then maps" in joined
+    data["bounds"] = [bound for bound in bounds if bound["bytes"] > 96 << 20]
     text = section({**data, "date": "2026-11-29T11:04:00Z", "commit": "0" * 40})
-    assert "it is missed by 14 MiB;" in text.replace("\n", " ")
+    assert "It is missed by 8 MiB: 104 MiB is the least that was enough." in text.replace("\n", " ")
     assert max(map(len, text.splitlines())) <= 120
