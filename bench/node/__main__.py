@@ -3,10 +3,11 @@
     python -m bench.node [--bundle BUNDLE] [--check]
 
 The package of `js/` answers from each variant of the default bundle through onnxruntime-node, and transformers.js from
-its portable graph; it is asked from the INT8 variants too. `int8-static-cpu` is made for it, whatever it costs in
-accuracy. Small fine-tuned models (`docs/small_models.py`) stand for the other heads. Ids are compared on the sentences
-of both samples and on seeded text of characters from all of Unicode. Writes docs/data/node.json too; it takes minutes,
-and needs Node.js and npm, which fetches packages. With `--check`, nothing is compared, and the exit code is 1 where the
+its portable graph and from the INT8 variants: as they are, and in the portable form that `bertport pack --portable`
+writes. `int8-static-cpu` is made for it, whatever it costs in accuracy. Small fine-tuned models
+(`docs/small_models.py`) stand for the other heads. Ids are compared on the sentences of both samples and on seeded text
+of characters from all of Unicode. Writes docs/data/node.json too; it takes minutes, and needs Node.js and npm, which
+fetches packages. With `--check`, nothing is compared, and the exit code is 1 where the
 page is not what the data say.
 """
 
@@ -32,6 +33,7 @@ from bench.node.page import section
 from bertport.measure.text import read_texts, sample_path
 from bertport.runtime import load
 from bertport.runtime.bundle.default import default_bundle
+from bertport.runtime.portable import pack_portable
 from bertport.runtime.tasks.table import TASKS
 
 PAGE = ROOT / "docs" / "reference" / "javascript.md"
@@ -47,7 +49,11 @@ WORDS = range(6, 61)
 TIE = 1e-4
 """Words whose probabilities are nearer than this may change places."""
 STATIC = "int8-static-cpu"
+MADE = ("--isa", "avx2", "--accuracy-budget", "none", "--force")
+"""How variants are made here."""
 VARIANTS = ("portable", "fp32", "int8-dynamic", STATIC)
+DTYPES = {"int8-dynamic": "q8", STATIC: "uint8"}
+"""transformers.js's `dtype` for the portable form of a variant, from which it makes the name of the file."""
 HEADS: dict[str, tuple[str, str | None, list[Any], dict[str, Any]]] = {
     "classifier": (
         "text-classification",
@@ -224,8 +230,35 @@ def compare_variants(package: Path, modules: Path, bundle: Path) -> tuple[dict[s
         "fill-mask": same_words(list(model.predict("fill-mask", texts, top_k=5)), said["answers"][0]),
         "features": {"texts": TEXTS, "largest_difference": difference(vectors, [row[0] for row in said["answers"][1]])},
         "variants": tried,
+        "forms": {name: from_form(modules, bundle, name, requests) for name in DTYPES},
     }
     return compared, theirs, said["version"]
+
+
+def from_form(modules: Path, bundle: Path, variant: str, requests: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return how far transformers.js's words and vectors are from the portable form of a variant.
+
+    Args:
+        modules: where transformers.js is installed.
+        bundle: the bundle.
+        variant: of the bundle.
+        requests: for fill-mask and feature-extraction, of the same texts.
+    """
+    form = pack_portable(bundle, bundle.with_name(f"{bundle.name}-{variant}"), [variant])
+    opened = {"bundle": str(form.path), "opened": {"dtype": DTYPES[variant]}}
+    given = json.dumps([{**request, **opened} for request in requests])
+    said = json.loads(packages.run(HERE, "node", "transformers.mjs", str(modules), standard_input=given))
+    words, vectors = said["answers"]
+    if fails := [answers[-1]["message"] for answers in (words, vectors) if "message" in answers[-1]]:
+        return {"dtype": DTYPES[variant], "fails": fails[0]}
+    model = load(bundle, variant=variant, provider="cpu")
+    texts = [text for [text] in requests[0]["inputs"]]
+    ours = list(model.predict("features", texts, pooling="mean"))
+    return {
+        "dtype": DTYPES[variant],
+        "fill-mask": same_words(list(model.predict("fill-mask", texts, top_k=5)), words),
+        "features": {"texts": len(texts), "largest_difference": difference(ours, [row[0] for row in vectors])},
+    }
 
 
 def tried_by_transformers(modules: Path, bundle: Path, variant: str, texts: list[str]) -> dict[str, Any]:
@@ -265,31 +298,42 @@ def compare_heads(package: Path, modules: Path, directory: Path) -> list[dict[st
         ours = list(model.predict(task, inputs, **parameters))
         asked = [{"bundle": str(bundle), "variant": "portable", "asked": [[task, inputs, parameters]]}]
         [[theirs]] = ask(package, asked)
-        said = None if pipeline is None else said_by_transformers(modules, bundle, pipeline, task, inputs)
+        said = int8 = None
+        if pipeline is not None:
+            said = said_by_transformers(modules, bundle, pipeline, task, inputs)
+            python("-m", "bertport.runtime", "quantize", str(bundle), "--recipe", "int8-dynamic", *MADE)
+            form = pack_portable(bundle, directory / f"{name}-form", ["int8-dynamic"]).path
+            int8 = said_by_transformers(modules, form, pipeline, task, inputs, {"dtype": DTYPES["int8-dynamic"]})
         row = {
             "task": task,
             "bundle": name,
             "head": TASKS[task].usual_head,
             "largest_difference": difference(ours, theirs),
         }
-        rows.append({**row, "transformers_js": said})
+        rows.append({**row, "transformers_js": said, "transformers_js_int8": int8})
     return rows
 
 
-def said_by_transformers(
-    modules: Path, bundle: Path, pipeline: str, task: str, inputs: list[Any]
+def said_by_transformers(  # noqa: PLR0913, PLR0917 — the request, and where it goes
+    modules: Path,
+    bundle: Path,
+    pipeline: str,
+    task: str,
+    inputs: list[Any],
+    opened: dict[str, str] | None = None,
 ) -> dict[str, str | float | None]:
     """Return how far transformers.js's answers are, None where they are others, or the words in which it fails."""
     fields, parameters, options = PIPELINES[pipeline]
     given = [list(value.values()) if isinstance(value, dict) else [value] for value in inputs]
-    request = {"bundle": str(bundle), "task": pipeline, "inputs": given, "options": options}
+    request = {"bundle": str(bundle), "task": pipeline, "inputs": given, "options": options, "opened": opened or {}}
     said = json.loads(
         packages.run(HERE, "node", "transformers.mjs", str(modules), standard_input=json.dumps([request]))
     )
     [answers] = said["answers"]
     if "message" in answers[-1]:
         return {"fails": answers[-1]["message"]}
-    ours = list(load(bundle, variant="portable", provider="cpu").predict(task, inputs, **parameters))
+    variant = "int8-dynamic" if opened else "portable"
+    ours = list(load(bundle, variant=variant, provider="cpu").predict(task, inputs, **parameters))
     mine, theirs = ([shared(answer, fields) for answer in each] for each in (ours, answers))
     return {"largest_difference": difference(mine, theirs)}
 
@@ -330,8 +374,7 @@ def measure(source: Path) -> dict[str, Any]:
         directory = Path(name)
         bundle = Path(shutil.copytree(source, directory / "default"))
         if STATIC not in load(bundle).bundle.manifest.variants:
-            made = ["--recipe", STATIC, "--isa", "avx2", "--accuracy-budget", "none", "--force"]
-            python("-m", "bertport.runtime", "quantize", str(bundle), *made)
+            python("-m", "bertport.runtime", "quantize", str(bundle), "--recipe", STATIC, *MADE)
         python("-m", "bertport.runtime", "golden", str(bundle))  # of variants that have none
         ids = compare_ids(package, bundle)
         variants, transformers_js, release = compare_variants(package, modules, bundle)

@@ -8,6 +8,13 @@ __all__ = ["section"]
 
 NAMES = {"sentences": "sentences of the sample texts", "unicode": "strings of characters from all of Unicode"}
 
+COLUMNS = (
+    "task, on a small fine-tuned model",
+    "this package, `portable`, differs by",
+    "transformers.js, `portable`",
+    "transformers.js, portable form of `int8-dynamic`",
+)
+
 
 def section(data: dict[str, Any]) -> str:
     """Return the section that `python -m bench.node` writes."""
@@ -32,17 +39,21 @@ def section(data: dict[str, Any]) -> str:
     theirs = data["transformers_js"]
     tried = {"portable": theirs["fill-mask"], **theirs["variants"]}
     lines += [
-        *(_by_transformers(variant, said) for variant, said in tried.items()),
+        *(_by_transformers(f"`{variant}`", said) for variant, said in tried.items()),
+        *(_by_transformers(_form(variant, said), said) for variant, said in theirs["forms"].items()),
         "",
-        "| task, on a small fine-tuned model's `portable` | this package differs by | transformers.js |",
-        "|---|---|---|",
+        f"| {' | '.join(COLUMNS)} |",
+        "|---|---|---|---|",
     ]
     lines += [
-        f"| {row['task']} | {_far(row['largest_difference'])} | {_theirs(row['transformers_js'])} |"
+        f"| {row['task']} | {_far(row['largest_difference'])} | {_theirs(row['transformers_js'])} | "
+        f"{_theirs(row['transformers_js_int8'])} |"
         for row in data["heads"]
     ]
-    features = data["transformers_js"]["features"]["largest_difference"]
-    lines += [f"| features (the default model, mean) | | {_equal(features)} |", ""]
+    features = theirs["features"]["largest_difference"]
+    form = theirs["forms"]["int8-dynamic"]
+    int8 = _theirs(form if "fails" in form else form["features"])
+    lines += [f"| features (the default model, mean) | | {_equal(features)} | {int8} |", ""]
     return "\n".join(lines)
 
 
@@ -51,10 +62,15 @@ def _same(row: dict[str, Any]) -> str:
     return f"{row['equal']}{ties} of {row['texts']}"
 
 
-def _by_transformers(variant: str, said: dict[str, Any]) -> str:
+def _form(variant: str, said: dict[str, Any]) -> str:
+    return f'`{variant}`, portable form (`dtype: "{said["dtype"]}"`)'
+
+
+def _by_transformers(what: str, said: dict[str, Any]) -> str:
     if "fails" in said:
-        return f"| transformers.js | `{variant}` | fails: {said['fails'].replace('|', '/')} | | | | |"
-    return f"| transformers.js | `{variant}` | {_same(said)} | {said['largest_difference']:.0e} | no pipeline | | |"
+        return f"| transformers.js | {what} | fails: {said['fails'].replace('|', '/')} | | | | |"
+    words = said.get("fill-mask", said)
+    return f"| transformers.js | {what} | {_same(words)} | {words['largest_difference']:.0e} | no pipeline | | |"
 
 
 def _golden(row: dict[str, Any]) -> str:

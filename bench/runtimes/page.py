@@ -230,6 +230,29 @@ def _transformers_js(data: Mapping[str, Any]) -> Iterator[Result]:
             yield Result(**place_of, refused=said["fails"])
         else:
             yield Result(**place_of, difference=said["largest_difference"], tolerance=EQUAL)
+    yield from _transformers_js_forms(data, runtime.replace("its pipelines", "portable form"))
+
+
+def _transformers_js_forms(data: Mapping[str, Any], runtime: str) -> Iterator[Result]:
+    """Yield what pipelines answered from INT8 variants in portable form."""
+    for variant, said in data["transformers_js"].get("forms", {}).items():
+        place: dict[str, Any] = {"runtime": runtime, "bundle": DEFAULT, "variant": variant}
+        if "fails" in said:
+            yield Result(**place, head=None, refused=said["fails"])
+            continue
+        words = said["fill-mask"]
+        far = words["largest_difference"] if words["equal"] + words["ties"] == words["texts"] else None
+        yield Result(**place, head="mlm", difference=far, tolerance=EQUAL)
+        yield Result(**place, head=ENCODER, difference=said["features"]["largest_difference"], tolerance=EQUAL)
+    for row in data["heads"]:
+        int8 = row.get("transformers_js_int8")
+        if int8 is None:
+            continue
+        place = {"runtime": runtime, "variant": "int8-dynamic", "bundle": row["bundle"], "head": row["head"]}
+        if "fails" in int8:
+            yield Result(**place, refused=int8["fails"])
+        else:
+            yield Result(**place, difference=int8["largest_difference"], tolerance=EQUAL)
 
 
 def _webgpu(data: Mapping[str, Any]) -> Iterator[Result]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.node.__main__ import VARIANTS, difference, from_unicode, masked, same_words
+from bench.node.__main__ import DTYPES, VARIANTS, difference, from_unicode, masked, same_words
 
 ROOT = Path(__file__).parents[2]
 DATA = json.loads((ROOT / "docs" / "data" / "node.json").read_text(encoding="utf-8"))
@@ -35,6 +35,21 @@ def test_what_transformers_js_does_with_an_int8_variant_is_said(variant):
     page = (ROOT / "docs" / "reference" / "javascript.md").read_text(encoding="utf-8")
     [row] = [line for line in page.splitlines() if line.startswith(f"| transformers.js | `{variant}` |")]
     assert said["fails"] in row if "fails" in said else f"| {said['equal']}" in row
+
+
+@pytest.mark.parametrize("variant", DTYPES)
+def test_transformers_js_answers_from_the_portable_form_of_an_int8_variant(variant):
+    said = DATA["transformers_js"]["forms"][variant]
+    assert said["dtype"] == DTYPES[variant]
+    words = said["fill-mask"]
+    assert words["equal"] + words["ties"] == words["texts"] >= 200
+    assert said["features"]["largest_difference"] < 1e-4
+
+
+def test_transformers_js_answers_from_int8_with_every_head_that_it_has_a_pipeline_for():
+    for row in DATA["heads"]:
+        if row["transformers_js"] is not None:
+            assert row["transformers_js_int8"]["largest_difference"] < 1e-4, row
 
 
 def test_ids_are_those_of_python():

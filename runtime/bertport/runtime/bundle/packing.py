@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from bertport.runtime.bundle.manifest import Manifest
 
-__all__ = ["copy_file", "pack"]
+__all__ = ["copy_file", "names_to_pack", "pack"]
 
 
 def pack(
@@ -57,13 +57,7 @@ def pack(
         BundleError: when a file is missing or changed, or a graph takes weights from elsewhere.
     """
     source, target = Bundle.open(path, digest=digest), Path(output)
-    names = dict.fromkeys(variants) or {source.manifest.default_variant: None}
-    for name in names:
-        if name not in source.manifest.variants:
-            raise UnknownNameError("variant", name, source.manifest.variants)
-    if real(target).is_relative_to(real(source.path)):
-        raise PathError(f"{target} is inside the bundle that is packed: choose a place outside of {source.path}")
-    refuse_replacing(target, source.path)
+    names = names_to_pack(source, target, variants)
     manifest = _part(source.manifest, names)
     golden = read_golden(source)
     with new_bundle(target, overwrite=overwrite) as building:
@@ -79,6 +73,22 @@ def pack(
         write_manifest(building, manifest)
         Bundle.open(building).verify()
     return Bundle.open(target)
+
+
+def names_to_pack(source: Bundle, target: Path, variants: Collection[str]) -> dict[str, None]:
+    """Return the names of the variants to keep, in order, and see that the target is a place for them.
+
+    Raises:
+        PathError, UnknownNameError: as `pack` raises them.
+    """
+    names = dict.fromkeys(variants) or {source.manifest.default_variant: None}
+    for name in names:
+        if name not in source.manifest.variants:
+            raise UnknownNameError("variant", name, source.manifest.variants)
+    if real(target).is_relative_to(real(source.path)):
+        raise PathError(f"{target} is inside the bundle that is packed: choose a place outside of {source.path}")
+    refuse_replacing(target, source.path)
+    return names
 
 
 def _part(manifest: Manifest, names: Collection[str]) -> Manifest:

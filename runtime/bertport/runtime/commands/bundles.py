@@ -193,11 +193,23 @@ def golden(*, path: str, overwrite: bool, as_json: bool) -> None:
     help="A variant to keep; may be repeated.  [default: the bundle's default]",
     shell_complete=completion.variants,
 )
+@click.option(
+    "--portable",
+    is_flag=True,
+    help="For other programs: every position decoded, the weights in the same file, named as transformers.js does.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a bundle at OUT.")
 @digest
 @as_json
 def pack(  # noqa: PLR0913 — the command's options
-    *, path: str, output: str, variants: tuple[str, ...], overwrite: bool, digest: str | None, as_json: bool
+    *,
+    path: str,
+    output: str,
+    variants: tuple[str, ...],
+    portable: bool,
+    overwrite: bool,
+    digest: str | None,
+    as_json: bool,
 ) -> None:
     """Write a bundle with only some variants, for a small device or image.
 
@@ -206,7 +218,12 @@ def pack(  # noqa: PLR0913 — the command's options
     """
     from bertport.runtime.bundle import packing
 
-    bundle = packing.pack(path, output, variants, overwrite=overwrite, digest=digest)
+    if portable:
+        from bertport.runtime.portable import pack_portable
+
+        bundle = pack_portable(path, output, variants, overwrite=overwrite, digest=digest)
+    else:
+        bundle = packing.pack(path, output, variants, overwrite=overwrite, digest=digest)
     kept = list(bundle.manifest.variants)
     if as_json:
         show_json(

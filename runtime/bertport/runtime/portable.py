@@ -1,0 +1,162 @@
+"""Packing variants in portable form: graphs that other programs open as they are, proven by golden vectors.
+
+transformers.js, Optimum and programs like them give a graph what the tokenizer makes of a text, look for its file under
+names of their own, and decode every position. `bundle/portable_graph.py` has the form.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bertport.runtime.bundle.cards import CARD
+from bertport.runtime.bundle.directory import Bundle, file_sha256
+from bertport.runtime.bundle.golden import FILE, listing, read_golden, with_variant
+from bertport.runtime.bundle.manifest import FileEntry
+from bertport.runtime.bundle.packing import copy_file, names_to_pack, pack
+from bertport.runtime.bundle.portable_graph import FormError, portable_golden, portable_graph
+from bertport.runtime.bundle.writer import new_bundle, workspace, write_manifest
+from bertport.runtime.errors import UsageError, ValidationError
+from bertport.runtime.golden import verify_golden
+from bertport.runtime.heads import decoded_outputs
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Collection
+
+    from bertport.runtime.bundle.golden import Golden
+    from bertport.runtime.bundle.manifest import Manifest
+
+__all__ = ["FILES", "pack_portable"]
+
+FILES = {
+    "int8-dynamic": "onnx/model_quantized.onnx",
+    "int8-static": "onnx/model_int8.onnx",
+    "int8-static-cpu": "onnx/model_uint8.onnx",
+    "int4-weight-only": "onnx/model_q4.onnx",
+    "fp16": "onnx/model_fp16.onnx",
+}
+"""Files by recipe, as transformers.js names them for its `dtype`: q8, int8, uint8, q4 and fp16."""
+FP32 = "fp32"
+TIMED = frozenset({"speed", "slower_than_reference"})
+"""What a record of fidelity says of the speed, which was that of a graph that decodes only what is asked for."""
+
+
+def pack_portable(
+    path: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    variants: Collection[str] = (),
+    *,
+    overwrite: bool = False,
+    digest: str | None = None,
+) -> Bundle:
+    """Write a bundle that holds some variants of another, their graphs in portable form.
+
+    Args:
+        path: the bundle's directory.
+        output: directory of the new bundle; it appears when its graphs have given their golden values, as far as they
+            can run here, and not before.
+        variants: those to keep, as `pack` takes them.
+        overwrite: whether a bundle at `output` may be replaced.
+        digest: the digest that the bundle must have; None for any.
+
+    Returns:
+        The new bundle.
+
+    Raises:
+        PathError, UnknownNameError, BundleError: as `pack` raises them.
+        UsageError: for a variant that has no portable form, or no golden vectors.
+        ValidationError: when a portable form does not give its golden values.
+    """
+    source, target = Bundle.open(path, digest=digest), Path(output)
+    names = names_to_pack(source, target, variants)
+    golden = read_golden(source)
+    for name in names:
+        _refuse_without_form(source, name)
+        if golden is None or name not in golden.variants:
+            raise UsageError(
+                f"variant {name!r} has no golden vectors, by which its portable form is proven: make them with "
+                f"bertport golden {source.path}"
+            )
+    with workspace(target, overwrite=overwrite) as work:
+        packed = pack(path, work / "packed", tuple(names), digest=source.digest)
+        with new_bundle(target, overwrite=overwrite) as building:
+            _fill(building, packed)
+            Bundle.open(building).verify()
+            _prove(building, target)
+    return Bundle.open(target)
+
+
+def _refuse_without_form(source: Bundle, name: str) -> None:
+    """Refuse a variant that computes fp32's graph, whose portable form the bundle has already.
+
+    Raises:
+        UsageError: for such a variant.
+    """
+    variants = source.manifest.variants
+    if name == FP32 or (FP32 in variants and variants[name].file == variants[FP32].file):
+        raise UsageError(
+            f"the portable form of {name!r} is the variant 'portable', which was proven when it was exported: pass "
+            "--variant portable"
+        )
+
+
+def _fill(building: Path, packed: Bundle) -> None:
+    """Write the files of a packed bundle, with the portable forms of its graphs."""
+    manifest, golden = packed.manifest, read_golden(packed)
+    if golden is None:
+        raise AssertionError  # it was seen before
+    made: dict[str, FileEntry] = {}
+    for name, variant in manifest.variants.items():
+        if variant.kind != "serving":
+            continue
+        file = FILES.get(variant.recipe, f"onnx/model_{variant.recipe.replace('-', '_')}.onnx")
+        with packed.opening(name) as graph:
+            content = _form(graph, manifest, name)
+        (building / file).parent.mkdir(exist_ok=True)
+        (building / file).write_bytes(content)
+        made[file] = FileEntry(size=len(content), sha256=file_sha256(building / file))
+        manifest, golden = _with_form(manifest, name, file, golden)
+    kept = {file for variant in manifest.variants.values() for file in (variant.file, *variant.external_data)}
+    graphs = {file for variant in packed.manifest.variants.values() for file in (variant.file, *variant.external_data)}
+    files = {path: entry for path, entry in manifest.files.items() if path not in graphs - kept and path != FILE}
+    for path in files.keys() - made.keys():
+        copy_file(packed.file(path), building / path)
+    if (packed.path / CARD).is_file():
+        copy_file(packed.path / CARD, building / CARD)
+    (building / FILE).write_bytes(golden.to_bytes())
+    entry = FileEntry(size=(building / FILE).stat().st_size, sha256=file_sha256(building / FILE))
+    write_manifest(building, listing(dataclasses.replace(manifest, files={**files, **made}), FILE, entry))
+
+
+def _form(graph: Path, manifest: Manifest, name: str) -> bytes:
+    aliases = {head.output: head.aliases for head in manifest.heads.values() if head.aliases}
+    try:
+        return portable_graph(graph, manifest.variants[name].outputs, aliases)
+    except FormError as error:
+        raise UsageError(f"the portable form of {name!r} cannot be written: {error}; pack it without") from error
+
+
+def _with_form(manifest: Manifest, name: str, file: str, golden: Golden) -> tuple[Manifest, Golden]:
+    """Return a manifest and golden vectors that state a variant in portable form."""
+    variant = manifest.variants[name]
+    record = variant.fidelity and {key: value for key, value in variant.fidelity.items() if key not in TIMED}
+    changed = dataclasses.replace(variant, file=file, kind="portable", external_data=(), fidelity=record)
+    vectors = golden.variants[name]
+    if decoded_outputs(variant.outputs):
+        vectors = portable_golden(golden, vectors)
+    return (
+        dataclasses.replace(manifest, variants={**manifest.variants, name: changed}),
+        with_variant(golden, name, vectors),
+    )
+
+
+def _prove(building: Path, target: Path) -> None:
+    """See that the graphs give their golden values, as far as they can run here.
+
+    Raises:
+        ValidationError: for one that does not.
+    """
+    if failures := verify_golden(building).failures:
+        raise ValidationError(f"the portable form at {target} differs from its golden vectors: {failures[0]}")
