@@ -92,6 +92,22 @@ def test_it_answers_like_the_bundle_that_it_is_from(packed, quantized):
     assert ours.next_sentence(*PAIR)["label"] == theirs.next_sentence(*PAIR)["label"]
 
 
+@pytest.mark.optimum
+@pytest.mark.filterwarnings("ignore")  # Optimum's own
+def test_optimum_opens_it(packed, quantized):
+    import torch
+    from optimum.onnxruntime import ORTModelForMaskedLM
+    from transformers import AutoTokenizer
+
+    model = ORTModelForMaskedLM.from_pretrained(packed.path, subfolder="onnx", file_name="model_quantized.onnx")
+    tokenizer = AutoTokenizer.from_pretrained(packed.path)
+    encoded = tokenizer(TEXT.capitalize(), return_tensors="pt")
+    [place] = (encoded["input_ids"][0] == tokenizer.mask_token_id).nonzero().flatten().tolist()
+    scores = torch.softmax(model(**encoded).logits[0, place], dim=-1)
+    for word in load(quantized[0].path, variant="int8-dynamic").fill_mask(TEXT):
+        assert scores[word["token"]].item() == pytest.approx(word["score"], abs=1e-6)
+
+
 def test_golden_rows_are_those_of_the_same_tokens(packed, quantized):
     before, after = read_golden(quantized[0]), read_golden(packed)
     assert after.batches == before.batches
