@@ -155,9 +155,9 @@ def _tested(own: list[str], outside: Path, inside: Path, bundle: Path) -> str:
     return said.strip().splitlines()[-1]
 
 
-def copy_tests(place: Path) -> None:
-    """Copy the runtime's tests, with all of the checkout that they read, into a directory."""
-    for name in COPIED:
+def copy_tests(place: Path, names: Sequence[str] = COPIED) -> None:
+    """Copy tests, with all of the checkout that they read, into a directory; the runtime's when nothing is named."""
+    for name in names:
         source, target = ROOT / name, place / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
