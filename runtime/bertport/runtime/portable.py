@@ -68,6 +68,7 @@ def pack_portable(
         PathError, UnknownNameError, BundleError: as `pack` raises them.
         UsageError: for a variant that has no portable form, or no golden vectors.
         ValidationError: when a portable form does not give its golden values.
+        ProviderError: when none of the variants can be run here, and so not be proven.
     """
     source, target = Bundle.open(path, digest=digest), Path(output)
     names = names_to_pack(source, target, variants)
