@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.compare.report.assembly import conclude
-from bertport.compare.report.recommend import recommend, verdicts
+from bertport.compare.report.recommend import NOT_MEASURED, recommend, verdicts
 from bertport.compare.report.regressions import differences, parse_tolerance
 from bertport.compare.report.sections import notes
 from bertport.measure.budget import BROKEN, HELD, UNDECIDED, default_budget, parse_budget
@@ -154,13 +154,18 @@ def test_a_bundle_that_answers_nothing_is_judged_by_its_hidden_states(trained):
     assert (judged.verdict, [bound.limit for bound in judged.bounds]) == (BROKEN, ["cosine"])
 
 
-def test_no_budget_is_held_and_one_of_nothing_that_was_measured_is_undecided(trained):
+def test_no_budget_is_held_and_one_of_nothing_that_was_measured_is_not_measured(trained):
     trained["settings"]["budget"] = {}
     assert [judged.verdict for judged in verdicts(typed(trained))] == [HELD]
     trained["settings"]["budget"] = {"nsp": 0.005}
     noisy(trained)["quality"]["nsp"] = None
-    assert [judged.verdict for judged in verdicts(typed(trained))] == [UNDECIDED]
-    assert "because nothing that it bounds was measured." in " ".join(notes(conclude(typed(trained))))
+    assert [judged.verdict for judged in verdicts(typed(trained))] == [NOT_MEASURED]
+    said = " ".join(notes(conclude(typed(trained))))
+    assert "Accuracy budget of noisy: not measured: nothing that it bounds was." in said
+    assert recommend(typed(trained))[0].reason.endswith("; nothing that the budget bounds was measured")
+    trained["settings"]["budget"] = {"nsp": 0.004}
+    trained["bundles"][0]["heads"] = ["mlm"]  # another bundle of the comparison has the bounded head
+    assert [judged.verdict for judged in verdicts(typed(trained))] == [NOT_MEASURED]
 
 
 def test_a_budget_is_not_held_where_a_bound_of_it_was_not_measured(trained):
@@ -169,13 +174,17 @@ def test_a_budget_is_not_held_where_a_bound_of_it_was_not_measured(trained):
     noisy(trained)["quality"]["mlm"]["top1_agreement"] = estimate(0.99, 0.98, 1.0)
     noisy(trained)["quality"]["nsp"] = None
     [verdict] = verdicts(typed(trained))
-    assert (verdict.verdict, [bound.verdict for bound in verdict.bounds]) == (UNDECIDED, [HELD])
+    assert (verdict.verdict, [bound.verdict for bound in verdict.bounds]) == (NOT_MEASURED, [HELD])
     assert verdict.near == ("NSP flips, at most 0.50% asked: not measured in this run",)
     said = " ".join(notes(conclude(typed(trained))))
-    assert "Accuracy budget of noisy: undecided. NSP flips, at most 0.50% asked: not measured in this run." in said
+    unmeasured = "not measured in full. NSP flips, at most 0.50% asked: not measured in this run."
+    assert f"Accuracy budget of noisy: {unmeasured}" in said
     for recommendation in recommend(typed(trained)):
         assert recommendation.choice == "noisy"
-        assert recommendation.reason.endswith("; whether it is within the budget is undecided")
+        assert recommendation.reason.endswith("; within the budget as far as it was measured")
+    noisy(trained)["quality"]["mlm"]["top1_agreement"] = estimate(0.91, 0.88, 0.94)
+    [verdict] = verdicts(typed(trained))
+    assert (verdict.verdict, len(verdict.near)) == (UNDECIDED, 2)
 
 
 def test_a_head_is_judged_by_the_row_that_measures_it(trained, monkeypatch):

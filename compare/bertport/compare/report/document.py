@@ -456,8 +456,8 @@ class Verdict:
     """Label of its bundle."""
     row: str
     """Name of the row."""
-    verdict: Outcome | None = None
-    """Broken where a bound is, held where all are; not in reports of 0.1."""
+    verdict: Outcome | Literal["not measured"] | None = None
+    """Broken where a bound is, held where all are, or else undecided where one is; not in reports of 0.1."""
     bounds: tuple[Bound, ...] = ()
     """Each bound whose figure was measured; not in reports of 0.1."""
     holds: bool
@@ -465,7 +465,7 @@ class Verdict:
     breaks: tuple[str, ...]
     """Sentences on the bounds that are broken."""
     near: tuple[str, ...]
-    """Sentences on the bounds that are undecided."""
+    """Sentences on the bounds that are undecided, and on those that were not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from bertport.compare.codec import encode_object
 from bertport.compare.report.document import Bound, Recommendation, Verdict
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
     from bertport.compare.measurements import Recorded
     from bertport.compare.report.document import BundleInfo, Report, Row
-    from bertport.measure.budget import Judgement
+    from bertport.measure.budget import Judgement, Outcome
     from bertport.measure.quality.rows import Limit
 
-__all__ = ["GOALS", "Goal", "recommend", "verdicts"]
+__all__ = ["GOALS", "NOT_MEASURED", "Goal", "recommend", "verdicts"]
+
+NOT_MEASURED: Literal["not measured"] = "not measured"
+"""Verdict on a budget of which no bound is broken or undecided, and one was not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +84,8 @@ def verdicts(report: Report) -> tuple[Verdict, ...]:
     """Judge every variant whose quality was measured by the accuracy budget.
 
     A bound has the verdict of this run, or, where this run cannot tell, that of the manifest's record, if the text is
-    the one that ships: of a user's own text the record says nothing. A budget is undecided where a
-    bound of it was not measured.
+    the one that ships: of a user's own text the record says nothing. Where none is broken or undecided, a budget of
+    which a bound was not measured is not held: more samples of the others would not decide it.
 
     Returns:
         One for each variant; none for a bundle whose accuracy means nothing.
@@ -97,8 +100,9 @@ def verdicts(report: Report) -> tuple[Verdict, ...]:
 def _verdict(report: Report, row: Row) -> Verdict:
     bounds = _bounds(report, row)
     unmeasured = _unmeasured(report, row, bounds)
-    outcomes = [*(bound.verdict for bound in bounds), *(UNDECIDED for _ in unmeasured)]
-    verdict = overall(outcomes) if report.settings.budget else HELD
+    verdict: Outcome | Literal["not measured"] = overall(bound.verdict for bound in bounds) if bounds else HELD
+    if verdict == HELD and (unmeasured or (report.settings.budget and not bounds)):
+        verdict = NOT_MEASURED
     return Verdict(
         bundle=row.bundle,
         row=row.name,
@@ -206,14 +210,21 @@ def _recommend(report: Report, bundle: BundleInfo, goal: Goal, judged: Mapping[s
     if of_choice:
         reason += f"; {of_choice}"
     verdict = judged.get(choice or "")
-    if verdict and verdict.verdict == UNDECIDED:
+    if verdict and verdict.verdict in {UNDECIDED, NOT_MEASURED}:
         reason += f"; {_doubt(verdict)}"
     return Recommendation(bundle=bundle.label, goal=goal.name, choice=choice, reason=reason)
 
 
 def _doubt(verdict: Verdict) -> str:
-    """Return what the figures of an undecided variant say: those of the larger sample, here or recorded."""
+    """Return what the figures of a variant say that is neither within the budget nor beyond it.
+
+    They are those of the larger sample, here or recorded.
+    """
     bounds = verdict.bounds
+    if verdict.verdict == NOT_MEASURED:
+        return (
+            "within the budget as far as it was measured" if bounds else "nothing that the budget bounds was measured"
+        )
     measured = len(verdict.near) == sum(bound.verdict == UNDECIDED for bound in bounds)
     known = [max((bound.run, bound.record or bound.run), key=lambda judged: judged.count) for bound in bounds]
     if bounds and measured and all(judged.inside for judged in known):

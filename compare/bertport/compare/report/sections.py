@@ -9,6 +9,7 @@ from bertport.compare.report.bias import bias_paragraphs, bias_tables
 from bertport.compare.report.document import TRAINED
 from bertport.compare.report.formatting import MB, NONE, capitalized, figure, mebibytes, sentence
 from bertport.compare.report.labelled import labelled_notes, labelled_paragraphs, labelled_points, labelled_tables
+from bertport.compare.report.recommend import NOT_MEASURED
 from bertport.compare.report.significance import LABELLED
 from bertport.compare.report.tables import Table, overview, quality_tables, speed_tables
 from bertport.measure.budget import HELD, UNDECIDED
@@ -163,9 +164,11 @@ def verdict_sentences(judged: Verdict) -> tuple[str, ...]:
     """Return what is known of a variant and the budget: why it is broken, or undecided, or by what it is held."""
     start = f"Accuracy budget of {judged.row}: {judged.verdict}"
     if not judged.bounds:
-        return (start if judged.verdict == HELD else f"{start}, because nothing that it bounds was measured",)
+        return (start if judged.verdict == HELD else f"{start}: nothing that it bounds was",)
+    if judged.verdict == NOT_MEASURED:
+        start += " in full"
     of_bounds = (bound.sentence for bound in judged.bounds if bound.verdict == judged.verdict)
-    return start, *map(capitalized, judged.near if judged.verdict == UNDECIDED else of_bounds)
+    return start, *map(capitalized, judged.near if judged.verdict in {UNDECIDED, NOT_MEASURED} else of_bounds)
 
 
 def _costs_and_saves(report: Report, row: Row) -> tuple[str, ...]:
