@@ -8,16 +8,20 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
+from bertport.compare import labelled as labelled_module
 from bertport.compare.entries import VARIANT, Entry, open_bundles
 from bertport.compare.labelled import LabelledBench
 from bertport.compare.options import Options
 from bertport.compare.resume import JOURNAL
 from bertport.compare.runner import LABELLED, PEAK, QUALITY, Comparison
 from bertport.measure.speed.workload import WorkerSpec
+from bertport.runtime import load
 from bertport.runtime.cli import app
 from bertport.runtime.errors import InputTextError, MissingHeadError, UsageError
 from bertport.runtime.heads import MULTIPLE_CHOICE, QUESTION_ANSWERING, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
+from bertport.runtime.session import Graph
 from tests.compare.conftest import Interrupting, choice, written
 from tests.heads import head_bundle
 
@@ -109,6 +113,27 @@ def test_an_interrupted_comparison_goes_on_and_gives_the_same(asked, labelled, t
     with pytest.raises(UsageError, match="begun with another labelled data"):
         Comparison(asked(resume=True, limit=20))
     assert (tmp_path / "out" / JOURNAL).exists()
+
+
+def test_an_error_of_onnx_runtime_is_a_rows_reason(asked, monkeypatch):
+    run = Graph.run
+
+    def failing(graph, *arguments):
+        if loaded[-1] == "noisy":
+            raise Fail("no kernel")
+        return run(graph, *arguments)
+
+    def loading(path, **settings):
+        loaded.append(settings["variant"])
+        return load(path, **settings)
+
+    loaded = []
+    monkeypatch.setattr(Graph, "run", failing)
+    monkeypatch.setattr(labelled_module, "load", loading)
+    measured = Comparison(asked(), Interrupting(f"{QUALITY}fp32")).run()
+    assert "fp32" in measured.labelled
+    [said] = [sentence for sentence in measured.left_out if sentence.startswith("noisy, the labelled data: ")]
+    assert said.endswith("('no kernel'): choose another variant or provider")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes")

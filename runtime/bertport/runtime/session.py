@@ -36,6 +36,7 @@ __all__ = [
     "Graph",
     "check_fp32",
     "check_path",
+    "is_of_onnxruntime",
     "least_positions",
     "open_graph",
     "open_session",
@@ -173,6 +174,11 @@ class Graph:
         self.session.run_with_iobinding(binding)
         values: list[Any] = binding.copy_outputs_to_cpu()
         return values
+
+
+def is_of_onnxruntime(error: Exception) -> bool:
+    """Return whether an error is ONNX Runtime's: of its own classes, or what pybind11 makes of any other in C++."""
+    return type(error).__module__.partition(".")[0] == "onnxruntime" or type(error) is RuntimeError
 
 
 def least_positions(provider: Provider, operators: Collection[str], optional: Collection[str] = ()) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from bertport.compare.codec import decode
 from bertport.compare.evaluate import measuring
@@ -24,6 +25,7 @@ from bertport.runtime.bundle.digest import sealed
 from bertport.runtime.errors import OutputError, PathError
 from bertport.runtime.providers import cpu, plugins
 from bertport.runtime.providers.table import PROVIDERS
+from bertport.runtime.session import Graph
 from tests.compare.conftest import written
 from tests.compare.evaluate.conftest import LABELS, sentences
 from tests.conftest import contents
@@ -238,6 +240,46 @@ def test_a_variant_without_finite_numbers_is_left_out_where_it_was_not_asked_for
         done = invoke("evaluate", classifier, "--data", data, *QUICK, option, "noisy")
         assert (done.exit_code, done.stdout) == (1, "")
         assert "line 7: the model gives no finite numbers" in done.stderr
+
+
+def test_a_variant_that_fails_is_left_out_where_it_was_not_asked_for(invoke, classifier, data, tmp_path, monkeypatch):
+    """What the others answer is not lost for it."""
+    run = Graph.run
+
+    def failing(graph, *arguments):
+        if len(opened) > 1:
+            raise Fail("no kernel")
+        return run(graph, *arguments)
+
+    def opening(*arguments, **options):
+        opened.append(load(*arguments, **options))
+        return opened[-1]
+
+    opened = []
+    with monkeypatch.context() as patched:
+        patched.setattr(Graph, "run", failing)
+        patched.setattr(measuring, "load", opening)
+        value = json.loads(invoke("evaluate", classifier, "--data", data, *QUICK, "--json").stdout)
+    assert [variant["name"] for variant in value["variants"]] == ["fp32"]
+    assert value["left_out"][-1].startswith("noisy: variant 'noisy' of ")
+    assert value["left_out"][-1].endswith("('no kernel'): choose another variant or provider")
+
+    damaged = tmp_path / "bundle"
+    shutil.copytree(classifier, damaged)
+    (damaged / "onnx" / "noisy.onnx").write_bytes(b"not a graph")
+    value = json.loads(invoke("evaluate", damaged, "--data", data, *QUICK, "--json").stdout)
+    assert value["left_out"][-1].startswith("noisy: ")
+    assert invoke("evaluate", damaged, "--data", data, *QUICK, "--variant", "noisy").exit_code == 1
+
+    def changing(*arguments, **options):
+        if options["variant"] == "noisy":
+            manifest = damaged / "manifest.json"
+            manifest.write_text(manifest.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(measuring, "load", changing)
+    done = invoke("evaluate", damaged, "--data", data, *QUICK)
+    assert (done.exit_code, done.stdout) == (1, "")
 
 
 @pytest.fixture(scope="module")

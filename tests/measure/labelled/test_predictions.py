@@ -1,12 +1,15 @@
 """Predictions are those of `Model.predict`."""
 
+import dataclasses
+
 import pytest
 
 from bertport.measure.labelled.data import read_labelled
 from bertport.measure.labelled.figures import paired_differences, task_figures
 from bertport.measure.labelled.lengths import check_lengths
 from bertport.measure.labelled.predictions import predict_labelled
-from bertport.runtime.errors import BertportError
+from bertport.runtime.errors import BertportError, ProviderError
+from bertport.runtime.model import Model
 from tests.measure.labelled.conftest import texts
 
 LABELS = ("negative", "neutral", "positive")
@@ -42,3 +45,39 @@ def test_a_text_that_is_too_long_is_refused_with_its_line_or_cut(classifier_mode
         check_lengths(classifier_model.bundle, data)
     check_lengths(classifier_model.bundle, data, truncation=True)
     assert len(predict_labelled(classifier_model, data, truncation=True)) == 10
+
+
+class Failing:
+    """A session whose runs fail as ONNX Runtime's do."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def run(self, *_):
+        raise self.error
+
+
+def test_a_run_that_fails_is_one_sentence(classifier_model, write):
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail
+
+    data = read_labelled(
+        write([{"text": "good", "label": 0}] * 9), "text-classification", classifier_model.bundle.manifest
+    )
+    said = (
+        r"^variant 'fp32' of \S+ fails on data\.jsonl on the provider 'cpu' \(.*no kernel.*\): choose another variant or "
+        "provider$"
+    )
+    for error, wanted in (
+        (Fail("no kernel"), pytest.raises(ProviderError, match=said)),
+        (RuntimeError("no kernel"), pytest.raises(ProviderError, match=said)),
+        (TypeError("a bug"), pytest.raises(TypeError)),  # of this program, and not to be taken for a variant's
+        (Fail("Failed to allocate memory"), pytest.raises(MemoryError)),
+    ):
+        model = Model(
+            classifier_model.bundle,
+            "fp32",
+            dataclasses.replace(classifier_model.graph, session=Failing(error)),
+            classifier_model.tokens,
+        )
+        with wanted:
+            predict_labelled(model, data)

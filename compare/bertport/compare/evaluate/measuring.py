@@ -29,7 +29,7 @@ from bertport.measure.quality.model import size_of
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.select import choices
-from bertport.runtime.errors import OutputError, ProviderError
+from bertport.runtime.errors import BundleError, OutputError, ProviderError
 from bertport.runtime.excerpts import as_unicode
 from bertport.runtime.providers import plugins
 from bertport.runtime.providers.checks import obstacle, refusal
@@ -224,18 +224,19 @@ class _Answered:
 def _answers(
     bundle: Bundle, names: Sequence[str], data: LabelledData, options: Options, progress: Progress
 ) -> tuple[list[_Answered], list[str]]:
-    """Return what each variant answers, the reference first, and a sentence for each whose numbers are not finite.
+    """Return what each variant answers, the reference first, and a sentence for each that fails.
 
     Raises:
-        OutputError: for the reference, and for a variant that was asked for.
+        BundleError, OutputError, ProviderError: for the reference, for a variant that was asked for, and where the
+            bundle has changed meanwhile.
     """
     answers: list[_Answered] = []
     broken: list[str] = []
     for name in names:
         try:
             answers.append(_answered(bundle, name, data, options, progress))
-        except OutputError as error:
-            if not answers or name in options.variants:
+        except (BundleError, OutputError, ProviderError) as error:
+            if not answers or name in options.variants or Bundle.open(bundle.path).digest != bundle.digest:
                 raise
             broken.append(as_unicode(f"{name}: {error.message}"))
             progress.finish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,10 @@ from bertport.measure.labelled.kinds import (
     TAGS,
 )
 from bertport.measure.labelled.ranks import CUT, best_first
-from bertport.runtime.errors import BertportError, InputTextError
+from bertport.runtime.errors import BertportError, InputTextError, ProviderError
+from bertport.runtime.excerpts import excerpt, one_line
 from bertport.runtime.heads import SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
+from bertport.runtime.session import is_of_onnxruntime
 from bertport.runtime.tasks.embeddings import facts
 from bertport.runtime.tasks.labels import activation_named, activation_of, columns, labelled, probabilities
 from bertport.runtime.tasks.table import Windowing
@@ -122,14 +125,16 @@ def predict_labelled(
         InputTextError: for a text that the model cannot take, such as one that is too long; the sentence names the
             line.
         OutputError: for an example that the model gives no finite numbers for.
+        ProviderError: where ONNX Runtime raises.
         PathError: where the file has changed since it was checked.
     """
-    if data.kind == RETRIEVAL:
-        values, scores = _retrieve(model, data, truncation=truncation, progress=progress)
-    else:
-        asking = ASKING[data.task, data.kind]
-        call = asking.call(model, data, truncation)
-        values, scores = asking.keep(list(_answers(model, call, asking, data, progress)), data)
+    with _explained(model, data):
+        if data.kind == RETRIEVAL:
+            values, scores = _retrieve(model, data, truncation=truncation, progress=progress)
+        else:
+            asking = ASKING[data.task, data.kind]
+            call = asking.call(model, data, truncation)
+            values, scores = asking.keep(list(_answers(model, call, asking, data, progress)), data)
     return Predictions(
         task=data.task,
         kind=data.kind,
@@ -138,6 +143,20 @@ def predict_labelled(
         values=values,
         scores=scores,
     )
+
+
+@contextmanager
+def _explained(model: Model, data: LabelledData) -> Iterator[None]:
+    """Turn an error of ONNX Runtime in a run into one sentence."""
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime's errors share no base but Exception
+        if not is_of_onnxruntime(error):
+            raise
+        raise ProviderError(
+            f"variant {model.variant!r} of {model.bundle.manifest.name} fails on {data.name} on the provider "
+            f"{model.graph.provider.name!r} ({excerpt(one_line(error), 300)}): choose another variant or provider"
+        ) from error
 
 
 def inputs_of(data: LabelledData, example: Example) -> object:
