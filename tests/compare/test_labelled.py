@@ -16,10 +16,11 @@ from bertport.compare.labelled import LabelledBench
 from bertport.compare.options import Options
 from bertport.compare.resume import JOURNAL
 from bertport.compare.runner import LABELLED, PEAK, QUALITY, Comparison
+from bertport.measure.labelled.data import ChangedDataError
 from bertport.measure.speed.workload import WorkerSpec
 from bertport.runtime import load
 from bertport.runtime.cli import app
-from bertport.runtime.errors import InputTextError, MissingHeadError, UsageError
+from bertport.runtime.errors import InputTextError, MissingHeadError, OutputError, UsageError
 from bertport.runtime.heads import MULTIPLE_CHOICE, QUESTION_ANSWERING, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
 from bertport.runtime.session import Graph
 from tests.compare.conftest import Interrupting, choice, written
@@ -136,8 +137,31 @@ def test_an_error_of_onnx_runtime_is_a_rows_reason(asked, monkeypatch):
     assert said.endswith("('no kernel'): choose another variant or provider")
 
 
+def test_data_that_changes_is_no_rows_reason(asked, labelled_bundle, tmp_path):
+    """A reason that is written down would be kept when the comparison goes on."""
+
+    class Changing(Interrupting):
+        def begin(self, step, label):
+            if step == f"{LABELLED}noisy":
+                path.write_text("", encoding="utf-8")
+            super().begin(step, label)
+
+    path = tmp_path / "texts.jsonl"
+    shutil.copy(labelled_bundle / "texts.jsonl", path)
+    said = "texts.jsonl has changed since the comparison began: put it back as it was and go on with --resume, or begin"
+    with pytest.raises(ChangedDataError, match=said):
+        Comparison(asked(path), Changing(None)).run()
+    with pytest.raises(InputTextError, match="holds no examples"):
+        Comparison(asked(path, resume=True))
+    shutil.copy(labelled_bundle / "texts.jsonl", path)
+    progress = Interrupting(f"{QUALITY}fp32")
+    measured = Comparison(asked(path, resume=True), progress).run()
+    assert progress.begun[0] == f"{LABELLED}noisy"
+    assert measured.labelled["noisy"].why is None
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes")
-def test_a_reason_that_names_a_file_whose_name_is_no_unicode_can_be_recorded(labelled_bundle, tmp_path):
+def test_a_reason_that_names_a_file_whose_name_is_no_unicode_can_be_recorded(labelled_bundle, tmp_path, monkeypatch):
     path, bundle = tmp_path / os.fsdecode(b"no\xff.jsonl"), labelled_bundle / "bundle"
     shutil.copy(labelled_bundle / "texts.jsonl", path)
     [compared] = open_bundles([bundle])
@@ -153,9 +177,17 @@ def test_a_reason_that_names_a_file_whose_name_is_no_unicode_can_be_recorded(lab
         for name in ("fp32", "noisy")
     )
     bench = LabelledBench(compared, fp32, data, Options(output=tmp_path, labelled=choice(path)))
-    path.write_text("", encoding="utf-8")
+
+    def broken(*_, **__):
+        raise OutputError(f"{data.where(0)}: the model gives no finite numbers")
+
+    monkeypatch.setattr(labelled_module, "predict_labelled", broken)
     step = bench.measure(noisy, lambda *_: None)
-    assert step.why.endswith("no\\udcff.jsonl has changed since it was checked: start again")
+    assert step.why.endswith("no\\udcff.jsonl, line 1: the model gives no finite numbers")
+    path.write_text("", encoding="utf-8")
+    monkeypatch.undo()
+    with pytest.raises(ChangedDataError, match=r"no\\udcff\.jsonl has changed since the comparison began"):
+        bench.measure(noisy, lambda *_: None)
 
 
 TEXTS = [

@@ -11,6 +11,7 @@ import numpy as np
 
 from bertport.compare.entries import VARIANT
 from bertport.compare.measurements import DataInfo, LabelledStep
+from bertport.measure.labelled.data import ChangedDataError
 from bertport.measure.labelled.figures import choose_metrics, paired_differences, task_figures
 from bertport.measure.labelled.kinds import (
     CHOICE,
@@ -132,14 +133,27 @@ class LabelledBench:
         """Return a row's figures, and how they differ from the reference's; the reason where there are none.
 
         Raises:
+            ChangedDataError: where the file has changed: `--resume` is to keep no reason that is of another file.
             BertportError: for the reference, without which the data says nothing.
         """
+        try:
+            return self._measured(entry, progress)
+        except ChangedDataError as error:
+            raise ChangedDataError(
+                f"{as_unicode(str(self._data.file.path))} has changed since the comparison began: put it back as it "
+                "was and go on with --resume, or begin anew"
+            ) from error
+
+    def _measured(self, entry: Entry, progress: Callable[[int, int], None]) -> LabelledStep:
         if entry == self._reference:
             figures = task_figures(self._of_reference(progress), self._data, self._settings, chosen=self._chosen)
             return LabelledStep(figures=figures)
         try:
             predictions = self._predictions(entry, progress)
+        except ChangedDataError:
+            raise
         except BertportError as error:
+            self._data.check_unchanged()
             return LabelledStep(why=as_unicode(str(error)))
         reference = self._of_reference(progress)
         return LabelledStep(

@@ -15,7 +15,7 @@ import pytest
 
 from bertport.measure.labelled import data as labelled_data
 from bertport.measure.labelled import records
-from bertport.measure.labelled.data import Columns, read_labelled
+from bertport.measure.labelled.data import ChangedDataError, Columns, read_labelled
 from bertport.measure.quality.entities import entities
 from bertport.runtime.errors import BertportError
 
@@ -467,6 +467,31 @@ def test_a_file_that_changes_is_not_measured(manifest, write):
     write(RECORDS[::-1] * 2)
     with pytest.raises(BertportError, match="has changed since it was checked"):
         next(data.examples())
+
+
+def test_a_file_that_changes_and_keeps_its_size_and_time_is_not_measured(manifest, write):
+    path = write(RECORDS)
+    data = read_labelled(path, TASK, manifest)
+    before = path.stat()
+    write([RECORDS[0] | {"text": RECORDS[0]["text"][::-1]}, *RECORDS[1:]])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    with pytest.raises(ChangedDataError):
+        list(data.examples())
+
+
+@pytest.mark.parametrize(
+    "change", [lambda path: path.write_text("not JSON", encoding="utf-8"), lambda path: path.unlink()]
+)
+def test_what_cannot_be_read_any_more_has_changed(change, manifest, write):
+    path = write(RECORDS[:1] * 20_000)
+    data = read_labelled(path, TASK, manifest)
+    reading = data.examples()
+    next(reading)
+    change(path)
+    for later in (reading, data.examples()):
+        with pytest.raises(ChangedDataError, match="has changed since it was checked: start again"):
+            list(later)
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_measured(manifest, write):

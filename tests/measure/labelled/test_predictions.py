@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from bertport.measure.labelled.data import read_labelled
+from bertport.measure.labelled.data import ChangedDataError, read_labelled
 from bertport.measure.labelled.figures import paired_differences, task_figures
 from bertport.measure.labelled.lengths import check_lengths
 from bertport.measure.labelled.predictions import predict_labelled
-from bertport.runtime.errors import BertportError, ProviderError
+from bertport.runtime.errors import BertportError, OutputError, ProviderError
 from bertport.runtime.model import Model
 from tests.measure.labelled.conftest import texts
 
@@ -64,8 +64,8 @@ def test_a_run_that_fails_is_one_sentence(classifier_model, write):
         write([{"text": "good", "label": 0}] * 9), "text-classification", classifier_model.bundle.manifest
     )
     said = (
-        r"^variant 'fp32' of \S+ fails on data\.jsonl on the provider 'cpu' \(.*no kernel.*\): choose another variant or "
-        "provider$"
+        r"^variant 'fp32' of \S+ fails on data\.jsonl on the provider 'cpu' \(.*no kernel.*\): choose another "
+        "variant or provider$"
     )
     for error, wanted in (
         (Fail("no kernel"), pytest.raises(ProviderError, match=said)),
@@ -81,3 +81,18 @@ def test_a_run_that_fails_is_one_sentence(classifier_model, write):
         )
         with wanted:
             predict_labelled(model, data)
+
+
+def test_what_fails_on_data_that_has_changed_is_no_fault_of_the_model(classifier_model, write):
+    rows = [{"text": "good", "label": 0}] * 9
+    data = read_labelled(write(rows), "text-classification", classifier_model.bundle.manifest)
+
+    class Changing(Failing):
+        def run(self, *_):
+            write(rows[1:])
+            raise self.error
+
+    session = Changing(OutputError("no finite numbers"))
+    graph = dataclasses.replace(classifier_model.graph, session=session)
+    with pytest.raises(ChangedDataError):
+        predict_labelled(Model(classifier_model.bundle, "fp32", graph, classifier_model.tokens), data)

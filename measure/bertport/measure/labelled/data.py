@@ -27,7 +27,7 @@ from bertport.measure.labelled.kinds import (
 from bertport.measure.labelled.labels import NAMES, read_label_values, shown
 from bertport.measure.labelled.records import open_records
 from bertport.measure.quality.entities import OUTSIDE, entity_type
-from bertport.runtime.errors import InputTextError, PathError, UsageError
+from bertport.runtime.errors import BertportError, InputTextError, PathError, UsageError
 from bertport.runtime.excerpts import as_unicode, excerpt
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from bertport.measure.labelled.records import Record, RecordFile
     from bertport.runtime.bundle.manifest import Manifest
 
-__all__ = ["LEAST_EXAMPLES", "Columns", "Example", "LabelledData", "read_labelled"]
+__all__ = ["LEAST_EXAMPLES", "ChangedDataError", "Columns", "Example", "LabelledData", "read_labelled"]
 
 LEAST_EXAMPLES = 8
 """Fewer examples than this say nothing about a model, with or without an interval."""
@@ -46,6 +46,10 @@ MOST_TEXTS = 200_000
 """Texts that queries lead to, at most: their vectors are held at once, 0.3 GB of 384 numbers each."""
 MOST_VALUES = 1000
 """Different values in the place of labels that are kept, beside twice as many as there are labels."""
+
+
+class ChangedDataError(PathError):
+    """A file of labelled data that is not what was checked any more: what was measured on it is of two files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +152,7 @@ class LabelledData:
         """Yield the examples in order, read anew, holding one at a time.
 
         Raises:
-            PathError: where the file has changed since it was checked.
+            ChangedDataError: where the file has changed since it was checked.
         """
         for truth, inputs, _ in self._read_anew():
             yield Example(inputs, truth)
@@ -157,7 +161,7 @@ class LabelledData:
         """Yield the texts that queries lead to, each once, in the order of their numbers.
 
         Raises:
-            PathError: where the file has changed since it was checked.
+            ChangedDataError: where the file has changed since it was checked.
         """
         count = 0
         for truth, _, texts in self._read_anew():
@@ -169,19 +173,34 @@ class LabelledData:
     def _read_anew(self) -> Iterator[tuple[Any, Any, Any]]:
         """Yield of each record its truth as it was checked, and its input and truth as the file has them now.
 
-        A file that another process writes to meanwhile is found at its end.
+        A file that another process writes to meanwhile is found at its end, by all of its bytes: what writes a file may
+        keep its time.
         """
-        if _stamp(self.file) != self.stamp:
-            raise self._changed()
-        kind, count = KINDS[self.kind], 0
-        for truth, record in zip(self.truths, self.file, strict=False):  # what is beyond a limit was not checked
-            yield truth, *kind.read(Cells(self.file, record, self.columns))
-            count += 1
-        if count != len(self.truths) or _stamp(self.file) != self.stamp:
-            raise self._changed()
+        self.check_unchanged(whole=False)
+        kind = KINDS[self.kind]
+        try:
+            for truth, record in zip(self.truths, self.file, strict=False):  # what is beyond a limit was not checked
+                yield truth, *kind.read(Cells(self.file, record, self.columns))
+        except BertportError:  # of what could be read when it was checked
+            self.check_unchanged()
+            raise
+        self.check_unchanged()
 
-    def _changed(self) -> PathError:
-        return PathError(f"{self.file.path} has changed since it was checked: start again")
+    def check_unchanged(self, *, whole: bool = True) -> None:
+        """See that the file is what was checked.
+
+        Args:
+            whole: Whether all of its bytes are compared, and not its size and its time alone.
+
+        Raises:
+            ChangedDataError: where it is not, or cannot be read.
+        """
+        try:
+            unchanged = _stamp(self.file) == self.stamp and not (whole and _sha256(self.file) != self.fingerprint)
+        except PathError:
+            unchanged = False
+        if not unchanged:
+            raise ChangedDataError(f"{as_unicode(str(self.file.path))} has changed since it was checked: start again")
 
 
 def read_labelled(  # noqa: PLR0913 — what is read, and how

@@ -35,7 +35,7 @@ def check_lengths(bundle: Bundle, data: LabelledData, *, truncation: bool = Fals
 
     Raises:
         InputTextError: for an input that it cannot take; the sentence names the line.
-        PathError: where the file has changed since it was checked.
+        ChangedDataError: where the file has changed since it was checked.
     """
     tokens, manifest = Tokens.read(bundle), bundle.manifest
     whole = data.kind in {SPANS, TAGS}  # nothing of them is cut

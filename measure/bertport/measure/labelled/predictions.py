@@ -126,7 +126,7 @@ def predict_labelled(
             line.
         OutputError: for an example that the model gives no finite numbers for.
         ProviderError: where ONNX Runtime raises.
-        PathError: where the file has changed since it was checked.
+        ChangedDataError: where the file has changed since it was checked.
     """
     with _explained(model, data):
         if data.kind == RETRIEVAL:
@@ -147,9 +147,12 @@ def predict_labelled(
 
 @contextmanager
 def _explained(model: Model, data: LabelledData) -> Iterator[None]:
-    """Turn an error of ONNX Runtime in a run into one sentence."""
+    """Turn an error of ONNX Runtime in a run into one sentence, and any that other data is the reason of into that."""
     try:
         yield
+    except BertportError:
+        data.check_unchanged()
+        raise
     except Exception as error:  # ONNX Runtime's errors share no base but Exception
         if not is_of_onnxruntime(error):
             raise
