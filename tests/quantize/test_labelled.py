@@ -108,6 +108,8 @@ def test_what_a_damaged_candidate_loses_breaks_the_bound(classifier, data):
     [record] = measured.record().values()
     assert record["metrics"]["accuracy"]["difference"]["value"] == pytest.approx(-lost)
     assert record["metrics"]["accuracy"]["verdict"] == "broken"
+    assert record["columns"] == {"text": "text", "label": "label"}
+    assert (record["label_map"], record["positive"], record["truncation"]) == ({}, None, False)
     digits = measured.candidate.fingerprint.removeprefix("sha256:")[:8]
     for recorded, name in (
         ([{}, {"answers.jsonl": record}], "answers.jsonl"),  # of the same data
@@ -115,6 +117,28 @@ def test_what_a_damaged_candidate_loses_breaks_the_bound(classifier, data):
         ([{"answers.jsonl": {"spearman": 0.8}}], f"answers.jsonl ({digits})"),  # of another program
     ):
         assert list(measured.record(recorded)) == [name]
+
+
+def test_what_figures_depend_on_is_recorded(tmp_path_factory, tmp_path):
+    bundle = Bundle.open(head_bundle(tmp_path_factory, "bert", SEQUENCE_CLASSIFICATION, labels=["no", "yes"])[1])
+    path = tmp_path / "reviews.csv"
+    path.write_text("review,verdict\n" + "\n".join(f"{word},{'y' if len(word) % 2 else 'no'}" for word in WORDS[:20]))
+    given = DataChoice(
+        data=str(path),
+        task=None,
+        columns={"text": "review", "label": "verdict"},
+        label_map={"y": "yes"},
+        positive="no",
+    )
+    material = LabelledMaterial.read(given, bundle, {}, truncation=True)
+    measured = LabelledJudge.of(bundle, material, silent).measure(bundle, "fp32", progress=silent, name="itself")
+    [record] = measured.record().values()
+    assert {key: record[key] for key in ("columns", "label_map", "positive", "truncation")} == {
+        "columns": {"text": "review", "label": "verdict"},
+        "label_map": {"y": "yes"},
+        "positive": "no",
+        "truncation": True,
+    }
 
 
 def test_measuring_on_labelled_data_ends_with_the_time(classifier, data):

@@ -67,6 +67,8 @@ class LabelledAccuracy:
     """The bounds of the budget, by metric."""
     head: str
     """The row of the table of measured heads that answers the task: by it a search lowers the loss."""
+    read_as: Mapping[str, Any] = field(default_factory=dict)
+    """How the file was read and asked, as `LabelledMaterial.read_as` has it."""
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -122,6 +124,7 @@ class LabelledAccuracy:
             "task": self.candidate.task,
             "kind": self.candidate.kind,
             "data": {"name": self.candidate.data, "fingerprint": self.candidate.fingerprint},
+            **self.read_as,
             "examples": self.candidate.examples,
             "reference_variant": REFERENCE,
             "measured": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -144,6 +147,8 @@ class LabelledMaterial:
     """The bounds of the budget, by metric; empty where figures are recorded and not judged."""
     truncation: bool = False
     """Whether texts that are too long are cut."""
+    label_map: Mapping[str, str] = field(default_factory=dict)
+    """The bundle's name for labels that the file calls otherwise."""
 
     @classmethod
     def read(
@@ -184,12 +189,23 @@ class LabelledMaterial:
         # By name: what the truth leaves idle is refused.
         choose_metrics(data, tuple(drops), positive=choice.positive if "f1" in drops or not drops else None)
         check_lengths(bundle, data, truncation=truncation)
-        return cls(data=data, chosen=chosen, drops=drops, truncation=truncation)
+        return cls(data=data, chosen=chosen, drops=drops, truncation=truncation, label_map=choice.label_map)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences on what is odd, but measurable, and on what was taken in one of several ways."""
         return (*self.data.notes, *self.chosen.notes)
+
+    @property
+    def read_as(self) -> dict[str, Any]:
+        """What figures depend on beside the file: its columns, the meaning of its labels, and what was cut."""
+        positive = self.chosen.positive
+        return {
+            "columns": dict(self.data.columns),
+            "label_map": dict(self.label_map),
+            "positive": None if positive is None else (self.data.labels or ())[positive],
+            "truncation": self.truncation,
+        }
 
     def predict(self, model: Model, name: str, progress: Progress) -> Predictions:
         """Return a model's predictions of all of the data.
@@ -272,6 +288,7 @@ class LabelledJudge:
             differences=paired_differences(predictions, self.predictions, data, chosen=chosen),
             drops=self.material.drops,
             head=_row(bundle, data.task),
+            read_as=self.material.read_as,
         )
 
 

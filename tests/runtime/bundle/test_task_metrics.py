@@ -54,6 +54,13 @@ def test_each_metric_is_a_row(with_metrics):
     assert "dev.jsonl (1,500 examples)" in render.manifest(bundle)
 
 
+def test_the_label_of_f1_is_named_where_it_is_recorded(with_metrics):
+    figures = {"f1": {"candidate": {"value": 0.5}}, "f1_macro": {"candidate": {"value": 0.5}}}
+    for positive, named in (("spam", "f1 of spam"), (None, "f1"), (3, "f1")):
+        bundle = with_metrics({"metrics": figures, "examples": 9, "positive": positive})
+        assert [metric.cells()[2] for metric in labelled_metrics(bundle.manifest)] == [named, "f1_macro"]
+
+
 @pytest.mark.parametrize(
     "record",
     [

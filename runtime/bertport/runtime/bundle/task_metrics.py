@@ -16,6 +16,8 @@ __all__ = ["HEADINGS", "LabelledMetric", "labelled_metrics", "number"]
 
 HEADINGS = ("variant", "labelled data", "metric", "fp32", "variant", "difference, 95% interval", "bound")
 """Headings of a table of such figures."""
+OF_ONE_LABEL = "f1"
+"""The metric that is of one label, which the record calls positive."""
 LARGEST = sys.float_info.max
 """The largest float; JSON has integers beyond it."""
 
@@ -32,6 +34,8 @@ class LabelledMetric:
     """Number of its examples."""
     metric: str
     """Name of the metric."""
+    label: str | None = None
+    """The label that it is of; None of a metric of all labels, and where it is not recorded."""
     reference: float | None
     """fp32's; None where it is not defined."""
     value: float | None
@@ -53,7 +57,7 @@ class LabelledMetric:
         return (
             self.variant,
             f"{self.data} ({self.examples:,} examples)",
-            self.metric,
+            self.metric if self.label is None else f"{self.metric} of {self.label}",
             "-" if self.reference is None else f"{self.reference:.4f}",
             "-" if self.value is None else f"{self.value:.4f}",
             difference,
@@ -73,7 +77,7 @@ def labelled_metrics(manifest: Manifest) -> tuple[LabelledMetric, ...]:
 
 
 def _of_record(variant: str, data: str, record: Mapping[str, Any]) -> Iterator[LabelledMetric]:
-    metrics, examples = record.get("metrics"), record.get("examples")
+    metrics, examples, positive = record.get("metrics"), record.get("examples"), record.get("positive")
     if not isinstance(metrics, Mapping) or not isinstance(examples, int):
         return
     for name, figures in metrics.items():
@@ -87,6 +91,7 @@ def _of_record(variant: str, data: str, record: Mapping[str, Any]) -> Iterator[L
             data=data,
             examples=examples,
             metric=name,
+            label=positive if name == OF_ONE_LABEL and isinstance(positive, str) else None,
             reference=number(figures.get("reference"), "value"),
             value=number(figures.get("candidate"), "value"),
             difference=(known[0], known[1], known[2]) if len(known) == len(ends) else None,
