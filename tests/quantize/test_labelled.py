@@ -141,6 +141,42 @@ def test_what_figures_depend_on_is_recorded(tmp_path_factory, tmp_path):
     }
 
 
+def test_a_recorded_bound_is_of_one_way_to_read_the_data(tmp_path_factory, tmp_path):
+    bundle = Bundle.open(head_bundle(tmp_path_factory, "bert", SEQUENCE_CLASSIFICATION, labels=["no", "yes"])[1])
+    path = tmp_path / "reviews.csv"
+    lines = [
+        f"{word},{other},{'yes' if len(word) % 2 else 'no'}" for word, other in zip(WORDS, WORDS[::-1], strict=True)
+    ]
+    path.write_text("text,other,label\n" + "\n".join(lines), encoding="utf-8")
+
+    def read(positive=None, **columns):
+        given = DataChoice(data=str(path), task=None, columns=columns, label_map={}, positive=positive)
+        return LabelledMaterial.read(given, bundle, {})
+
+    def recorded(**bounds):
+        material = read("no")
+        figures = {metric: {"drop_bound": bound} for metric, bound in bounds.items()}
+        data = {"name": "reviews.csv", "fingerprint": material.data.fingerprint}
+        return {"reviews.csv": {"task": TASK, "data": data, "metrics": figures, **material.read_as}}
+
+    assert read("no").recorded_drops("int8", recorded(f1=0.1, accuracy=0.02)) == {"f1": 0.1, "accuracy": 0.02}
+    assert read("yes").recorded_drops("int8", recorded(accuracy=0.02)) == {"accuracy": 0.02}  # of all labels
+    with pytest.raises(
+        UsageError,
+        match=r"^variant 'int8' is held to f1\.drop=0\.1 on reviews\.csv, measured with the positive label 'no', and "
+        r"this is with 'yes': measure as before, or bound it anew with --accuracy-budget$",
+    ):
+        read("yes").recorded_drops("int8", recorded(f1=0.1))
+    with pytest.raises(UsageError, match=r"measured with the columns .*'text': 'text'.*, and this is with .*'other'"):
+        read("no", text="other").recorded_drops("int8", recorded(accuracy=0.02))
+    with pytest.raises(UsageError, match="and exact_match is not measured now"):
+        read("no").recorded_drops("int8", recorded(exact_match=0.02))
+    other = recorded(accuracy=0.02)
+    other["reviews.csv"]["data"] = OTHER["data"]
+    for nothing in ({}, other, {"reviews.csv": 3}, {"reviews.csv": OTHER}, recorded(accuracy=2), recorded(speed=0.1)):
+        assert read("no").recorded_drops("int8", nothing) == {}
+
+
 def test_measuring_on_labelled_data_ends_with_the_time(classifier, data):
     material = LabelledMaterial.read(choice(data), classifier, {})
     with pytest.raises(TimeUpError):
@@ -304,6 +340,15 @@ def test_figures_on_labelled_data_are_recorded_judged_and_shown(classifier, data
     assert both.exit_code == 0, both.stderr
     first, second = json.loads(both.stdout)["int8-dynamic"]["task_metrics"].values()
     assert (first, second["examples"]) == (record, 119)
+
+    kept = run(path, *few, "--remeasure", "--json", "--data", data)  # under the default budget, and the bound's
+    assert kept.exit_code == 0, kept.stderr
+    given = json.loads(kept.stdout)["int8-dynamic"]
+    bounded = given["task_metrics"]["answers.jsonl"]["metrics"]["accuracy"]
+    assert (bounded["drop_bound"], bounded["verdict"]) == (0.3, "held")
+    assert given["fidelity"]["verdicts"]["accuracy.drop"]["verdict"] == "held"
+    assert given["fidelity"]["budget"] in {"none", "class=0.98,accuracy.drop=0.3"}
+    record = given["task_metrics"]["answers.jsonl"]
 
     again = run(path, *few, "--remeasure", "--json", "--accuracy-budget", "none")
     assert again.exit_code == 0, again.stderr

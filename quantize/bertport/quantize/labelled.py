@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertport.measure.budget import DROP
+from bertport.measure.budget import DROP, DROPS
 from bertport.measure.drops import broken_drops, judge_drops, share_left
 from bertport.measure.labelled.figures import choose_metrics, paired_differences, task_figures
 from bertport.measure.labelled.lengths import check_lengths
@@ -24,7 +24,9 @@ from bertport.measure.quality.heads import HEADS, HIDDEN, measured_rows
 from bertport.measure.quality.model import open_onnx
 from bertport.measure.quality.results import finite
 from bertport.quantize.evaluation import AS_DEFINED, REFERENCE
+from bertport.runtime.bundle.task_metrics import number
 from bertport.runtime.errors import UsageError
+from bertport.runtime.excerpts import excerpt
 from bertport.runtime.model import Model
 from bertport.runtime.providers.checks import placement_of
 from bertport.runtime.providers.table import PROVIDERS
@@ -51,6 +53,9 @@ EVERY = 16
 """Examples between two reports of progress."""
 DIGITS = 8
 """Digits of a fingerprint that tell files of one name apart."""
+OTHERWISE = {"columns": "the columns", "label_map": "the label map", "positive": "the positive label"}
+"""What makes figures of one file others, for sentences, by its key in `LabelledMaterial.read_as`. Whether texts are cut
+does not: where they are not, none is too long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +203,7 @@ class LabelledMaterial:
 
     @property
     def read_as(self) -> dict[str, Any]:
-        """What figures depend on beside the file: its columns, the meaning of its labels, and what was cut."""
+        """How the file is read and asked: its columns, the meaning of its labels, and whether long texts are cut."""
         positive = self.chosen.positive
         return {
             "columns": dict(self.data.columns),
@@ -206,6 +211,42 @@ class LabelledMaterial:
             "positive": None if positive is None else (self.data.labels or ())[positive],
             "truncation": self.truncation,
         }
+
+    def recorded_drops(self, name: str, recorded: Mapping[str, Any]) -> dict[str, float]:
+        """Return the bounds that a variant was held to on this data, by metric.
+
+        Args:
+            name: The variant.
+            recorded: Its `task_metrics`.
+
+        Raises:
+            UsageError: where such a bound is on what was read or asked otherwise.
+        """
+        drops: dict[str, float] = {}
+        for entry in recorded.values():
+            if _fingerprint(entry) != self.data.fingerprint or entry.get("task") != self.data.task:
+                continue
+            bounds = _bounds(entry.get("metrics"))
+            self._refuse_other(name, bounds, entry)
+            drops |= bounds
+        return drops
+
+    def _refuse_other(self, name: str, bounds: Mapping[str, float], entry: Mapping[str, Any]) -> None:
+        """Refuse the bounds of an entry that was read or asked otherwise than it is now.
+
+        Raises:
+            UsageError: naming what differs.
+        """
+        now, known = self.read_as, {metric.name for metric in self.chosen.metrics}
+        for metric, bound in bounds.items():
+            held = f"variant {name!r} is held to {metric}{DROP}={bound:g} on {self.data.name}"
+            todo = "measure as before, or bound it anew with --accuracy-budget"
+            for key, what in OTHERWISE.items():
+                if key in entry and entry[key] != now[key] and (key != "positive" or metric == "f1"):
+                    before, after = (excerpt(value[key], 200) for value in (entry, now))
+                    raise UsageError(f"{held}, measured with {what} {before}, and this is with {after}: {todo}")
+            if metric not in known:
+                raise UsageError(f"{held}, and {metric} is not measured now: {todo}")
 
     def predict(self, model: Model, name: str, progress: Progress) -> Predictions:
         """Return a model's predictions of all of the data.
@@ -267,6 +308,7 @@ class LabelledJudge:
         provider: str = "cpu",
         precision: str = "fp32",
         exact: bool = False,
+        drops: Mapping[str, float] | None = None,
     ) -> LabelledAccuracy:
         """Predict the data by a candidate, and compare it with fp32.
 
@@ -278,6 +320,7 @@ class LabelledJudge:
             provider: Short name of the provider that it runs on.
             precision: How it computes products, as manifests call it.
             exact: As `bertport.quantize.evaluation.evaluate` has it.
+            drops: The bounds that it is held to, by metric; None for the budget's.
         """
         model = open_candidate(bundle, candidate, provider=provider, precision=precision, exact=exact)
         data, chosen = self.material.data, self.material.chosen
@@ -286,7 +329,7 @@ class LabelledJudge:
             reference=self.figures,
             candidate=task_figures(predictions, data, chosen=chosen),
             differences=paired_differences(predictions, self.predictions, data, chosen=chosen),
-            drops=self.material.drops,
+            drops=self.material.drops if drops is None else drops,
             head=_row(bundle, data.task),
             read_as=self.material.read_as,
         )
@@ -338,6 +381,16 @@ def refuse_calibrating_on(data: str, calibration: str | os.PathLike[str] | None)
                 f"{data} is given as labelled data and to calibrate on, and what a variant was made from cannot judge "
                 "it: give another file for one of the two"
             )
+
+
+def _bounds(metrics: object) -> dict[str, float]:
+    """Return the bounds on drops of an entry of `task_metrics`, by metric; none of what another program wrote."""
+    found = {
+        name: number(figures, "drop_bound")
+        for name, figures in (metrics.items() if isinstance(metrics, Mapping) else ())
+        if name in DROPS
+    }
+    return {name: bound for name, bound in found.items() if bound is not None and 0 <= bound <= 1}
 
 
 def _fingerprint(entry: object) -> object:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
 
+    from bertport.quantize.labelled import LabelledMaterial
     from bertport.quantize.recipes.table import Recipe
     from bertport.runtime.bundle.manifest import Variant
     from bertport.runtime.providers.cpu import InstructionSet
@@ -50,7 +51,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
     """Measure quantized variants again on this machine, and put the figures into the manifest.
 
     No graph changes. A variant that is now slower than fp32 stays, marked; the default is chosen anew. Figures on
-    labelled data that are not measured again stay.
+    labelled data that are not measured again stay, and without a budget so do the bounds on those that are.
 
     Args:
         path: The bundle's directory.
@@ -62,7 +63,8 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
         UnknownNameError: for a variant that the bundle does not have.
         ProviderError: for one that is named and whose providers are not here, unless `force` takes the CPU for them.
         UsageError: when it has no quantized variant, for a bound whose figure the text gives no sample of, for an
-            option on how variants are made, and for a variant whose products overflow here.
+            option on how variants are made, for a variant whose products overflow here, and for labelled data that is
+            read otherwise than a recorded bound was measured.
         BundleError: when another process has made the variant, or the bundle, again meanwhile.
     """
     _refuse_idle(options)
@@ -85,6 +87,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
     }
     outcomes = []
     material = read_data(bundle, options)
+    drops = {name: _drops(material, name, variants[name], options) for name in chosen}
     evaluator = prepare(bundle, options)
     held_to = measured_budget(evaluator, options)
     judge = LabelledJudge.of(bundle, material, options.progress) if material else None
@@ -107,6 +110,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
                 provider=provider,
                 precision=recipe.precision,
                 exact=not suits(variant.requires, provider),
+                drops=drops[name],
             )
             if judge
             else None
@@ -122,7 +126,7 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
         shared = recipe.shares_fp32
         measured = measurement(bundle, bundle.file(variant.file), accuracy, evaluation, speed, shared=shared)
         broken = held_to.broken(accuracy) or (labelled and labelled.broken)
-        budget = "none" if broken else str(held_to)
+        budget = "none" if broken else str(dataclasses.replace(held_to, drops=drops[name]))
         figures = (variant.fidelity or {}) | measured.to_json() | {"provider": provider, "budget": budget}
         figures["reference_provider"] = recipe.timed_against or provider
         figures["verdicts"] = held_to.verdicts(accuracy) | (labelled.verdicts_json() if labelled else {})
@@ -144,6 +148,17 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
         )
         options.told(outcomes[-1])
     return outcomes
+
+
+def _drops(material: LabelledMaterial | None, name: str, variant: Variant, options: Options) -> dict[str, float]:
+    """Return the bounds on drops that a variant is held to: those of the budget, and without one those recorded.
+
+    Raises:
+        UsageError: where a recorded bound is on what was read otherwise.
+    """
+    if material is None or options.budget is not None:
+        return dict(material.drops) if material else {}
+    return material.recorded_drops(name, variant.task_metrics)
 
 
 def _refuse_idle(options: Options) -> None:
