@@ -12,10 +12,11 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from bertport.compare import labelled as labelled_module
 from bertport.compare.entries import VARIANT, Entry, open_bundles
-from bertport.compare.labelled import LabelledBench
+from bertport.compare.labelled import LabelledBench, data_info
 from bertport.compare.options import Options
 from bertport.compare.resume import JOURNAL
 from bertport.compare.runner import LABELLED, PEAK, QUALITY, Comparison
+from bertport.export import export
 from bertport.measure.labelled.data import ChangedDataError
 from bertport.measure.speed.workload import WorkerSpec
 from bertport.runtime import load
@@ -25,6 +26,7 @@ from bertport.runtime.heads import MULTIPLE_CHOICE, QUESTION_ANSWERING, SEQUENCE
 from bertport.runtime.session import Graph
 from tests.compare.conftest import Interrupting, choice, written
 from tests.heads import head_bundle
+from tests.sentence_models import PROMPTS, sentence_model
 
 
 @pytest.fixture
@@ -188,6 +190,31 @@ def test_a_reason_that_names_a_file_whose_name_is_no_unicode_can_be_recorded(lab
     monkeypatch.undo()
     with pytest.raises(ChangedDataError, match=r"no\\udcff\.jsonl has changed since the comparison began"):
         bench.measure(noisy, lambda *_: None)
+
+
+@pytest.mark.slow
+def test_a_baselines_texts_begin_with_the_prompts_of_the_data(tiny_checkpoint, tmp_path):
+    """And not with the model's default as well."""
+    checkpoint = sentence_model(tmp_path / "model", tiny_checkpoint, prompts=PROMPTS, default_prompt="query")
+    export(checkpoint, tmp_path / "bundle")
+    file = written(
+        tmp_path / "pairs.jsonl",
+        [{"text": one, "text_pair": TEXTS[number - 1], "score": number} for number, one in enumerate(TEXTS)] * 2,
+    )
+    [compared] = open_bundles([tmp_path / "bundle"])
+    given = choice(file, prompts={"query_prompt": "a day ", "document_prompt": ""})
+    spec = WorkerSpec(name="fp32", bundle=str(tmp_path / "bundle"), variant="fp32", threads=1)
+    fp32 = Entry(bundle=compared.label, kind=VARIANT, recipe="fp32", size_bytes=1, spec=spec)
+    name = "sentence-transformers"
+    spec = WorkerSpec(name=name, baseline=name, file=str(checkpoint), task="embeddings", threads=1)
+    options = Options(output=tmp_path, labelled=given)
+    bench = LabelledBench(compared, fp32, given.read(compared.bundle.manifest), options)
+    step = bench.measure(dataclasses.replace(fp32, kind=name, spec=spec), lambda *_: None)
+    assert step.why is None
+    assert step.differences["spearman"].spearman.value == pytest.approx(1)
+    own = bench.measure(fp32, lambda *_: None).figures.metrics["pearson"].value
+    assert step.figures.metrics["pearson"].value == pytest.approx(own, abs=1e-5)  # float32
+    assert data_info(options, {"": given.read(compared.bundle.manifest)}).prompts == {"query": "a day ", "document": ""}
 
 
 TEXTS = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -175,6 +176,23 @@ def test_a_recorded_bound_is_of_one_way_to_read_the_data(tmp_path_factory, tmp_p
     other["reviews.csv"]["data"] = OTHER["data"]
     for nothing in ({}, other, {"reviews.csv": 3}, {"reviews.csv": OTHER}, recorded(accuracy=2), recorded(speed=0.1)):
         assert read("no").recorded_drops("int8", nothing) == {}
+
+
+def test_a_recorded_bound_is_of_the_prompts_that_it_was_measured_with(sentence_bundle, tmp_path):
+    bundle, path = Bundle.open(sentence_bundle), tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(LINES[EMBEDDING](number)) + "\n" for number in range(24)), encoding="utf-8")
+
+    def read(**prompts):
+        given = dataclasses.replace(choice(path), prompts=prompts)
+        return LabelledMaterial.read(given, bundle, {})
+
+    first = read(query_prompt_name="query")
+    assert first.read_as["prompts"] == {"query": "the query ", "document": ""}
+    data = {"name": "pairs.jsonl", "fingerprint": first.data.fingerprint}
+    entry = {"task": first.data.task, "data": data, "metrics": {"spearman": {"drop_bound": 0.01}}, **first.read_as}
+    assert read(query_prompt="the query ").recorded_drops("int8", {"pairs.jsonl": entry}) == {"spearman": 0.01}
+    with pytest.raises(UsageError, match=r"measured with the prompts .*the query .*, and this is with "):
+        read().recorded_drops("int8", {"pairs.jsonl": entry})
 
 
 def test_measuring_on_labelled_data_ends_with_the_time(classifier, data):

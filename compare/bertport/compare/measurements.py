@@ -182,6 +182,9 @@ class DataInfo:
     """The label that was named as positive; null where none was."""
     notes: tuple[str, ...]
     """Sentences on what is odd, but measurable."""
+    prompts: Mapping[str, str] | None = None
+    """What texts begin with, by `query` and `document`, which of two texts are the first and the second; null where
+    they do not become vectors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

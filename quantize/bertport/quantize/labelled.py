@@ -53,7 +53,12 @@ EVERY = 16
 """Examples between two reports of progress."""
 DIGITS = 8
 """Digits of a fingerprint that tell files of one name apart."""
-OTHERWISE = {"columns": "the columns", "label_map": "the label map", "positive": "the positive label"}
+OTHERWISE = {
+    "columns": "the columns",
+    "label_map": "the label map",
+    "positive": "the positive label",
+    "prompts": "the prompts",
+}
 """What makes figures of one file others, for sentences, by its key in `LabelledMaterial.read_as`. Whether texts are cut
 does not: where they are not, none is too long."""
 
@@ -204,11 +209,12 @@ class LabelledMaterial:
     @property
     def read_as(self) -> dict[str, Any]:
         """How the file is read and asked: its columns, the meaning of its labels, and whether long texts are cut."""
-        positive = self.chosen.positive
+        positive, prompts = self.chosen.positive, self.data.prompts
         return {
             "columns": dict(self.data.columns),
             "label_map": dict(self.label_map),
             "positive": None if positive is None else (self.data.labels or ())[positive],
+            **({"prompts": prompts.to_json()} if prompts else {}),
             "truncation": self.truncation,
         }
 
@@ -242,8 +248,8 @@ class LabelledMaterial:
             held = f"variant {name!r} is held to {metric}{DROP}={bound:g} on {self.data.name}"
             todo = "measure as before, or bound it anew with --accuracy-budget"
             for key, what in OTHERWISE.items():
-                if key in entry and entry[key] != now[key] and (key != "positive" or metric == "f1"):
-                    before, after = (excerpt(value[key], 200) for value in (entry, now))
+                if key in entry and entry[key] != now.get(key) and (key != "positive" or metric == "f1"):
+                    before, after = (excerpt(value.get(key), 200) for value in (entry, now))
                     raise UsageError(f"{held}, measured with {what} {before}, and this is with {after}: {todo}")
             if metric not in known:
                 raise UsageError(f"{held}, and {metric} is not measured now: {todo}")

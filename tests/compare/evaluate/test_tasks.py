@@ -15,6 +15,7 @@ from tests.compare.conftest import with_variants, written
 from tests.compare.evaluate.conftest import LABELS, sentences
 from tests.conftest import built_once
 from tests.heads import LABELS as HEAD_LABELS
+from tests.sentence_models import PROMPTS
 
 pytestmark = pytest.mark.slow
 
@@ -103,6 +104,11 @@ CASES = {
     ),
 }
 """By task: head, settings of its checkpoint, data, and the metrics that it has."""
+PROMPTS_OF = {
+    "sentence-similarity": {"query": "", "document": ""},
+    "sentence-similarity, retrieval": PROMPTS,
+}
+"""What texts begin with, by task; null of other tasks."""
 
 
 @pytest.fixture
@@ -131,6 +137,7 @@ def test_a_task_is_evaluated_to_its_end(invoke, bundle_of, case, tmp_path):
     value = json.loads(done.stdout)
     jsonschema.validate(value, evaluation_schema())
     assert value["task"] == case.partition(",")[0]
+    assert value["data"]["prompts"] == PROMPTS_OF.get(case)
     assert {variant["name"] for variant in value["variants"]} == {"fp32", "noisy"}
     for variant in value["variants"]:
         assert list(variant["figures"]["metrics"]) == metrics or set(variant["figures"]["metrics"]) == set(metrics)

@@ -17,6 +17,7 @@ from bertport.measure.labelled import data as labelled_data
 from bertport.measure.labelled import records
 from bertport.measure.labelled.data import ChangedDataError, Columns, read_labelled
 from bertport.measure.quality.entities import entities
+from bertport.runtime.bundle.manifest import Embedding
 from bertport.runtime.errors import BertportError
 
 TASK = "text-classification"
@@ -527,6 +528,9 @@ def read(manifest, tmp_path):
     def of(kind, rows, name="data.jsonl", **options):
         task, head, labels, problem_type = OTHERS[kind]
         entry = dataclasses.replace(manifest.heads["sequence-classification"], labels=labels, problem_type=problem_type)
+        if head == "embedding":
+            vectors = Embedding(dimension=8, normalized=True, similarity="cosine", modules=())
+            entry = dataclasses.replace(entry, embedding=vectors)
         bundle = dataclasses.replace(manifest, heads={head: entry})
         (tmp_path / name).write_bytes(table(rows) if name.endswith("csv") else json_lines(rows))
         return read_labelled(tmp_path / name, task, bundle, **options)

@@ -42,6 +42,7 @@ def test_every_option_is_taken():
     given = chosen(
         *("--data", "a.csv", "--task", "text-classification", "--text-column", "first", "--text-pair-column", "second"),
         *("--label-map", "yes=positive", "--label-map", "a=b=c", "--positive", "positive"),
+        *("--query-prompt-name", "query", "--document-prompt", ""),
     )
     assert given == DataChoice(
         data="a.csv",
@@ -49,6 +50,7 @@ def test_every_option_is_taken():
         columns={"text": "first", "text_pair": "second"},
         label_map={"yes": "positive", "a": "b=c"},
         positive="positive",
+        prompts={"query_prompt_name": "query", "document_prompt": ""},
     )
 
 

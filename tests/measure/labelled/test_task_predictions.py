@@ -185,8 +185,7 @@ def test_similar_texts(sentence_bundle, write):
     assert next(iter(figures.metrics)) == "spearman"
     assert figures.metrics["spearman"].value == pytest.approx(1)
 
-    asked = [{"source_sentence": text, "sentences": OTHERS} for text in TEXTS]
-    best = [int(np.argmax(row)) for row in model.predict("sentence-similarity", asked)]
+    best = model.similarity(model.embed(TEXTS, prompt_name="query"), model.embed(OTHERS)).argmax(axis=1).tolist()
     rows = [
         {"query": text, "documents": OTHERS, "relevance": [int(place == first) for place in range(COUNT)]}
         for text, first in zip(TEXTS, best, strict=True)
@@ -202,7 +201,7 @@ def test_texts_that_queries_lead_to(sentence_bundle, write):
     corpus = [OTHERS[0], OTHERS[-1], *OTHERS[1:10]]
     assert list(data.corpus()) == corpus
     assert data.truths[3] == (4, 1)
-    one = np.stack(list(model.predict("embeddings", queries)))
+    one = np.stack(list(model.predict("embeddings", queries, prompt_name="query")))
     other = np.stack(list(model.predict("embeddings", corpus)))
     assert [order.tolist() for order in predictions.values] == np.argsort(-(one @ other.T), axis=1)[:, :10].tolist()
 

@@ -69,6 +69,9 @@ class Data:
     """The label that F1 is of; null where no such metric was computed."""
     notes: tuple[str, ...]
     """Sentences on what is odd, but measurable."""
+    prompts: Mapping[str, str] | None = None
+    """What texts begin with, by `query` and `document`, which of two texts are the first and the second; null where
+    they do not become vectors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -323,4 +323,5 @@ def _described(data: LabelledData, chosen: Chosen, options: Options) -> Data:
         label_map=options.labelled.label_map,
         positive=None if chosen.positive is None else (data.labels or ())[chosen.positive],
         notes=data.notes,
+        prompts=data.prompts.to_json() if data.prompts else None,
     )

@@ -245,7 +245,8 @@ def _measured_on(data: DataInfo | None) -> tuple[object, ...] | None:
     """Return what metrics on labelled data depend on."""
     if data is None:
         return None
-    labels = dict(data.columns), dict(data.label_map), data.positive
+    prompts = {side: text for side, text in (data.prompts or {}).items() if text}
+    labels = dict(data.columns), dict(data.label_map), data.positive, prompts
     return data.fingerprint, data.task, data.kind, data.examples, *labels, data.truncation
 
 

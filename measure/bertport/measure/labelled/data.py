@@ -25,6 +25,7 @@ from bertport.measure.labelled.kinds import (
     labels_of,
 )
 from bertport.measure.labelled.labels import NAMES, read_label_values, shown
+from bertport.measure.labelled.prompts import prompts_for
 from bertport.measure.labelled.records import open_records
 from bertport.measure.quality.entities import OUTSIDE, entity_type
 from bertport.runtime.errors import BertportError, InputTextError, PathError, UsageError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from bertport.measure.labelled.kinds import Kind
+    from bertport.measure.labelled.prompts import Prompts
     from bertport.measure.labelled.records import Record, RecordFile
     from bertport.runtime.bundle.manifest import Manifest
 
@@ -98,7 +100,8 @@ class Example:
     """One example."""
 
     inputs: Any
-    """One input of the task, as `Model.predict` takes it; of similarity the two texts, of retrieval the query."""
+    """One input of the task, as `Model.predict` takes it; of similarity the two texts, of retrieval the query. They are
+    the file's: what queries and documents begin with is not among them."""
     truth: Any
     """Ground truth, in the form of the kind (`bertport.measure.labelled.kinds`)."""
 
@@ -131,6 +134,8 @@ class LabelledData:
     """The line of each example."""
     stamp: tuple[int, int] = field(repr=False)
     """Size and time of change of the file as it was checked."""
+    prompts: Prompts | None = None
+    """What queries and documents begin with; None for a task whose texts do not become vectors."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -210,6 +215,7 @@ def read_labelled(  # noqa: PLR0913 — what is read, and how
     columns: Columns | None = None,
     *,
     label_map: Mapping[str, str] | None = None,
+    prompts: Mapping[str, str] | None = None,
     limit: int | None = None,
 ) -> LabelledData:
     """Read and check a file of labelled examples, one at a time: its truths are kept, its inputs are not.
@@ -223,6 +229,7 @@ def read_labelled(  # noqa: PLR0913 — what is read, and how
         manifest: The bundle's, which says what labels there are.
         columns: Which column holds what; those of the names of `Columns` when not given.
         label_map: The bundle's name for labels that the file calls otherwise; of tags also for types of entities.
+        prompts: What queries and documents begin with, as `bertport.measure.labelled.prompts.prompts_for` takes it.
         limit: Read so many examples, the first of the file; all when not given.
 
     Raises:
@@ -230,7 +237,7 @@ def read_labelled(  # noqa: PLR0913 — what is read, and how
         InputTextError: for an example that is none, an unknown label, too few examples, or truths that nothing can be
             measured by; the sentence names the line.
         UnknownNameError, MissingHeadError: for a task that cannot be measured, or that the bundle cannot do.
-        UsageError: for columns, a map or a limit that cannot be.
+        UsageError: for columns, a map, prompts or a limit that cannot be.
         MissingDependencyError: for Parquet without pyarrow.
     """
     if limit is not None and limit < LEAST_EXAMPLES:
@@ -239,7 +246,7 @@ def read_labelled(  # noqa: PLR0913 — what is read, and how
         )
     file = open_records(path)
     stamp = _stamp(file)
-    first_pass = _Pass(file, task, manifest, columns or Columns())
+    first_pass = _Pass(file, task, manifest, columns or Columns(), prompts or {})
     first_pass.take(limit)
     fingerprint = _sha256(file)
     if _stamp(file) != stamp:
@@ -250,9 +257,13 @@ def read_labelled(  # noqa: PLR0913 — what is read, and how
 class _Pass:
     """The first pass over a file: what it found so far."""
 
-    def __init__(self, file: RecordFile, task: str, manifest: Manifest, columns: Columns) -> None:
+    def __init__(
+        self, file: RecordFile, task: str, manifest: Manifest, columns: Columns, prompts: Mapping[str, str]
+    ) -> None:
         kind_of(task, manifest, ())  # before the file is opened
         self.file, self.task, self.manifest, self.asked = file, task, manifest, columns.named()
+        self.asked_prompts = prompts
+        self.prompts: Prompts | None = None
         self.kind: Kind | None = None
         self.columns: dict[str, str] = {}
         self.pairs = False
@@ -271,6 +282,7 @@ class _Pass:
         if first is None:
             return
         self.kind = self._kind(first)
+        self.prompts = prompts_for(self.task, self.kind.name, self.manifest, self.asked_prompts)
         self.file = replace(self.file, columns=frozenset(self.columns.values()))
         for record in islice(self.file, limit):
             self._take(self.kind, record)
@@ -381,6 +393,7 @@ class _Pass:
             file=self.file,
             numbers=self.numbers,
             stamp=stamp,
+            prompts=self.prompts,
         )
 
     def _labelled(self, names: tuple[str, ...]) -> list[Any]:
@@ -410,7 +423,7 @@ class _Pass:
 
     def _notes(self, form: str | None, truths: Sequence[Any]) -> list[str]:
         """Return sentences on what is odd; InputTextError for truths that nothing can be measured by."""
-        notes = []
+        notes = [self.prompts.note] if self.prompts and self.prompts.note else []
         labels, kind, name = self.labels or (), self.kind.name if self.kind else "", as_unicode(self.file.path.name)
         if form is not None and form != NAMES:
             behind = ", ".join(f"{index} is {label}" for index, label in enumerate(labels[:8]))

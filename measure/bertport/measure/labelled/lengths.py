@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bertport.measure.labelled.kinds import RETRIEVAL, SPANS, TAGS
-from bertport.measure.labelled.predictions import inputs_of, tag_in_windows
+from bertport.measure.labelled.predictions import corpus_of, inputs_of, parameters_of, tag_in_windows
 from bertport.runtime.errors import InputTextError
 from bertport.runtime.tasks.table import bind, weight
 from bertport.runtime.text.tokenizer import Tokens
@@ -39,7 +39,7 @@ def check_lengths(bundle: Bundle, data: LabelledData, *, truncation: bool = Fals
     """
     tokens, manifest = Tokens.read(bundle), bundle.manifest
     whole = data.kind in {SPANS, TAGS}  # nothing of them is cut
-    parameters = {} if whole else {"truncation": truncation}
+    parameters = parameters_of(data) | ({} if whole else {"truncation": truncation})
     call = bind("embeddings" if data.kind == RETRIEVAL else data.task, parameters, tokens, manifest)
     if data.kind == TAGS:
         call = tag_in_windows(call)
@@ -57,5 +57,5 @@ def _inputs(data: LabelledData) -> Iterator[tuple[Callable[[], str], object]]:
     for index, example in enumerate(data.examples()):
         yield partial(data.where, index), inputs_of(data, example)
     if data.kind == RETRIEVAL:
-        for number, text in enumerate(data.corpus()):
+        for number, text in enumerate(corpus_of(data)):
             yield partial(data.where_text, number), text

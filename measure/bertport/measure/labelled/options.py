@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bertport.measure.labelled.data import Columns, LabelledData
     from bertport.runtime.bundle.manifest import Manifest
 
-__all__ = ["COLUMN_HELP", "TASKS_HELP", "DataChoice", "data_options"]
+__all__ = ["COLUMN_HELP", "PROMPT_HELP", "TASKS_HELP", "DataChoice", "data_options"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -42,6 +42,15 @@ COLUMN_HELP = {
     "positives": "the texts that a query should lead to",
 }
 """Descriptions of the columns, by the names of `bertport.measure.labelled.data.Columns`."""
+PROMPT_HELP = {
+    "query_prompt_name": "The model's prompt before each query, or the first of two texts.  [default: query for "
+    "queries]",
+    "query_prompt": "Text before each query, or the first of two texts, in place of a prompt of the model.",
+    "document_prompt_name": "The model's prompt before each document, or the second of two texts.  [default: document, "
+    "passage or corpus for documents]",
+    "document_prompt": "Text before each document, or the second of two texts, in place of a prompt of the model.",
+}
+"""Help of the options for prompts, by their names; those that take a text end in `prompt`."""
 TASKS_HELP = (
     "text-classification, token-classification, question-answering, multiple-choice, text-ranking or "
     "sentence-similarity"
@@ -63,6 +72,8 @@ class DataChoice:
     """The bundle's name for labels that the file calls otherwise."""
     positive: str | None
     """The label that counts as positive; None for what the metric takes."""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    """What queries and documents begin with, by each name of `PROMPT_HELP` that was given."""
 
     def read(self, manifest: Manifest, *, limit: int | None = None) -> LabelledData:
         """Return the data, read and checked.
@@ -80,7 +91,9 @@ class DataChoice:
             raise UsageError("no labelled data was given: name the file with --data")
         columns = Columns(**self.columns)
         task = self._task(manifest, columns) if self.task is None else self.task
-        return read_labelled(self.data, task, manifest, columns, label_map=self.label_map, limit=limit)
+        return read_labelled(
+            self.data, task, manifest, columns, label_map=self.label_map, prompts=self.prompts, limit=limit
+        )
 
     def refuse_idle(self, *others: object) -> None:
         """Refuse settings of labelled data where there is none.
@@ -91,7 +104,7 @@ class DataChoice:
         Raises:
             UsageError: for such a setting.
         """
-        if self.data is None and any((self.task, self.columns, self.label_map, self.positive, *others)):
+        if self.data is None and any((self.task, self.columns, self.label_map, self.positive, self.prompts, *others)):
             raise UsageError("options of labelled data were given without the data: name the file with --data")
 
     def _task(self, manifest: Manifest, columns: Columns) -> str:
@@ -189,6 +202,12 @@ def data_options(*, required: bool = False) -> Callable[[F], F]:
         click.option(
             "--positive", metavar="LABEL", help="The label that f1 is for.  [default: one of two, as a note says]"
         ),
+        *(
+            click.option(
+                f"--{name.replace('_', '-')}", name, metavar="TEXT" if name.endswith("prompt") else "NAME", help=said
+            )
+            for name, said in PROMPT_HELP.items()
+        ),
     )
 
     def adding(command: F) -> F:
@@ -201,6 +220,7 @@ def data_options(*, required: bool = False) -> Callable[[F], F]:
                 columns={name: column for name, column in columns.items() if column is not None},
                 label_map=_label_map(values.pop("label_map")),
                 positive=values.pop("positive"),
+                prompts={name: value for name in PROMPT_HELP if (value := values.pop(name)) is not None},
             )
             return command(labelled=labelled, **values)
 

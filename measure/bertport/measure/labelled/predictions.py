@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from bertport.runtime.text.encoder import Encoded
     from bertport.runtime.text.words import Words
 
-__all__ = ["TRUE", "Predictions", "inputs_of", "predict_labelled", "tag_in_windows"]
+__all__ = ["TRUE", "Predictions", "corpus_of", "inputs_of", "parameters_of", "predict_labelled", "tag_in_windows"]
 
 TRUE = 0.5
 """Probability from which on one of several labels that may all be true is taken for true."""
@@ -163,8 +163,20 @@ def _explained(model: Model, data: LabelledData) -> Iterator[None]:
 
 
 def inputs_of(data: LabelledData, example: Example) -> object:
-    """Return what the data's task takes for an example, of retrieval what embeddings takes."""
-    return example.inputs if data.kind == RETRIEVAL else ASKING[data.task, data.kind].inputs(example.inputs)
+    """Return what the data's task takes for an example, of retrieval what embeddings takes; prompts are in it."""
+    inputs = data.prompts.before(example.inputs) if data.prompts else example.inputs
+    return inputs if data.kind == RETRIEVAL else ASKING[data.task, data.kind].inputs(inputs)
+
+
+def parameters_of(data: LabelledData) -> dict[str, object]:
+    """Return the parameters of a task whose inputs have their prompts already."""
+    return {"prompt": ""} if data.prompts else {}
+
+
+def corpus_of(data: LabelledData) -> Iterator[str]:
+    """Yield the texts that queries lead to, each with what documents begin with."""
+    prompt = data.prompts.document if data.prompts else ""
+    return (prompt + text for text in data.corpus())
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +314,7 @@ def _tags(answers: list[Any], data: LabelledData) -> tuple[Any, Any]:
 
 
 def _plain(model: Model, data: LabelledData, truncation: bool) -> Call:  # noqa: FBT001 — a field of a table
-    return model.resolve(data.task, truncation=truncation)
+    return model.resolve(data.task, truncation=truncation, **parameters_of(data))
 
 
 def _whole(model: Model, data: LabelledData, truncation: bool) -> Call:  # noqa: ARG001, FBT001 — a field of a table
@@ -339,10 +351,10 @@ def _retrieve(
 ) -> tuple[list[NDArray[np.int64]], list[NDArray[np.float32]]]:
     """Return the ten texts that are most like each query, best first, and how alike they are."""
     compare = SIMILARITY_FUNCTIONS[facts(model.bundle.manifest).similarity]
-    call = model.resolve("embeddings", truncation=truncation)
+    call = model.resolve("embeddings", truncation=truncation, **parameters_of(data))
     count = 1 + max(max(truth) for truth in data.truths)
-    texts = np.stack(list(_vectors(model, call, _Inputs(data.corpus, count), data.where_text)))
-    queries = _Inputs(lambda: (example.inputs for example in data.examples()), len(data))
+    texts = np.stack(list(_vectors(model, call, _Inputs(lambda: corpus_of(data), count), data.where_text)))
+    queries = _Inputs(lambda: (inputs_of(data, example) for example in data.examples()), len(data))
     values: list[NDArray[np.int64]] = []
     scores: list[NDArray[np.float32]] = []
     waiting: list[NDArray[np.float32]] = []

@@ -75,8 +75,11 @@ class SentenceEncoder(Loaded):
         return lambda inputs: self._model.encode(list(inputs), batch_size=BATCH, show_progress_bar=False)
 
     def answers(self, texts: Texts) -> list[Answer]:
-        """Return the vector of each input."""
-        return [plain(vector) for vector in self._model.encode(list(texts.inputs), show_progress_bar=False)]
+        """Return the vector of each input; it begins with the parameter `prompt`, or with the model's default."""
+        prompt = texts.parameters.get("prompt")
+        return [
+            plain(vector) for vector in self._model.encode(list(texts.inputs), prompt=prompt, show_progress_bar=False)
+        ]
 
     def forward(self, shape: Shape) -> Callable[[], object]:
         """Return what runs random ids of a shape through the encoder alone."""
