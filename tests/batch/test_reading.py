@@ -75,6 +75,44 @@ def test_columns_of_parquet_are_those_of_all_files(tmp_path):
     assert read(tmp_path, carry=["kind"])[1] == [{"kind": None}, {"kind": None}, {"kind": "k"}]
 
 
+def test_a_column_of_one_kind_of_values_may_have_several_layouts(tmp_path):
+    """Writers choose between them by the size of a table, so that the files of a data set differ."""
+    words = pa.array(["w"]).dictionary_encode()
+    tables = [
+        pa.table({"text": ["a"], "kind": words, "tags": [["x"]], "raw": [b"1"], "none": [None]}),
+        pa.table(
+            {
+                "text": pa.array(["b"], pa.large_string()),
+                "kind": words.cast(pa.dictionary(pa.int8(), pa.string())),
+                "tags": pa.array([[]], pa.list_(pa.null())),
+                "raw": pa.array([b"2"], pa.large_binary()),
+                "none": ["z"],
+            }
+        ),
+        pa.table(
+            {
+                "text": pa.array(["c"]).dictionary_encode(),
+                "kind": pa.array(["w"], pa.large_string()),
+                "tags": pa.array([["y"]], pa.large_list(pa.large_string())),
+                "raw": [b"3"],
+                "none": pa.array([None], pa.large_string()),
+            }
+        ),
+    ]
+    for order in ((0, 1, 2), (2, 1, 0), (1, 0, 2)):
+        for number, table in enumerate(order):
+            pq.write_table(tables[table], tmp_path / f"{number}.parquet")
+        inputs, carried = read(tmp_path, rows=2)
+        rows = [row for table in order for row in tables[table].to_pylist()]
+        assert inputs == [row["text"] for row in rows]
+        assert carried == rows
+        place = open_place(str(tmp_path))
+        source, _ = read_source(place, place.files(), "features", columns={}, carry=None)
+        types = {name: kind.partition("<")[0] for name, kind in source.carried.items()}
+        text = dict.fromkeys(("text", "kind", "none"), "large_string")
+        assert types == {**text, "tags": "large_list", "raw": "large_binary"}
+
+
 def test_each_footer_is_read_once_before_a_run_begins(tmp_path, monkeypatch):
     opened = []
 
@@ -100,6 +138,12 @@ def test_columns_of_parquet_that_no_table_could_hold_are_one_sentence(tmp_path):
     with pytest.raises(InputTextError, match=r"column x of .*b.parquet is string, and of .*a.parquet int64"):
         read(tmp_path)
     assert read(tmp_path, carry=[])[0] == ["a", "b"]
+    pq.write_table(pa.table({"text": [7]}), tmp_path / "b.parquet")
+    with pytest.raises(InputTextError, match=r"b.parquet is int64, and of .*a.parquet string: give files in which it"):
+        read(tmp_path, carry=[])
+    pq.write_table(pa.table({"text": ["b"], "x": [["y"]]}), tmp_path / "b.parquet")
+    with pytest.raises(InputTextError, match=r"column x of .*b.parquet is list<.*>, and of .*a.parquet int64"):
+        read(tmp_path)
     pq.write_table(pa.table({"x": [2]}), tmp_path / "b.parquet")
     with pytest.raises(InputTextError, match=r"b.parquet has no column text, which other files have"):
         read(tmp_path)

@@ -21,7 +21,7 @@ from bertport.runtime.errors import BertportError, InputTextError, PathError, Un
 from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -126,7 +126,7 @@ def read_source(
     form, named = _chosen(place, task, forms, schema.names, columns)
     for name, column in named.items():
         _check_type(place, task, name, schema.field(column), form, form_name)
-    there.check([named[name] for name in form.needs])
+    there.check([named[name] for name in form.needs], named.values())
     kept = _kept(there, carry)
     other = form_name == "json" and (carry is None or len(kept) > 0)
     if form_name == "json":  # a row may have a field that no row of the sample has
@@ -152,14 +152,22 @@ class Columns:
     schema: pa.Schema
     """All columns, in the order in which files have them."""
     differing: dict[str, str] = field(default_factory=dict)
-    """Sentence about each column that has one type in one file and another in another."""
+    """What is said of each column that has one type in one file and another in another."""
     sets: dict[frozenset[str], str] = field(default_factory=dict)
     """The first file of Parquet with each set of columns."""
     counts: list[int] = field(default_factory=list)
     """The rows of each file of Parquet."""
 
-    def check(self, needed: Sequence[str]) -> None:
-        """Raise InputTextError where a file lacks a column that every row needs."""
+    def check(self, needed: Sequence[str], read: Iterable[str]) -> None:
+        """Raise InputTextError where a file lacks a column that every row needs, and for types that differ in one read.
+
+        Args:
+            needed: Columns that every row needs.
+            read: All columns that rows are read from.
+        """
+        for column in read:
+            if column in self.differing:
+                raise InputTextError(f"{self.differing[column]}: give files in which it has one type")
         for names, path in self.sets.items():
             for name in needed:
                 if name not in names:
@@ -182,7 +190,9 @@ def _kept(there: Columns, carry: Sequence[str] | None) -> pa.Schema:
                 f"the column {excerpt(column, 100)} is to be carried {wanted.count(column)} times: name it once"
             )
         if column in there.differing:
-            raise InputTextError(there.differing[column])
+            raise InputTextError(
+                f"{there.differing[column]}: give files in which it has one type, or carry other columns (--carry)"
+            )
     # Nullable, whatever a file says of itself: another may hold a null.
     return pa.schema([pa.field(column, schema.field(column).type) for column in wanted])
 
@@ -267,16 +277,47 @@ def _tables_columns(place: Place, files: Sequence[File]) -> Columns:
             counts.append(count)
             sets.setdefault(frozenset(schema.names), redacted(file.path))
             for item in schema:
-                kind, path = kinds.get(item.name, (None, ""))
-                if kind is None or pa.types.is_null(kind):  # nulls alone fit any type
-                    kinds[item.name] = (item.type, redacted(file.path))
-                elif item.type != kind and not pa.types.is_null(item.type):
+                before, path = kinds.get(item.name, (pa.null(), redacted(file.path)))
+                kind = _both(before, item.type)
+                if kind is None:
                     differing.setdefault(
                         item.name,
-                        f"column {item.name} of {redacted(file.path)} is {item.type}, and of {path} {kind}: give files "
-                        "in which it has one type, or carry other columns (--carry)",
+                        f"column {item.name} of {redacted(file.path)} is {item.type}, and of {path} {before}",
                     )
+                elif kind != before:
+                    kinds[item.name] = (kind, redacted(file.path))
+                else:
+                    kinds.setdefault(item.name, (kind, path))
     return Columns(pa.schema([pa.field(name, kind) for name, (kind, _) in kinds.items()]), differing, sets, counts)
+
+
+def _both(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """Return the type of the values of two columns that differ in their layout alone; None where these differ.
+
+    Programs choose the layout of text by themselves, pandas and Polars by the size of a table: `string`, `large_string`
+    or a dictionary. Nulls alone fit any type.
+    """
+    import pyarrow as pa
+    from pyarrow import types
+
+    if one == other or types.is_null(other):
+        return one
+    if types.is_null(one):
+        return other
+    if types.is_dictionary(one) or types.is_dictionary(other):
+        return _both(*(kind.value_type if types.is_dictionary(kind) else kind for kind in (one, other)))
+    for layouts, large in (
+        ((types.is_string, types.is_large_string, types.is_string_view), pa.large_string()),
+        ((types.is_binary, types.is_large_binary, types.is_binary_view), pa.large_binary()),
+    ):
+        if all(any(layout(kind) for layout in layouts) for kind in (one, other)):
+            return large
+    listed = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    if all(any(layout(kind) for layout in listed) for kind in (one, other)):
+        value = _both(one.value_type, other.value_type)
+        large_list = types.is_large_list(one) or types.is_large_list(other)
+        return None if value is None else pa.large_list(value) if large_list else pa.list_(value)
+    return None
 
 
 def _footer(place: Place, file: File) -> tuple[pa.Schema, int]:
@@ -480,12 +521,12 @@ def _table_chunks(span: Span, source: Source) -> Iterator[Chunk]:
 
 
 def _column(rows: pa.Table, item: pa.Field) -> Any:  # noqa: ANN401 — pyarrow has no types
-    """Return a column of a Parquet file; nulls where the file has none of it, or nulls alone, which fit any type."""
+    """Return a column of a Parquet file in the type of all files; nulls where the file has none, or nulls alone."""
     import pyarrow as pa
 
     at = rows.schema.get_field_index(item.name)
     lacking = at < 0 or pa.types.is_null(rows.schema.field(at).type)
-    return pa.nulls(rows.num_rows, item.type) if lacking else rows.column(at)
+    return pa.nulls(rows.num_rows, item.type) if lacking else rows.column(at).cast(item.type)
 
 
 def _shrunk(url: str) -> PathError:
