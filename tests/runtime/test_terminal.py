@@ -311,12 +311,13 @@ def test_standard_input_on_which_reading_does_not_wait_is_read_to_its_end(tiny_b
     os.set_blocking(reading, waiting)
     command = [*BERTPORT, "predict", "fill-mask", "-m", str(tiny_bundle)]
     with subprocess.Popen(command, stdin=reading, stdout=subprocess.PIPE) as process:
-        os.close(reading)
         for number in (1, 2):
             os.write(writing, b'"a [MASK]"\n')
             assert json.loads(process.stdout.readline())["line"] == number
         os.close(writing)
     assert process.returncode == 0
+    assert not os.get_blocking(reading)  # as the program that shares it left it
+    os.close(reading)
 
 
 @posix
@@ -325,12 +326,15 @@ def test_standard_output_on_which_writing_does_not_wait_gets_all_of_an_answer(ti
     (reading, writing), waiting = os.pipe(), False
     os.set_blocking(writing, waiting)
     command = [*BERTPORT, "features", "a " * 150, "--json", "-m", str(tiny_bundle)]
-    with subprocess.Popen(command, stdout=writing) as process, os.fdopen(reading, "rb") as stream:
-        os.close(writing)
-        said = stream.read(1)
+    with subprocess.Popen(command, stdout=writing) as process:
+        said = os.read(reading, 1)
         time.sleep(0.5)  # in which as much is written as has room
-        said += stream.read()
+        while not said.endswith(b"\n"):
+            said += os.read(reading, 1 << 20)
     assert process.returncode == 0
+    assert not os.get_blocking(writing)  # as the program that shares it left it
+    os.close(reading)
+    os.close(writing)
     assert len(said) > 1 << 16
     assert len(json.loads(said)[0]) == 152
 

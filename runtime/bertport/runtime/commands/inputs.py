@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from typing import IO
 
 import click
 
+from bertport.runtime.commands.output import wait_for
 from bertport.runtime.errors import PathError
 
 __all__ = ["open_file", "read_text"]
@@ -29,9 +29,8 @@ def open_file(file: str, advice: str) -> IO[bytes]:
         raise PathError(f"cannot read {file} ({reason or 'it is not open'}): {advice}") from error
     # A program that shares standard input may have left it so that reading does not wait: to find nothing there yet
     # would be taken for the end.
-    waiting = True
-    with suppress(OSError, ValueError, AttributeError):  # no file of the system; Windows before Python 3.12
-        os.set_blocking(stream.fileno(), waiting)
+    with suppress(OSError, ValueError):  # no file of the system
+        wait_for(stream.fileno())
     return stream
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import io
 import json
@@ -31,6 +32,7 @@ __all__ = [
     "show",
     "show_json",
     "unwritten",
+    "wait_for",
 ]
 
 LONGEST = 4000
@@ -184,7 +186,7 @@ def guard() -> None:
     Standard output escapes what its encoding cannot hold, and where it is closed, writing fails instead of being
     skipped. Standard error never fails.
     """
-    inheritable = waiting = True
+    inheritable = True
     for number in range(3):
         try:
             os.fstat(number)
@@ -194,14 +196,34 @@ def guard() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDONLY if number else os.O_WRONLY), inheritable)
     for number in (1, 2):
         # A program that shares it may have left it so that writing does not wait: a long answer would be cut off.
-        with suppress(OSError, AttributeError):  # Windows before Python 3.12 has no such function
-            os.set_blocking(number, waiting)
+        wait_for(number)
     if sys.stdout is None:
         sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 — to the end
     elif isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     if not isinstance(sys.stderr, Messages):
         sys.stderr = cast("TextIO", Messages(sys.stderr))
+
+
+def wait_for(number: int) -> None:
+    """Let reading and writing of a file wait, until this process ends.
+
+    Programs that share an open file share this setting of it: one that did not wait finds it so again.
+
+    Args:
+        number: the file's, which stays open.
+    """
+    with suppress(OSError, AttributeError):  # Windows before Python 3.12 has no such functions
+        if not os.get_blocking(number):
+            waiting = True
+            os.set_blocking(number, waiting)
+            atexit.register(_restore, number)
+
+
+def _restore(number: int) -> None:
+    waiting = False
+    with suppress(OSError):
+        os.set_blocking(number, waiting)
 
 
 def finish() -> None:
