@@ -21,7 +21,7 @@ from bertport.quantize.labelled import LabelledJudge, LabelledMaterial, open_can
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.cli import app
-from bertport.runtime.errors import InputTextError, MissingHeadError, UsageError
+from bertport.runtime.errors import InputTextError, MissingHeadError, OutputError, ProviderError, UsageError
 from bertport.runtime.heads import (
     EMBEDDING,
     MULTIPLE_CHOICE,
@@ -29,6 +29,7 @@ from bertport.runtime.heads import (
     SEQUENCE_CLASSIFICATION,
     TOKEN_CLASSIFICATION,
 )
+from bertport.runtime.session import Graph
 from tests.conftest import WORDS, contents
 from tests.heads import head_bundle
 from tests.quantize.conftest import manifest_of, silent
@@ -118,6 +119,27 @@ def test_what_a_damaged_candidate_loses_breaks_the_bound(classifier, data):
         ([{"answers.jsonl": {"spearman": 0.8}}], f"answers.jsonl ({digits})"),  # of another program
     ):
         assert list(measured.record(recorded)) == [name]
+
+
+def test_an_error_names_the_candidate_and_not_fp32(classifier, data, monkeypatch):
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(graph(classifier))
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    [bias] = [name for name in constants if name.startswith("classifier") and name.endswith("bias")]
+    infinite = np.full_like(numpy_helper.to_array(constants[bias]), np.inf)
+    constants[bias].CopyFrom(numpy_helper.from_array(infinite, bias))
+    by_fp32 = judge(classifier, data)
+    with pytest.raises(OutputError, match=r"gives no finite numbers .* of variant 'fp16' of "):
+        by_fp32.measure(classifier, model.SerializeToString(), progress=silent, name="fp16")
+
+    def failing(*_):
+        raise RuntimeError("no kernel")
+
+    monkeypatch.setattr(Graph, "run", failing)
+    with pytest.raises(ProviderError, match=r"^variant 'bf16' of .* fails on answers\.jsonl on the provider 'cpu'"):
+        by_fp32.measure(classifier, "fp32", progress=silent, name="bf16")
 
 
 def test_what_figures_depend_on_is_recorded(tmp_path_factory, tmp_path):

@@ -322,13 +322,13 @@ class LabelledJudge:
             bundle: The bundle.
             candidate: A graph's path or bytes, or the name of a variant of the bundle.
             progress: Told of what is done and of how much.
-            name: What progress calls the candidate.
+            name: What progress and errors call the candidate.
             provider: Short name of the provider that it runs on.
             precision: How it computes products, as manifests call it.
             exact: As `bertport.quantize.evaluation.evaluate` has it.
             drops: The bounds that it is held to, by metric; None for the budget's.
         """
-        model = open_candidate(bundle, candidate, provider=provider, precision=precision, exact=exact)
+        model = open_candidate(bundle, candidate, name=name, provider=provider, precision=precision, exact=exact)
         data, chosen = self.material.data, self.material.chosen
         predictions = self.material.predict(model, name, progress)
         return LabelledAccuracy(
@@ -341,10 +341,11 @@ class LabelledJudge:
         )
 
 
-def open_candidate(
+def open_candidate(  # noqa: PLR0913 — how it runs, by keyword
     bundle: Bundle,
     candidate: Path | bytes | str,
     *,
+    name: str | None = None,
     provider: str = "cpu",
     precision: str = "fp32",
     exact: bool = False,
@@ -354,6 +355,7 @@ def open_candidate(
     Args:
         bundle: The bundle, whose tokenizer and heads it has.
         candidate: A graph's path or bytes, or the name of a variant of the bundle.
+        name: What errors call it; None for the variant's name, which of a graph is fp32's.
         provider: Short name of the provider that it runs on.
         precision: How it computes products, as manifests call it.
         exact: As `bertport.quantize.evaluation.evaluate` has it.
@@ -372,7 +374,9 @@ def open_candidate(
         threads=threads,
     )
     variant = candidate if isinstance(candidate, str) else REFERENCE  # whose outputs a variant has
-    return Model(bundle, variant, graph, Tokens.read(bundle))
+    variants = bundle.manifest.variants
+    named = dataclasses.replace(bundle.manifest, variants=variants | {name or variant: variants[variant]})
+    return Model(dataclasses.replace(bundle, manifest=named), name or variant, graph, Tokens.read(bundle))
 
 
 def refuse_calibrating_on(data: str, calibration: str | os.PathLike[str] | None) -> None:
