@@ -11,7 +11,9 @@ from bertport.compare.codec import encode
 from bertport.compare.report.assembly import conclude
 from bertport.compare.report.files import as_csv
 from bertport.compare.report.html import html
+from bertport.compare.report.labelled import labelled_paragraphs
 from bertport.compare.report.markdown import markdown
+from bertport.compare.report.not_measured import not_measured
 from bertport.compare.report.plots import plots
 from bertport.compare.report.regressions import differences, parse_tolerance
 from bertport.compare.report.sections import notes, sections
@@ -48,6 +50,25 @@ def test_the_figures_are_those_of_the_file(labelled):
     assert accuracy["difference"]["value"] == pytest.approx(noisy["figures"]["metrics"]["accuracy"]["value"] - 0.75)
     assert accuracy["agreement"]["value"] < 1
     assert fp32["figures"]["fingerprint"] == labelled["data"]["fingerprint"]
+
+
+def test_what_texts_begin_with_is_said(labelled):
+    document = copy.deepcopy(labelled)
+    assert " begin with " not in labelled_paragraphs(typed(document))[0]
+    document["data"]["prompts"] = {"query": "q: ", "document": ""}
+    said = "Queries, or first texts, begin with 'q: ', and documents, or second texts, with nothing."
+    assert said in labelled_paragraphs(typed(document))[0]
+    other = copy.deepcopy(document)
+    other["data"]["prompts"]["query"] = "other: "
+    against = differences(typed(document), typed(other), parse_tolerance("0.05"))
+    assert "labelled data: it differs" in against.not_compared
+
+
+def test_data_that_is_not_measured_without_a_reference_is_named(labelled):
+    document = copy.deepcopy(labelled)
+    document["bundles"][0]["reference"] = None
+    said = not_measured(typed(document), ())
+    assert f"{document['bundles'][0]['label']}: texts.jsonl, because its reference variant does not take part." in said
 
 
 def test_the_first_plot_is_of_labelled_data_against_latency(timed):

@@ -18,6 +18,7 @@ from bertport.compare.report.metrics import (
 )
 from bertport.compare.report.tables import Table
 from bertport.measure.labelled.kinds import TAGS
+from bertport.runtime.excerpts import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,8 +60,14 @@ def labelled_paragraphs(report: Report) -> tuple[str, ...]:
         return ()
     first = f"the first {data.examples:,}" if data.limit and data.limit <= data.examples else f"{data.examples:,}"
     cut = " Texts that are too long were cut." if data.truncation else ""
+    prompts = data.prompts or {}
+    begin = ""
+    if any(prompts.values()):
+        texts = (prompts.get(side) for side in ("query", "document"))
+        query, document = (excerpt(text) if text else "nothing" for text in texts)
+        begin = f" Queries, or first texts, begin with {query}, and documents, or second texts, with {document}."
     text = (
-        f"{data.task} on {first} examples of {data.name} ({data.fingerprint[:23]}).{cut} "
+        f"{data.task} on {first} examples of {data.name} ({data.fingerprint[:23]}).{cut}{begin} "
         "A variant that is shown to lose against fp32 in any metric is not recommended, whatever its agreement."
     )
     return (text,)

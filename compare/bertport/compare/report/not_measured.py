@@ -39,6 +39,8 @@ def _sentences(report: Report, left_out: Iterable[str]) -> Iterator[str]:
     failed = {row.name for row in rows if row.failed}
     for bundle in report.bundles:
         yield from _missing_of(bundle, failed)
+        if report.data and bundle.reference is None:
+            yield f"{bundle.label}: {report.data.name}, because its reference variant does not take part."
     if text.texts < FEW_TEXTS:
         yield (
             f"Reliable intervals of quality: {text.texts} texts are too few for them to mean much, {FEW_TEXTS} would "
