@@ -17,8 +17,9 @@ from bertport.quantize import quantizer, render
 from bertport.quantize.deadline import Deadline, TimeUpError
 from bertport.quantize.evaluation import Speed
 from bertport.quantize.job import Options, read_data
-from bertport.quantize.labelled import LabelledJudge, LabelledMaterial, open_candidate
+from bertport.quantize.labelled import LabelledJudge, LabelledMaterial, open_candidate, standing_drops
 from bertport.runtime import load
+from bertport.runtime.bundle.changes import replace_figures
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.cli import app
 from bertport.runtime.errors import InputTextError, MissingHeadError, OutputError, ProviderError, UsageError
@@ -198,6 +199,30 @@ def test_a_recorded_bound_is_of_one_way_to_read_the_data(tmp_path_factory, tmp_p
     other["reviews.csv"]["data"] = OTHER["data"]
     for nothing in ({}, other, {"reviews.csv": 3}, {"reviews.csv": OTHER}, recorded(accuracy=2), recorded(speed=0.1)):
         assert read("no").recorded_drops("int8", nothing) == {}
+
+
+def test_bounds_on_data_that_is_not_measured_again_stand(classifier, data):
+    def entry(value, bound, fingerprint="sha256:00", task=TASK):
+        figures = {"difference": {"value": value}, "drop_bound": bound}
+        return {"task": task, "data": {"fingerprint": fingerprint}, "metrics": {"accuracy": figures}}
+
+    material = LabelledMaterial.read(choice(data), classifier, {})
+    for recorded, drops, broken in (
+        ({}, {}, False),
+        ({"a": entry(-0.01, 0.02)}, {"accuracy": 0.02}, False),
+        ({"a": entry(-0.03, 0.02)}, {"accuracy": 0.02}, True),
+        ({"a": entry(0.03, 0.0)}, {"accuracy": 0.0}, False),
+        ({"a": entry(None, 0.02)}, {"accuracy": 0.02}, True),
+        ({"a": entry(-0.03, 0.04), "b": entry(-0.01, 0.02)}, {"accuracy": 0.02}, False),
+        ({"a": entry(-0.03, None), "b": 3, "c": OTHER}, {}, False),
+    ):
+        assert standing_drops(recorded, None) == (drops, broken)
+        assert standing_drops(recorded, material.data) == (drops, broken)
+    same = {"a": entry(-0.03, 0.02, material.data.fingerprint)}
+    assert standing_drops(same, None) == ({"accuracy": 0.02}, True)
+    assert standing_drops(same, material.data) == ({}, False)  # it is judged anew
+    other = {"a": entry(-0.03, 0.02, material.data.fingerprint, task="token-classification")}
+    assert standing_drops(other, material.data) == ({"accuracy": 0.02}, True)
 
 
 def test_a_recorded_bound_is_of_the_prompts_that_it_was_measured_with(sentence_bundle, tmp_path):
@@ -381,15 +406,6 @@ def test_figures_on_labelled_data_are_recorded_judged_and_shown(classifier, data
     first, second = json.loads(both.stdout)["int8-dynamic"]["task_metrics"].values()
     assert (first, second["examples"]) == (record, 119)
 
-    kept = run(path, *few, "--remeasure", "--json", "--data", data)  # under the default budget, and the bound's
-    assert kept.exit_code == 0, kept.stderr
-    given = json.loads(kept.stdout)["int8-dynamic"]
-    bounded = given["task_metrics"]["answers.jsonl"]["metrics"]["accuracy"]
-    assert (bounded["drop_bound"], bounded["verdict"]) == (0.3, "held")
-    assert given["fidelity"]["verdicts"]["accuracy.drop"]["verdict"] == "held"
-    assert given["fidelity"]["budget"] in {"none", "class=0.98,accuracy.drop=0.3"}
-    record = given["task_metrics"]["answers.jsonl"]
-
     again = run(path, *few, "--remeasure", "--json", "--accuracy-budget", "none")
     assert again.exit_code == 0, again.stderr
     assert json.loads(again.stdout)["int8-dynamic"]["task_metrics"]["answers.jsonl"] == record  # not measured again
@@ -398,6 +414,37 @@ def test_figures_on_labelled_data_are_recorded_judged_and_shown(classifier, data
     given = json.loads(anew.stdout)["int8-dynamic"]
     assert given["task_metrics"]["answers.jsonl"]["metrics"]["accuracy"]["drop_bound"] == 0.0001
     assert given["fidelity"]["budget"] == ("none" if right < 0.9999 else "accuracy.drop=0.0001")
+
+
+@pytest.mark.slow
+def test_a_recorded_bound_on_a_drop_holds_where_variants_are_measured_again(classifier, data, held_out, tmp_path):
+    path, name = shutil.copytree(classifier.path, tmp_path / "bundle"), "int8-dynamic"
+    few = ["--text", held_out, "--calibration", held_out, "--positions", 60, "--pairs", 8, "--force"]
+    made = run(path, *few, "--data", data, "--accuracy-budget", "class=0.2,accuracy.drop=0.3")
+    assert made.exit_code == 0, made.stderr
+    bounds = {"none", "class=0.98,accuracy.drop=0.3"}  # the default budget, which the variant may break
+
+    def remeasured(*options):
+        answer = run(path, *few, "--remeasure", "--json", *options)
+        assert answer.exit_code == 0, answer.stderr
+        return json.loads(answer.stdout)[name]
+
+    for options in (("--data", data), ()):
+        given = remeasured(*options)
+        bounded = given["task_metrics"]["answers.jsonl"]["metrics"]["accuracy"]
+        assert (bounded["drop_bound"], bounded["verdict"]) == (0.3, "held")
+        assert given["fidelity"]["verdicts"]["accuracy.drop"]["verdict"] == "held"
+        assert given["fidelity"]["budget"] in bounds
+
+    bundle = Bundle.open(path)
+    variant = bundle.manifest.variants[name]
+    bounded["difference"]["value"] = -0.31
+    lost = dataclasses.replace(variant, task_metrics=given["task_metrics"])
+    replace_figures(bundle, name, lost, default=lambda now: now.manifest.default_variant)
+    assert remeasured()["fidelity"]["budget"] == "none"
+    given = remeasured("--accuracy-budget", "class=0.2")  # which replaces every other bound
+    assert given["fidelity"]["budget"] == "class=0.2"
+    assert "accuracy.drop" not in given["fidelity"]["verdicts"]
 
 
 @pytest.mark.slow

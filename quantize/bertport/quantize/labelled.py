@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertport.measure.budget import DROP, DROPS
-from bertport.measure.drops import broken_drops, judge_drops, share_left
+from bertport.measure.drops import broken_drops, drop_limit, judge_drops, share_left
 from bertport.measure.labelled.figures import choose_metrics, paired_differences, task_figures
 from bertport.measure.labelled.lengths import check_lengths
 from bertport.measure.labelled.metrics import require_packages
@@ -47,7 +47,14 @@ if TYPE_CHECKING:
     from bertport.quantize.deadline import Progress
     from bertport.runtime.bundle.directory import Bundle
 
-__all__ = ["LabelledAccuracy", "LabelledJudge", "LabelledMaterial", "open_candidate", "refuse_calibrating_on"]
+__all__ = [
+    "LabelledAccuracy",
+    "LabelledJudge",
+    "LabelledMaterial",
+    "open_candidate",
+    "refuse_calibrating_on",
+    "standing_drops",
+]
 
 EVERY = 16
 """Examples between two reports of progress."""
@@ -230,7 +237,7 @@ class LabelledMaterial:
         """
         drops: dict[str, float] = {}
         for entry in recorded.values():
-            if _fingerprint(entry) != self.data.fingerprint or entry.get("task") != self.data.task:
+            if not _is_of(entry, self.data):
                 continue
             bounds = _bounds(entry.get("metrics"))
             self._refuse_other(name, bounds, entry)
@@ -391,6 +398,34 @@ def refuse_calibrating_on(data: str, calibration: str | os.PathLike[str] | None)
                 f"{data} is given as labelled data and to calibrate on, and what a variant was made from cannot judge "
                 "it: give another file for one of the two"
             )
+
+
+def standing_drops(recorded: Mapping[str, Any], measured: LabelledData | None) -> tuple[dict[str, float], bool]:
+    """Return the bounds that a variant stays held to on data that is not measured now, and whether it breaks one.
+
+    Args:
+        recorded: Its `task_metrics`.
+        measured: The data that is measured now; None for none.
+
+    Returns:
+        The bounds by metric, the least of several, and whether a recorded drop is beyond its bound, or not defined.
+    """
+    drops: dict[str, float] = {}
+    broken = False
+    for entry in recorded.values():
+        if not isinstance(entry, Mapping) or (measured and _is_of(entry, measured)):
+            continue
+        metrics = entry.get("metrics")
+        for metric, bound in _bounds(metrics).items():
+            difference = number(metrics[metric].get("difference"), "value")  # type: ignore[index]  # it has bounds
+            drops[metric] = min(bound, drops.get(metric, bound))
+            broken |= difference is None or not drop_limit(metric).holds(-difference, bound)
+    return drops, broken
+
+
+def _is_of(entry: object, data: LabelledData) -> bool:
+    """Return whether an entry of `task_metrics` is of some data and its task."""
+    return isinstance(entry, Mapping) and _fingerprint(entry) == data.fingerprint and entry.get("task") == data.task
 
 
 def _bounds(metrics: object) -> dict[str, float]:

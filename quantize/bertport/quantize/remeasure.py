@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from bertport.measure.budget import DROP
 from bertport.quantize.calibration.ranges import DEFAULT
 from bertport.quantize.card import layers_file, refresh_card, write_layers
 from bertport.quantize.evaluation import REFERENCE, measurement, time_against
@@ -23,7 +25,7 @@ from bertport.quantize.job import (
     refuse_idle_settings,
     refuse_unmeasured,
 )
-from bertport.quantize.labelled import LabelledJudge
+from bertport.quantize.labelled import LabelledJudge, standing_drops
 from bertport.quantize.quantizer import faster_default, taken_here
 from bertport.quantize.recipes.table import RECIPES, recipe_named
 from bertport.quantize.search.mixed_precision import STABILITY, by_more_samples, emitter_of, rank_layers
@@ -51,7 +53,8 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
     """Measure quantized variants again on this machine, and put the figures into the manifest.
 
     No graph changes. A variant that is now slower than fp32 stays, marked; the default is chosen anew. Figures on
-    labelled data that are not measured again stay, and without a budget so do the bounds on those that are.
+    labelled data that are not measured again stay, and without a budget a variant stays held to the recorded bounds on
+    drops, on this data and on other.
 
     Args:
         path: The bundle's directory.
@@ -125,11 +128,15 @@ def remeasure(path: str | os.PathLike[str], names: Iterable[str] = (), *, option
         )
         shared = recipe.shares_fp32
         measured = measurement(bundle, bundle.file(variant.file), accuracy, evaluation, speed, shared=shared)
-        broken = held_to.broken(accuracy) or (labelled and labelled.broken)
-        budget = "none" if broken else str(dataclasses.replace(held_to, drops=drops[name]))
+        recorded_of = {} if options.budget else variant.task_metrics
+        standing, lost = standing_drops(recorded_of, material.data if material else None)
+        broken = held_to.broken(accuracy) or (labelled and labelled.broken) or lost
+        bounds = standing | {metric: min(bound, standing.get(metric, bound)) for metric, bound in drops[name].items()}
+        budget = "none" if broken else str(dataclasses.replace(held_to, drops=bounds))
         figures = (variant.fidelity or {}) | measured.to_json() | {"provider": provider, "budget": budget}
         figures["reference_provider"] = recipe.timed_against or provider
-        figures["verdicts"] = held_to.verdicts(accuracy) | (labelled.verdicts_json() if labelled else {})
+        figures["verdicts"] = _recorded_verdicts(variant, standing) | held_to.verdicts(accuracy)
+        figures["verdicts"] |= labelled.verdicts_json() if labelled else {}
         recorded = [other.task_metrics for other in bundle.manifest.variants.values()]
         on_tasks = variant.task_metrics | (labelled.record(recorded) if labelled else {})
         variant = dataclasses.replace(variant, fidelity=figures, task_metrics=on_tasks)
@@ -159,6 +166,14 @@ def _drops(material: LabelledMaterial | None, name: str, variant: Variant, optio
     if material is None or options.budget is not None:
         return dict(material.drops) if material else {}
     return material.recorded_drops(name, variant.task_metrics)
+
+
+def _recorded_verdicts(variant: Variant, drops: Mapping[str, float]) -> dict[str, Any]:
+    """Return the recorded verdicts on bounds on drops that stand."""
+    recorded = (variant.fidelity or {}).get("verdicts")
+    if not isinstance(recorded, Mapping):
+        return {}
+    return {limit: judged for limit, judged in recorded.items() if limit in {f"{metric}{DROP}" for metric in drops}}
 
 
 def _refuse_idle(options: Options) -> None:
