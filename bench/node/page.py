@@ -89,4 +89,6 @@ def _theirs(said: dict[str, Any] | str | None) -> str:
 
 
 def _equal(difference: float | None) -> str:
-    return "answers differently" if difference is None else f"equal within {difference:.0e}"
+    if difference is None:
+        return "answers differently"
+    return f"equal within {difference:.0e}" if difference else "equal"

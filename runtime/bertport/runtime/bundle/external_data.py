@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-__all__ = ["HostileError", "Span", "spans"]
+__all__ = ["DATA_LOCATION", "EXTERNAL_DATA", "NAME", "HostileError", "Span", "spans"]
 
 # Messages within messages that can lead to a tensor or an operator, by onnx.proto's names and numbers.
 NESTED: dict[str, dict[int, str]] = {
