@@ -5,14 +5,18 @@ import io
 import json
 import lzma
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+
+from bertport.runtime.bundle.directory import file_sha256
 
 from .errors import RecipeError
 
@@ -22,8 +26,10 @@ _SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])
 
 AT_ONCE = 1 << 26
 """Bytes of a compressed file that is decompressed in memory, where it takes some six times as many."""
-_CACHE_FORMAT = b"2"
-"""Changes whenever the arrays or the splitting do, so that an older cache is not read."""
+PACKED = ".npz"
+"""The suffix of a corpus that is tokenized already."""
+_FORMAT = "3"
+"""Changes whenever the arrays or the splitting do, so that an older file is not read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,17 +126,66 @@ def tokenize(path: Path, tokenizer: Tokenizer) -> Corpus:
 
 
 def load_corpus(path: Path, tokenizer: Tokenizer, cache: Path) -> Corpus:
-    """Tokenize a corpus file once; later calls with the same file and tokenizer read `cache`."""
-    digest = hashlib.sha256(tokenizer.to_str().encode())
-    with path.open("rb") as file:
-        digest.update(hashlib.file_digest(file, "sha256").digest())
-    digest.update(_CACHE_FORMAT)
-    cached = cache / f"{path.name.split('.')[0]}-{digest.hexdigest()[:16]}.npz"
-    if not cached.exists():
-        corpus = tokenize(path, tokenizer)
-        cache.mkdir(parents=True, exist_ok=True)
-        unfinished = cached.with_suffix(".tmp.npz")
-        np.savez(unfinished, **{field.name: getattr(corpus, field.name) for field in fields(corpus)})
-        unfinished.replace(cached)
-    with np.load(cached, allow_pickle=False) as arrays:
-        return Corpus(**{field.name: arrays[field.name] for field in fields(Corpus)})
+    """Read a packed corpus; tokenize any other file once: later calls with it and the same tokenizer read `cache`.
+
+    Raises:
+        RecipeError: for a file that is damaged, holds no text, or was packed with another vocabulary.
+    """
+    if path.suffix != PACKED:
+        digest = hashlib.sha256(f"{tokenizer.to_str()}{file_sha256(path)}{_FORMAT}".encode()).hexdigest()
+        text, path = path, cache / f"{path.name.split('.')[0]}-{digest[:16]}{PACKED}"
+        if not path.exists():
+            pack(text, tokenizer, path)
+    packed = _read_packed(path)
+    if packed["vocabulary"] != vocabulary_sha256(tokenizer):
+        raise RecipeError(f"{path} was packed with another vocabulary: make it again with models/pack.py")
+    return Corpus(
+        tokens=packed["tokens"].astype(np.int32),
+        sentence_starts=np.cumsum(packed["sentences"], dtype=np.int64),
+        section_starts=np.cumsum(packed["sections"], dtype=np.int64),
+        names=packed["names"],
+    )
+
+
+def pack(path: Path, tokenizer: Tokenizer, target: Path) -> None:
+    """Tokenize a corpus file into one compressed file, with its ids in 16 bits where the vocabulary allows it."""
+    corpus = tokenize(path, tokenizer)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_suffix(f".tmp{PACKED}")
+    np.savez_compressed(
+        unfinished,
+        format=np.array(_FORMAT),
+        text=np.array(file_sha256(path)),
+        vocabulary=np.array(vocabulary_sha256(tokenizer)),
+        tokens=_fewest_bits(corpus.tokens),
+        sentences=_fewest_bits(np.diff(corpus.sentence_starts, prepend=0)),
+        sections=_fewest_bits(np.diff(corpus.section_starts, prepend=0)),
+        names=corpus.names,
+    )
+    unfinished.replace(target)
+
+
+def text_sha256(path: Path) -> str:
+    """Return the SHA-256 of a corpus's text: of the file, or of the one that it was packed from."""
+    return str(_read_packed(path)["text"]) if path.suffix == PACKED else file_sha256(path)
+
+
+def vocabulary_sha256(tokenizer: Tokenizer) -> str:
+    """Return what tells a vocabulary from others; a tokenizer's own JSON differs between versions of the library."""
+    return hashlib.sha256(json.dumps(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()
+
+
+def _fewest_bits(values: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers of 0 or more in the smallest type that holds them: those of 30,522 tokens are of 16 bits."""
+    return values.astype(np.min_scalar_type(values.max()))
+
+
+def _read_packed(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            if str(arrays["format"]) == _FORMAT:
+                return dict(arrays)
+        reason = "its format is that of another version"
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error).partition("\n")[0]
+    raise RecipeError(f"{path} is no packed corpus ({reason}): make it with models/pack.py, or remove it")
