@@ -13,6 +13,7 @@ from transformers import BertConfig, BertForPreTraining
 
 from bertport.runtime.excerpts import one_line
 
+from .device import DeviceBatch
 from .errors import RecipeError
 from .machine import Hardware
 from .objective import Batch
@@ -110,7 +111,7 @@ def start_decoder_at_frequencies(model: BertForPreTraining, tokens: NDArray[np.i
 
 
 def losses(
-    model: BertForPreTraining, batch: Batch, hardware: Hardware
+    model: BertForPreTraining, batch: Batch | DeviceBatch, hardware: Hardware
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Run one batch, decoding only the masked positions.
 
@@ -119,16 +120,23 @@ def losses(
         and NSP logits of shape (rows, 2).
     """
     device, dtype = hardware.device, hardware.dtype
-    input_ids = torch.from_numpy(batch.input_ids).to(device)
-    token_types = torch.from_numpy(batch.token_type_ids).to(device)
-    positions = torch.from_numpy(batch.masked_positions).to(device)
+    input_ids, token_types, positions, masked_labels, next_labels = (
+        torch.as_tensor(values, device=device)
+        for values in (
+            batch.input_ids,
+            batch.token_type_ids,
+            batch.masked_positions,
+            batch.masked_labels,
+            batch.next_sentence_labels,
+        )
+    )
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         output = model.bert(input_ids=input_ids, token_type_ids=token_types)
         hidden = output.last_hidden_state.flatten(0, 1)[positions]
         mlm_logits = model.cls.predictions(hidden)
         nsp_logits = model.cls.seq_relationship(output.pooler_output)
-    mlm = functional.cross_entropy(mlm_logits.float(), torch.from_numpy(batch.masked_labels).to(device))
-    nsp = functional.cross_entropy(nsp_logits.float(), torch.from_numpy(batch.next_sentence_labels).to(device))
+    mlm = functional.cross_entropy(mlm_logits.float(), masked_labels)
+    nsp = functional.cross_entropy(nsp_logits.float(), next_labels)
     return mlm, nsp, mlm_logits, nsp_logits
 
 

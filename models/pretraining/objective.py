@@ -4,13 +4,20 @@ Source: the "Training procedure" section of the bert-base-uncased model card and
 Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers", appendix A.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .corpus import Corpus
 from .errors import RecipeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .corpus import Corpus
+    from .device import DeviceBatch
 
 MASKED_SHARE = 0.15
 REPLACED_BY_MASK = 0.8
@@ -20,7 +27,7 @@ SHORT_SHARE = 0.1
 SHORTEST = 12
 IS_NEXT, IS_RANDOM = 0, 1
 """NSP labels with BERT's polarity: 0 means that B follows A."""
-_MOST_DRAWS = 10_000
+MOST_DRAWS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +89,7 @@ def sample_pair(corpus: Corpus, anchor: int, length: int, rng: np.random.Generat
     starts = corpus.sentence_starts
     sentences = len(starts) - 1
     follows = bool(rng.random() < 0.5)  # noqa: PLR2004 — half the pairs
-    for _ in range(_MOST_DRAWS):
+    for _ in range(MOST_DRAWS):
         wanted = int(rng.integers(max(1, room // 8), room - max(1, room // 8) + 1))
         section = corpus.section_of(anchor)
         last = int(corpus.section_starts[section + 1])
@@ -97,14 +104,19 @@ def sample_pair(corpus: Corpus, anchor: int, length: int, rng: np.random.Generat
             return Pair(a=a, b=slice(middle, middle + needed), label=IS_NEXT, sections=(section, section))
         # The section ends too soon for B: begin elsewhere rather than change the label, so that both stay even.
         anchor = int(rng.integers(sentences))
-    for _ in range(_MOST_DRAWS):
+    for _ in range(MOST_DRAWS):
         other = int(rng.integers(sentences))
         other_section = corpus.section_of(other)
         begin, end = int(starts[other]), int(starts[corpus.section_starts[other_section + 1]])
         if other_section != section and end - begin >= needed:
             return Pair(a=a, b=slice(begin, begin + needed), label=IS_RANDOM, sections=(section, other_section))
-    raise RecipeError(
-        f"no pair of spans of {length} tokens found in {_MOST_DRAWS} draws: the corpus's sections are too short"
+    raise no_pair(length)
+
+
+def no_pair(length: int) -> RecipeError:
+    """Return the error for a corpus in which no pair of spans was found."""
+    return RecipeError(
+        f"no pair of spans of {length} tokens found in {MOST_DRAWS} draws: the corpus's sections are too short"
     )
 
 
@@ -199,7 +211,7 @@ class BatchSource:
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
 
-    def batch(self, step: int, first_anchor: int, length: int) -> tuple[Batch, int]:
+    def batch(self, step: int, first_anchor: int, length: int) -> tuple[Batch | DeviceBatch, int]:
         """Build the batch of a step.
 
         Returns:
@@ -210,7 +222,10 @@ class BatchSource:
             length = int(rng.integers(SHORTEST, min(length, 128)))
         rows = max(1, self.tokens_per_batch // length)
         anchors = np.array([self._anchor(first_anchor + index) for index in range(rows)])
-        return make_batch(self.corpus, self.special, anchors, length, rng), first_anchor + rows
+        return self._make(anchors, length, rng), first_anchor + rows
+
+    def _make(self, anchors: NDArray[np.int64], length: int, rng: np.random.Generator) -> Batch | DeviceBatch:
+        return make_batch(self.corpus, self.special, anchors, length, rng)
 
     def _anchor(self, number: int) -> int:
         sentences = len(self.corpus.sentence_starts) - 1
