@@ -9,7 +9,7 @@ from typing import Any
 from .checkpoint import Progress
 from .errors import RecipeError
 from .machine import Hardware
-from .schedule import Schedule
+from .schedule import Schedule, TimedSchedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +44,11 @@ def begin(path: Path, settings: Settings, schedule: Schedule) -> None:
     Only the number of tokens may change: then the rest of the run follows the new schedule, and the record says so.
 
     Raises:
-        RecipeError: naming the first setting that differs.
+        RecipeError: naming the first setting that differs; and for a run by the clock that has begun already.
     """
     record = read(path)
+    if record and isinstance(schedule, TimedSchedule):
+        raise RecipeError(f"{path.parent} has a run, and none is resumed by the clock: choose another --output")
     require_same(record, asdict(settings), path.parent)
     tokens = record.setdefault("schedule_tokens", [schedule.tokens])
     if tokens[-1] != schedule.tokens:

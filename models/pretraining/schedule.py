@@ -1,6 +1,7 @@
 """Training schedule, without state: tokens, sequence lengths and learning rate by step."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,16 @@ class Schedule:
         """The number of optimizer steps."""
         return max(1, self.tokens // self.tokens_per_batch)
 
+    def place(self, step: int, *, first: float, now: float) -> int:  # noqa: ARG002 — what other schedules go by
+        """Return the place in the schedule, from 0 to `steps`.
+
+        Args:
+            step: Steps taken.
+            first: When the first one began, in seconds after the program's start.
+            now: The time, likewise.
+        """
+        return step
+
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
         return linear_rate(step, steps=self.steps, peak=self.peak_rate, warmup=self.warmup)
@@ -40,6 +51,27 @@ class Schedule:
     def length_at(self, step: int) -> int:
         """Return the sequence length of a step, counted from 0."""
         return self.length if step < self.steps * 9 // 10 else self.long_length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedSchedule(Schedule):
+    """The same by the wall clock, which always ends in time; how many tokens it takes is seen at its end."""
+
+    tokens: int = 0
+    seconds: float
+    """Seconds after the program's start in which steps begin."""
+
+    PARTS: ClassVar[int] = 10_000
+    """Parts of the time, which stand for steps."""
+
+    @property
+    def steps(self) -> int:
+        """The number of parts."""
+        return self.PARTS
+
+    def place(self, step: int, *, first: float, now: float) -> int:  # noqa: ARG002 — its number says nothing of the time
+        """Return the part of the time that has come, from the first step on."""
+        return int((now - first) / (self.seconds - first) * self.PARTS) if now < self.seconds else self.PARTS
 
 
 def linear_rate(step: int, *, steps: int, peak: float, warmup: float) -> float:

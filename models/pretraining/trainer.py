@@ -1,5 +1,6 @@
 """The training loop: resumable to the same result, and polite to whatever else the machine does."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch.optim import AdamW, Optimizer
 from transformers import BertForPreTraining
 
 from .checkpoint import Progress, append_log, resume, rewind_log, save
-from .errors import DivergedError
+from .errors import DivergedError, RecipeError
 from .machine import Hardware, machine_lock
 from .model import losses
 from .objective import Batch, BatchSource, make_batch
@@ -30,43 +31,60 @@ def train(  # noqa: PLR0913 — a run is made of these
     save_every_s: float = 300.0,
     evaluate_every: int = 250,
     stopping: Callable[[], bool] = lambda: False,
+    keep: Callable[[Progress], None] | None = None,
+    started: float | None = None,
 ) -> Progress:
     """Train to the end of the schedule, resuming from `output/checkpoint.pt` when it is there.
 
     Appends one JSON object to `output/log.jsonl` at each evaluation. A killed run loses what came after its
     last checkpoint, at most `save_every_s` seconds and a step; continued, it takes the same steps again.
-    When `stopping` gives true, the call ends after the step under way, with a checkpoint.
+    When `stopping` gives true, the call ends after the step under way, with a checkpoint. Where there is a `keep`,
+    it is called in place of writing checkpoints. `started` is when the program began, of the monotonic clock.
 
     Returns:
         Where the run stands: at `schedule.steps` unless it was stopped.
 
     Raises:
-        RecipeError: when there is a checkpoint that this model cannot resume from.
+        RecipeError: when there is a checkpoint that this model cannot resume from, or time for no step.
         DivergedError: when the loss is not finite any more.
     """
     model.to(hardware.device).train()  # type: ignore[arg-type]  # mypy takes the decorated method for a function
     optimizer = AdamW(
         parameter_groups(model, schedule.weight_decay), lr=0.0, betas=schedule.betas, eps=schedule.epsilon, fused=True
     )
+    keep = keep or (lambda progress: save(output / "checkpoint.pt", model, optimizer, progress))
     progress = resume(output / "checkpoint.pt", model, optimizer)
     rewind_log(output / "log.jsonl", progress.step)
     last_save = time.monotonic()
+    started = started or last_save
+    first = last_save - started
+
+    def place() -> int:
+        return schedule.place(progress.step, first=first, now=time.monotonic() - started)
+
     window: list[tuple[float, float]] = []
-    while progress.step < schedule.steps and not stopping():
-        with machine_lock(stopping) as held:
+    at = place()
+    if at == schedule.steps and not progress.step:
+        raise RecipeError(
+            f"the time was over {first:.0f} seconds after the start, before the first step: give more --seconds, or "
+            "texts that models/pack.py has packed"
+        )
+    while at < schedule.steps and not stopping():
+        with machine_lock(lambda: stopping() or place() == schedule.steps) as held:
             if not held:
                 break
-            window.append(_step(model, optimizer, source, schedule, progress, hardware))
-            ended = progress.step == schedule.steps
+            window.append(_step(model, optimizer, source, schedule, at, progress, hardware))
+            at = place()
+            ended = at == schedule.steps
             if progress.step % evaluate_every == 0 or ended:
                 scores = evaluate(model, heldout, hardware)
-                append_log(output / "log.jsonl", _row(progress, schedule, window, scores))
+                append_log(output / "log.jsonl", _row(progress, schedule.rate(at), window, scores))
                 window = []
             if ended or time.monotonic() - last_save > save_every_s:
-                save(output / "checkpoint.pt", model, optimizer, progress)
+                keep(progress)
                 last_save = time.monotonic()
-    if progress.step < schedule.steps:
-        save(output / "checkpoint.pt", model, optimizer, progress)
+    if at < schedule.steps:
+        keep(progress)
     return progress
 
 
@@ -75,20 +93,21 @@ def _step(  # noqa: PLR0913, PLR0917 — one value per thing that a step reads o
     optimizer: AdamW,
     source: BatchSource,
     schedule: Schedule,
+    at: int,
     progress: Progress,
     hardware: Hardware,
 ) -> tuple[float, float]:
-    """Take one optimizer step and count it; give its MLM and NSP losses."""
+    """Take one optimizer step at a place of the schedule and count it; give its MLM and NSP losses."""
     began = time.monotonic()
-    batch, anchors = source.batch(progress.step, progress.anchors, schedule.length_at(progress.step))
+    batch, anchors = source.batch(progress.step, progress.anchors, schedule.length_at(at))
     for group in optimizer.param_groups:
-        group["lr"] = schedule.rate(progress.step)
+        group["lr"] = schedule.rate(at)
     mlm, nsp, _, _ = losses(model, batch, hardware)
     descend(model, optimizer, mlm + nsp, progress, clip=schedule.clip)
     result = mlm.item(), nsp.item()
     progress.step += 1
     progress.anchors = anchors
-    progress.tokens += batch.input_ids.size
+    progress.tokens += math.prod(batch.input_ids.shape)
     progress.seconds += time.monotonic() - began
     return result
 
@@ -146,7 +165,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def _row(
-    progress: Progress, schedule: Schedule, window: list[tuple[float, float]], scores: dict[str, float]
+    progress: Progress, rate: float, window: list[tuple[float, float]], scores: dict[str, float]
 ) -> dict[str, float]:
     mlm, nsp = np.mean(window, axis=0)
     return {
@@ -154,7 +173,7 @@ def _row(
         "tokens": progress.tokens,
         "seconds": round(progress.seconds, 1),
         "tokens_per_second": round(progress.tokens / progress.seconds, 1),
-        "rate": schedule.rate(progress.step),
+        "rate": rate,
         "train_mlm_loss": round(float(mlm), 4),
         "train_nsp_loss": round(float(nsp), 4),
         **{f"heldout_{name}": round(value, 4) for name, value in scores.items()},

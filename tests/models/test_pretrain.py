@@ -145,6 +145,11 @@ def test_an_earlier_result_is_trained_further_with_its_heads(
         (("--tokens", "0"), 2, "'--tokens'"),
         (("--rate", "nan"), 2, "'--rate': nan is not a finite number"),
         (("--save-every", "601"), 2, "'--save-every'"),
+        (
+            ("--seconds", "9", "--tokens", "9"),
+            2,
+            "--seconds and --tokens both say when training ends: give one of them",
+        ),
         (("--corpus", "nowhere"), 2, "'--corpus'"),
     ],
 )
@@ -181,6 +186,28 @@ def test_what_the_last_steps_need_is_looked_for_before_the_first(
         assert result.exit_code == 1
         assert sentence in result.stderr
         assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_run_by_the_clock_ends_in_a_checkpoint_and_is_not_resumed(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_clock = [*arguments[: (at := arguments.index("--tokens"))], *arguments[at + 2 :], "--output", str(tmp_path)]
+    monkeypatch.setattr(pretrain, "BEGAN", time.monotonic() - 100)
+    result = invoke(*by_clock, "--seconds", "104")
+    assert result.exit_code == 0, result.output
+    assert time.monotonic() - pretrain.BEGAN < 114
+    BertForPreTraining.from_pretrained(tmp_path / "model")
+    assert {path.name for path in tmp_path.iterdir()} >= {"model", "run.json", "log.jsonl"}
+    assert not (tmp_path / "checkpoint.pt").exists()
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert record["schedule"]["seconds"] == 104
+    assert record["progress"]["tokens"] > 0
+    again = invoke(*by_clock, "--seconds", "1000")
+    assert again.exit_code == 1
+    assert "has a run, and none is resumed by the clock: choose another --output" in again.stderr
+    late = invoke(*by_clock[:-1], tmp_path / "late", "--seconds", "50")
+    assert late.exit_code == 1
+    assert "before the first step: give more --seconds, or texts that models/pack.py has packed" in late.stderr
 
 
 def test_a_rate_that_nothing_is_learned_with_ends_in_a_sentence(arguments: list[str], tmp_path: Path) -> None:

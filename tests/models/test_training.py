@@ -12,15 +12,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pretraining import machine
 from pretraining.checkpoint import Progress, read_log
 from pretraining.corpus import Corpus
+from pretraining.device import DeviceSource
 from pretraining.errors import RecipeError
 from pretraining.machine import Hardware, choose_hardware
 from pretraining.model import from_config, start_decoder_at_frequencies
 from pretraining.objective import Batch, BatchSource, SpecialTokens
-from pretraining.schedule import Schedule
+from pretraining.schedule import Schedule, TimedSchedule, linear_rate
 from pretraining.trainer import heldout_batches, train
 
 CPU = Hardware(device=torch.device("cpu"), dtype=torch.float32)
@@ -149,6 +152,54 @@ def test_it_learns_to_predict_words_that_it_has_not_seen(run: Run) -> None:
     assert last["heldout_mlm_loss"] < first["heldout_mlm_loss"] - 0.5
     assert last["train_mlm_loss"] < first["train_mlm_loss"] - 0.5
     assert last["heldout_mlm_top1"] > first["heldout_mlm_top1"] + 0.03
+
+
+@given(seconds=st.floats(1, 1e4), first=st.floats(0, 0.9), share=st.floats(0, 2), steps=st.integers(0, 10**6))
+def test_by_the_clock_a_rate_rises_and_falls_to_the_end_of_the_time(
+    seconds: float, first: float, share: float, steps: int
+) -> None:
+    schedule = TimedSchedule(seconds=seconds, peak_rate=1e-3)
+    begun = first * seconds  # the program has started before, and the rise is not lost to its reading
+    now = begun + share * (seconds - begun)
+    at = schedule.place(steps, first=begun, now=now)
+    assert 0 <= at <= schedule.steps
+    assert at == schedule.place(0, first=begun, now=now)
+    assert (at == schedule.steps) == (now >= seconds)
+    wanted = linear_rate(min(1.0, share) * schedule.steps, steps=schedule.steps, peak=1e-3, warmup=0.04)
+    assert schedule.rate(at) == pytest.approx(wanted, abs=1e-5)
+    assert schedule.length_at(at) == (512 if at >= 9000 else 128)
+
+
+def test_a_run_by_the_clock_ends_in_time_and_is_kept_once_before_its_end(run: Run) -> None:
+    kept: list[int] = []
+    started = time.monotonic() - 100
+    schedule = TimedSchedule(seconds=102, tokens_per_batch=512, peak_rate=2e-3, length=32, long_length=64)
+    run.source = on_the_cpu
+    run(schedule, started=started, save_every_s=1, keep=lambda progress: kept.append(progress.step))
+    assert time.monotonic() - started < 104  # a step of 512 tokens takes milliseconds, and so does an evaluation
+    rows = read_log(run.output / "log.jsonl")
+    assert rows[-1]["step"] == run.progress.step > 4
+    assert rows[-1]["rate"] == 0
+    assert max(row["rate"] for row in rows) == pytest.approx(2e-3, rel=0.2)
+    assert len(kept) == 2
+    assert kept[-1] == run.progress.step
+    assert not (run.output / "checkpoint.pt").exists()
+
+
+def test_a_run_by_the_clock_ends_while_it_waits_and_needs_time_for_a_step(run: Run, lock_file: Path) -> None:
+    schedule = TimedSchedule(seconds=1.5, tokens_per_batch=512)
+    with lock_file.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        run(schedule, started=time.monotonic(), keep=lambda _: None)
+    assert run.progress.step == 0
+    with pytest.raises(
+        RecipeError, match=r"over 9 seconds after the start, before the first step: give more --seconds"
+    ):
+        run(schedule, started=time.monotonic() - 9)
+
+
+def on_the_cpu(corpus: Corpus, special: SpecialTokens, **settings: int) -> DeviceSource:
+    return DeviceSource(corpus, special, **settings, device=torch.device("cpu"))
 
 
 def test_both_heads_learn_a_batch_by_heart(run: Run) -> None:
