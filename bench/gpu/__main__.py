@@ -2,7 +2,8 @@
 
     python -m bench.gpu prepare KIT     # where there is a network: wheels, bundle and checkout into one directory
     python -m bench.gpu run KIT         # on the GPU machine: installs them, tests, measures, writes KIT/gpu.md
-    python -m bench.gpu pack KIT        # for a machine with PyTorch that takes little at a time: parts, and the calls
+    python -m bench.gpu pack KIT        # for a machine with PyTorch that takes little at a time: parts, and the calls;
+                                        # with --train CORPUS HELDOUT the default model is trained further there
     python -m bench.gpu page [FILE]     # writes docs/research/gpu.md from a gpu.jsonl, or what is known without one
 
 `prepare` and `pack` need the environment of dev.py; `run` needs Python of the same version and the NVIDIA driver,
@@ -19,13 +20,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.checkout import RESTORE, ROOT, is_made_of
+from bench.gpu.calls import MEASURING, START, TRAINING, calls
 from bench.gpu.page import FIGURES, PEAK, gathered, page
-from bench.gpu.parts import FOLDER, calls, check_size, split
+from bench.gpu.parts import FOLDER, check_size, split
+from bench.gpu.training import thin
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ONNX_RUNTIME = "onnxruntime-gpu==1.31.1"
 SERVER = ("starlette>=1.3.1", "uvicorn>=0.34,<1", "httptools>=0.6.3", "orjson>=3.11.6")
@@ -121,8 +128,34 @@ def quantizing(python: object, bundle: Path, recipe: str, *more: str) -> list[ob
     return [python, "-m", "bertport.runtime", "quantize", bundle, *options]
 
 
-def pack(kit: Path) -> None:
-    """Write .gpu-kit: the bundle and the few wheels in parts that travel one by one, and the calls that take them."""
+def add_training(kit: Path, corpus: Path, heldout: Path) -> Path:
+    """Put what the training needs into the kit: the default model as a checkpoint in 16 bits, and the texts tokenized.
+
+    A bundle's matrices are of 16 bits, so the checkpoint has the weights that ship, heads included.
+    """
+    from bertport.runtime.bundle.directory import file_sha256  # not above: `run` has no bertport yet
+
+    bundle, place, made_of = ROOT / "models" / "default", kit / TRAINING, kit / "training-made-of"
+    digest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["digest"]
+    stamp = " ".join([digest, *(file_sha256(text) for text in (corpus, heldout))])
+    if not is_made_of(made_of, stamp):
+        shutil.rmtree(place, ignore_errors=True)
+        call(sys.executable, "-m", *RESTORE, bundle, place / START)
+        thin(place / START)
+        for name, text in (("train", corpus), ("heldout", heldout)):
+            packing = (sys.executable, ROOT / "models" / "pack.py", text.resolve(), place / f"{name}.npz")
+            call(*packing, "--tokenizer", bundle / "tokenizer.json")
+        made_of.write_text(stamp, encoding="ascii")
+    return place
+
+
+def pack(kit: Path, texts: Sequence[Path] = ()) -> None:
+    """Write .gpu-kit: the bundle and the few wheels in parts that travel one by one, and the calls that take them.
+
+    Args:
+        kit: directory in which it is made.
+        texts: training text and held-out text; without them nothing is trained there.
+    """
     check_size()
     kit.mkdir(parents=True, exist_ok=True)
     add_bundle(kit)
@@ -134,19 +167,23 @@ def pack(kit: Path) -> None:
     call(*to, "download", "--quiet", "--no-deps", *for_there, *platforms, "--dest", wheels, *BROUGHT)
     # Not editable: the path of the checkout is another there.
     call(*to, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, ROOT)
-    count = split((wheels, kit / "bundle"), ROOT / FOLDER)
+    shutil.rmtree(ROOT / FOLDER, ignore_errors=True)
+    count = split((wheels, kit / "bundle"), ROOT / FOLDER / MEASURING)
+    training = split((add_training(kit, *texts),), ROOT / FOLDER / TRAINING) if texts else 0
     check_size()  # again: a kit in the checkout that git does not ignore would travel as well
-    (ROOT / FOLDER / "calls.json").write_text(json.dumps(calls(count), indent=2) + "\n", encoding="utf-8")
-    say(f"ready: {count} parts; move models/default/onnx out of the checkout, make the calls of {FOLDER}/calls.json")
+    (ROOT / FOLDER / "calls.json").write_text(json.dumps(calls(count, training), indent=2) + "\n", encoding="utf-8")
+    said = f"ready: {count + training} parts; move models/default/onnx out of the checkout"
+    say(f"{said}, make the calls of {FOLDER}/calls.json")
 
 
-def run(kit: Path, *, installed: bool = False, most_s: float = MOST_S) -> None:
+def run(kit: Path, *, installed: bool = False, most_s: float = MOST_S, after: Path | None = None) -> None:
     """Install from the kit alone, run the tests that need a GPU, measure what is missing, and write the page.
 
     Args:
         kit: what `prepare` made, or the parts of `pack` put together.
         installed: use this Python, with the wheels of `pack` before its own packages.
         most_s: seconds that the tests, or a row, take at most.
+        after: measure only when this file is there: something else has the GPU until then.
     """
     kit = kit.resolve()
     python, environment = installation(kit, installed=installed)
@@ -157,6 +194,8 @@ def run(kit: Path, *, installed: bool = False, most_s: float = MOST_S) -> None:
         tests: list[object] = [python, "-m", "pytest", "-m", "gpu", "-q", "-o", "filterwarnings=default", file]
         code, _ = logged(kit, tests, environment, most_s)
         note(kit, tests_passed=code == 0)
+    while after and not after.exists():
+        time.sleep(0.5)
     done = {(row["model"], row["row"]) for row in told["rows"] if "done" in row}
     failures: dict[Path, str] = {}
     for model, subject in SUBJECTS:  # each in a process of its own, so that none has another's memory
@@ -323,6 +362,9 @@ def main() -> None:
     parser.add_argument("what", choices=("prepare", "run", "pack", "page"))
     parser.add_argument("path", type=Path, nargs="?", help=f"the kit; for page a {FIGURES}")
     parser.add_argument("--installed", action="store_true", help="run with this Python, and with what pack brings")
+    parser.add_argument("--after", type=Path, metavar="FILE", help="measure when this file is there, after the tests")
+    texts = ("CORPUS", "HELDOUT")
+    parser.add_argument("--train", type=Path, nargs=2, default=(), metavar=texts, help="pack a training of these texts")
     parser.add_argument("--most-s", type=float, default=MOST_S, help="seconds for the tests, or a row  [%(default)s]")
     given = parser.parse_args()
     if given.what == "page":
@@ -330,9 +372,11 @@ def main() -> None:
     elif given.path is None:
         parser.error(f"{given.what} needs the directory of the kit")
     elif given.what == "run":
-        run(given.path, installed=given.installed, most_s=given.most_s)
+        run(given.path, installed=given.installed, most_s=given.most_s, after=given.after)
+    elif given.what == "pack":
+        pack(given.path, given.train)
     else:
-        {"prepare": prepare, "pack": pack}[given.what](given.path)
+        prepare(given.path)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ NEVER = (
         ),
     ),
     (PROGRAMS, "`python -m bench.gpu run`, and the tests marked `gpu`"),
+    ("training", "`models/pretrain.py`, by tokens and by the clock: it was rehearsed on a CPU"),
     ("arm64", "every figure of speed is from x86-64; [emulated](arm64.md), golden vectors and some tests have run"),
 )
 TENSORRT = """## TensorRT
@@ -75,6 +76,7 @@ hardware. `python -m bench.gpu page` writes it.
 python -m bench.gpu prepare kit    # on a machine with a network, in dev.py's environment
 python -m bench.gpu run kit        # on a machine with CUDA 13's driver, without a network
 python -m bench.gpu pack out/kit   # for a machine that has PyTorch and takes little at a time: parts, and the calls
+python -m bench.gpu pack out/kit --train train.jsonl.xz heldout.jsonl.xz    # and train the default model further there
 ```
 
 `run` installs the kit's wheels, runs the tests marked `gpu`, and measures the default model and a BERT-base: fp32, fp16
@@ -88,6 +90,13 @@ uses the Python that runs it, the code of the checkout, and the few packages tha
 `pack` writes `.gpu-kit`: folders of at most 50 MB with their SHA-256, and `calls.json` with each command, in order, and
 the folder that it takes along. What comes back is `gpu.jsonl`, of which `python -m bench.gpu page gpu.jsonl` makes this
 page, `gpu.log` with all that was said, `gpu.md`, and `doctor.json`.
+
+With `--train` a training of the default model is started first, which takes 5 minutes by the clock: the wheels travel
+and the tests run beside it, rows are measured when it has ended. `pack` tokenizes the texts into 16-bit ids and brings
+the weights that ship, heads included, as `bertport restore` makes them of the bundle. Pairs and masks are drawn on the
+device. The weights come back in 16 bits, in parts of less than 16 MiB, under `trained`. Here
+`python -m bench.gpu.training join trained RUN` checks and joins them, and `models/export_default.py RUN` goes on from
+there. Batches of 65,536 tokens and a peak rate of 1e-3 are guesses: nothing of this has run on a GPU.
 """
 
 

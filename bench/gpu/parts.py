@@ -1,14 +1,15 @@
-"""A kit in parts, for a machine to which little travels at a time, and the calls that bring, join and run it."""
+"""A kit in parts, for a machine to and from which little travels at a time."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.checkout import ROOT
 
@@ -17,21 +18,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDER = ".gpu-kit"
-"""Folder of the checkout, which git ignores: a part is a folder in it, carried by one call."""
+"""Folder of the checkout, which git ignores: a part is a folder in one of its own, carried by one call."""
 PART = 50_000_000
 """Bytes of a part, at most."""
 TRAVELS = 64 << 20
 """Bytes that a call takes along, at most: the part, and the checkout as it stands."""
 AWAY = ("models", "default", "onnx")
 """Directory that is to be moved out of the checkout meanwhile: it alone is larger."""
-KIT = "/tmp/kit"  # noqa: S108 — on a machine that is ours alone
-"""The kit, there."""
-LONGEST = 2000
-"""Characters of a command, at most."""
-FIRST_S, SECOND_S = 580, 240
-"""Seconds of the calls that measure: ten minutes are the most for one, and what is left of fifteen is the other's."""
-ROW_S = 120
-"""Seconds of the tests, or of a row, there."""
 
 
 def check_size(travels: int = TRAVELS) -> None:
@@ -68,37 +61,34 @@ def split(sources: Sequence[Path], folder: Path, size: int = PART) -> int:
             place.mkdir()
             name = f"{count:02}.part"
             (place / name).write_bytes(piece)
-            digest = hashlib.sha256(piece).hexdigest()
-            (place / f"{count:02}.sha256").write_text(f"{digest}  {name}\n", encoding="ascii", newline="\n")
+            (place / f"{count:02}.sha256").write_text(_told(piece, name), encoding="ascii", newline="\n")
     archive.unlink()
     return count
 
 
-def calls(count: int) -> list[dict[str, Any]]:
-    """Return the calls, in order: one brings each part, and two join them and measure.
+def join(folder: Path, target: Path) -> None:
+    """Check the parts of an archive, and unpack it.
 
-    They are to be made at once, one after the other: the machine goes back after 30 idle seconds. The second goes on
-    where the first was cut, and tries again what failed: where nothing is left, it need not be made.
+    Raises:
+        SystemExit: naming the part that is missing or damaged.
     """
-    parts = [f"{FOLDER}/{number:02}" for number in range(1, count + 1)]
-    bring = f"mkdir -p {KIT}/parts && cp {{}}/* {KIT}/parts/"
-    made = [{"command": bring.format(part), "carry": [part], "timeout_s": 60} for part in parts]
-    made += [
-        {"command": measuring(count, seconds - 20), "carry": [], "timeout_s": seconds}
-        for seconds in (FIRST_S, SECOND_S)
-    ]
-    return made
+    archive = io.BytesIO()
+    for number in range(1, max(1, sum(place.is_dir() for place in folder.iterdir())) + 1):
+        place = folder / f"{number:02}"
+        part, told = place / f"{place.name}.part", place / f"{place.name}.sha256"
+        if not (part.is_file() and told.is_file()):
+            sys.exit(f"{place} lacks {part.name} or {told.name}: fetch it again")
+        piece = part.read_bytes()
+        if told.read_text(encoding="ascii") != _told(piece, part.name):
+            sys.exit(f"{part} is not what {told.name} says: fetch it again")
+        archive.write(piece)
+    if archive.tell() % tarfile.RECORDSIZE:  # an archive is filled up to that, and no part is a multiple of it
+        sys.exit(f"{folder} lacks the last parts of the archive: fetch them too")
+    archive.seek(0)
+    with tarfile.open(fileobj=archive) as tar:
+        tar.extractall(target, filter="data")
 
 
-def measuring(count: int, seconds: int) -> str:
-    """Return the command that joins the parts, unless that is done, and measures; it brings back what there is."""
-    join = (
-        f"(cd {KIT}/parts && test $(ls *.part | wc -l) = {count} && sha256sum -c --quiet *.sha256 "
-        f"&& cat *.part | tar -x -C {KIT} && touch {KIT}/joined)"
-    )
-    return (
-        f"nvidia-smi -L; test -e {KIT}/joined || {join} || exit 1; "
-        f"timeout -k 5 {seconds} python3 -m bench.gpu run {KIT} --installed --most-s {ROW_S}; code=$?; "
-        f"PYTHONPATH={KIT}/site python3 -m bertport.runtime doctor --json > $OUT/doctor.json; "
-        f"cp {KIT}/gpu.* $OUT/; exit $code"
-    )
+def _told(piece: bytes, name: str) -> str:
+    """Return the line in which sha256sum tells the SHA-256 of a file."""
+    return f"{hashlib.sha256(piece).hexdigest()}  {name}\n"

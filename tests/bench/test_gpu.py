@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from bench.checkout import ROOT
 from bench.gpu import __main__ as gpu
-from bench.gpu import measure, parts
+from bench.gpu import calls, measure, parts, training
 from bench.gpu.page import NEVER, gathered, page
 from bertport.runtime.providers.native import driver
 
@@ -58,7 +59,7 @@ def test_what_has_run_is_no_more_among_what_never_has():
     assert "base bertport:fp16:tensorrt did not run: no such library" in text
     assert "base bertport:fp16:cuda" not in text  # its first try failed, its second did not
     never = {name for name, _ in NEVER if f"\n| {name} | " in text}
-    assert never == {"TensorRT", "arm64"}
+    assert never == {"TensorRT", "training", "arm64"}
 
 
 def test_the_page_says_of_tensorrt_that_it_was_never_run_until_it_was():
@@ -194,18 +195,83 @@ def test_parts_make_the_kit_again_and_are_small_enough_to_travel(tmp_path):
         assert tar.extractfile("bundle/weights").read() == (bundle / "weights").read_bytes()
 
 
-def test_calls_are_short_bring_every_part_and_join_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "KIT", str(tmp_path / "kit"))
-    folder = tmp_path / parts.FOLDER
+def test_parts_that_came_back_are_checked_before_they_are_joined(tmp_path):
+    source, folder = tmp_path / "weights", tmp_path / "parts"
+    source.write_bytes(bytes(range(256)) * 100)
+    count = parts.split([source], folder, size=10_001)
+    parts.join(folder, tmp_path / "joined")
+    assert (tmp_path / "joined" / "weights").read_bytes() == source.read_bytes()
+
+    def refused(sentence):
+        with pytest.raises(SystemExit, match=sentence):
+            parts.join(folder, tmp_path / "other")
+        assert not (tmp_path / "other").exists()
+
+    second, last = folder / "02" / "02.part", folder / f"{count:02}"
+    whole = second.read_bytes()
+    second.write_bytes(whole[:-1] + b"x")
+    refused(r"02\.part is not what 02\.sha256 says: fetch it again")
+    second.unlink()
+    refused(r"lacks 02\.part or 02\.sha256: fetch it again")
+    second.write_bytes(whole)
+    shutil.rmtree(last)
+    refused("lacks the last parts of the archive: fetch them too")
+
+
+@pytest.mark.parametrize(("count", "training"), [(1, 0), (10, 0), (11, 2), (14, 3)])
+def test_calls_keep_to_the_limits_of_the_machine(count, training):
+    made = calls.calls(count, training)
+    assert all(0 < len(call["command"]) <= calls.LONGEST for call in made)
+    assert all(20 < call["timeout_s"] <= calls.CALL_S for call in made if not call["carry"])
+    assert sum(call["timeout_s"] for call in made) <= calls.STRING_S
+    assert all(len(call["carry"]) <= 1 for call in made)
+    brought = [f"{parts.FOLDER}/{kind}/{number:02}" for kind, number in numbered(training, count)]
+    assert [path for call in made for path in call["carry"]] == brought
+    first, *_ = (call for call in made if not call["carry"])
+    started = next((index for index, call in enumerate(made) if "setsid nohup" in call["command"]), None)
+    assert started == (training - 1 if training else None)
+    fetched = [call for call in made if "bench.gpu.training split" in call["command"]]
+    assert len(fetched) == bool(training)
+    if training:
+        # What goes on beside the training is brought and tested; it has ended, and come back, before the last call.
+        assert made[-2] == fetched[0]
+        assert "--after" in first["command"]
+        assert first["timeout_s"] >= calls.TRAIN_S + calls.ENDING_S + 20
+
+
+def numbered(training, count):
+    return [("training", number + 1) for number in range(training)] + [("kit", number + 1) for number in range(count)]
+
+
+def test_what_comes_back_of_the_training_is_few_small_files(tmp_path):
+    """Of the default model: 22,893,116 weights in 16 bits, the vocabulary's two files, a log of some hundred rows."""
+    run = tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    matrix = np.zeros((22_893_116 // 1000, 1000), dtype=np.float32)
+    save_file({"matrix": matrix, "vector": np.ones(1000, dtype=np.float32)}, run / "model" / "model.safetensors")
+    (run / "model" / "tokenizer.json").write_bytes(bytes(1_000_000))
+    for name in ("run.json", "log.jsonl"):
+        (run / name).write_bytes(bytes(100_000))
+    training.split_run(run, tmp_path / "out" / "trained")
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(files) + len(["training.log"]) <= 8
+    assert all(path.stat().st_size < 16 << 20 for path in files)
+    assert all(len(path.relative_to(tmp_path / "out").parts) <= 3 for path in files)
+    training.join(tmp_path / "out" / "trained", tmp_path / "joined")
+    joined = load_file(tmp_path / "joined" / "model" / "model.safetensors")
+    assert {name: tensor.dtype for name, tensor in joined.items()} == {"matrix": np.float16, "vector": np.float32}
+    assert (tmp_path / "joined" / "log.jsonl").is_file()
+    with pytest.raises(SystemExit, match=r"has no model: see training\.log for what became of the training"):
+        training.split_run(tmp_path, tmp_path / "none")
+
+
+def test_calls_bring_every_part_and_join_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(calls, "KIT", str(tmp_path / "kit"))
+    folder = tmp_path / parts.FOLDER / calls.MEASURING
     source = tmp_path / "bundle"
     source.mkdir()
     (source / "manifest.json").write_text("{}", encoding="utf-8")
-    made = parts.calls(parts.split([source], folder, size=4096))
-    assert [path for call in made for path in call["carry"]] == [
-        f"{parts.FOLDER}/{place.name}" for place in sorted(folder.iterdir())
-    ]
-    assert all(len(call["command"]) <= parts.LONGEST and call["timeout_s"] <= 600 for call in made)
-    assert sum(call["timeout_s"] for call in made[-2:]) <= 900
+    made = calls.calls(parts.split([source], folder, size=4096))
     for call in made:
         if call["carry"]:
             subprocess.run(["sh", "-c", call["command"]], cwd=tmp_path, check=True)  # noqa: S607 — the machine's own
@@ -219,6 +285,23 @@ def test_calls_are_short_bring_every_part_and_join_them(tmp_path, monkeypatch):
         check=False,
     )
     assert (tmp_path / "kit" / "bundle" / "manifest.json").read_text(encoding="utf-8") == "{}"
+
+
+def test_rows_are_measured_when_the_training_has_ended_and_tests_run_before(kit, monkeypatch):
+    ran = []
+
+    def logged(_, command, *__):
+        ran.append("tests" if "pytest" in command else "row")
+        return 0, ""
+
+    def sleep(_):
+        assert ran == ["tests"]
+        (kit / "ended").touch()
+
+    monkeypatch.setattr(gpu, "logged", logged)
+    monkeypatch.setattr(gpu.time, "sleep", sleep)
+    gpu.run(kit, after=kit / "ended")
+    assert ran == ["tests", *["row"] * len(gpu.SUBJECTS)]
 
 
 def test_a_checkout_beside_which_no_part_can_travel_is_refused():
@@ -245,7 +328,7 @@ def test_pack_brings_wheels_for_the_python_there_and_the_code_of_the_checkout(tm
     assert gpu.ONNX_RUNTIME in download
     assert "manylinux_2_28_x86_64" in download
     assert wheel[-1] == str(tmp_path)
-    assert json.loads((tmp_path / parts.FOLDER / "calls.json").read_text(encoding="utf-8")) == parts.calls(1)
+    assert json.loads((tmp_path / parts.FOLDER / "calls.json").read_text(encoding="utf-8")) == calls.calls(1)
 
 
 def test_with_what_pack_brings_the_code_is_that_of_the_checkout(kit, monkeypatch):
