@@ -31,13 +31,17 @@ def thin(checkpoint: Path) -> None:
 
 
 def split_run(run: Path, folder: Path) -> int:
-    """Write a run's model in 16 bits, its record and its log in parts that may come back; return their number."""
+    """Write a run's model in 16 bits, its record and its log in parts that may come back; return their number.
+
+    A run that was ended early may have no log yet.
+    """
     if not (run / "model").is_dir():
         sys.exit(f"{run} has no model: see training.log for what became of the training")
     with tempfile.TemporaryDirectory() as directory:
         model = shutil.copytree(run / "model", Path(directory) / "model")
         thin(model)
-        return split((model, run / "run.json", run / "log.jsonl"), folder, MOST)
+        told = [file for name in ("run.json", "log.jsonl") if (file := run / name).is_file()]
+        return split((model, *told), folder, MOST)
 
 
 def main() -> None:

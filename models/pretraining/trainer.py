@@ -39,7 +39,8 @@ def train(  # noqa: PLR0913 — a run is made of these
     Appends one JSON object to `output/log.jsonl` at each evaluation. A killed run loses what came after its
     last checkpoint, at most `save_every_s` seconds and a step; continued, it takes the same steps again.
     When `stopping` gives true, the call ends after the step under way, with a checkpoint. Where there is a `keep`,
-    it is called in place of writing checkpoints. `started` is when the program began, of the monotonic clock.
+    it is called in place of writing checkpoints, and before an evaluation, which may take longer than there is time.
+    `started` is when the program began, of the monotonic clock.
 
     Returns:
         Where the run stands: at `schedule.steps` unless it was stopped.
@@ -52,7 +53,12 @@ def train(  # noqa: PLR0913 — a run is made of these
     optimizer = AdamW(
         parameter_groups(model, schedule.weight_decay), lr=0.0, betas=schedule.betas, eps=schedule.epsilon, fused=True
     )
-    keep = keep or (lambda progress: save(output / "checkpoint.pt", model, optimizer, progress))
+
+    def checkpoint(progress: Progress) -> None:
+        save(output / "checkpoint.pt", model, optimizer, progress)
+
+    # A checkpoint comes after the log's row, which a run that is resumed from it would not write again.
+    before, after = (keep, _nothing) if keep else (_nothing, checkpoint)
     progress = resume(output / "checkpoint.pt", model, optimizer)
     rewind_log(output / "log.jsonl", progress.step)
     last_save = time.monotonic()
@@ -76,16 +82,24 @@ def train(  # noqa: PLR0913 — a run is made of these
             window.append(_step(model, optimizer, source, schedule, at, progress, hardware))
             at = place()
             ended = at == schedule.steps
+            due = ended or time.monotonic() - last_save > save_every_s
+            if due:
+                before(progress)
             if progress.step % evaluate_every == 0 or ended:
                 scores = evaluate(model, heldout, hardware)
                 append_log(output / "log.jsonl", _row(progress, schedule.rate(at), window, scores))
                 window = []
-            if ended or time.monotonic() - last_save > save_every_s:
-                keep(progress)
+            if due:
+                after(progress)
                 last_save = time.monotonic()
     if at < schedule.steps:
-        keep(progress)
+        before(progress)
+        after(progress)
     return progress
+
+
+def _nothing(_: Progress) -> None:
+    """Do nothing."""
 
 
 def _step(  # noqa: PLR0913, PLR0917 — one value per thing that a step reads or changes

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretraining import machine
+from pretraining import machine, trainer
 from pretraining.checkpoint import Progress, read_log
 from pretraining.corpus import Corpus
 from pretraining.device import DeviceSource
@@ -184,6 +184,22 @@ def test_a_run_by_the_clock_ends_in_time_and_is_kept_once_before_its_end(run: Ru
     assert len(kept) == 2
     assert kept[-1] == run.progress.step
     assert not (run.output / "checkpoint.pt").exists()
+
+
+def test_a_run_by_the_clock_is_kept_before_it_is_scored(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+
+    def ended(*_: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(trainer, "evaluate", ended)
+    with pytest.raises(TimeoutError):
+        run(
+            TimedSchedule(seconds=0.5, tokens_per_batch=512),
+            keep=lambda progress: kept.append(progress.step),
+            evaluate_every=10**6,
+        )
+    assert len(kept) == 1
 
 
 def test_a_run_by_the_clock_ends_while_it_waits_and_needs_time_for_a_step(run: Run, lock_file: Path) -> None:
