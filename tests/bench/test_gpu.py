@@ -311,26 +311,57 @@ def test_a_checkout_beside_which_no_part_can_travel_is_refused():
         parts.check_size(parts.PART)
 
 
-def test_pack_brings_wheels_for_the_python_there_and_the_code_of_the_checkout(tmp_path, monkeypatch):
+@pytest.mark.parametrize("texts", [(), (Path("train.jsonl"), Path("heldout.jsonl"))])
+def test_pack_brings_wheels_for_the_python_there_and_the_code_of_the_checkout(tmp_path, monkeypatch, texts):
     called = []
     monkeypatch.setattr(gpu, "ROOT", tmp_path)
     checked = []
     monkeypatch.setattr(gpu, "check_size", lambda: checked.append((tmp_path / "kit").exists()))
     monkeypatch.setattr(gpu, "add_bundle", lambda kit: (kit / "bundle").mkdir())
 
+    def add_training(kit, *given):
+        assert given == texts
+        (kit / "training").mkdir()
+        return kit / "training"
+
+    monkeypatch.setattr(gpu, "add_training", add_training)
+
     def call(*command):
         called.append([str(part) for part in command])
         (tmp_path / "kit" / "brought").mkdir(exist_ok=True)
 
     monkeypatch.setattr(gpu, "call", call)
-    gpu.pack(tmp_path / "kit")
+    gpu.pack(tmp_path / "kit", texts)
     assert checked == [False, True]  # before it takes minutes, and with the kit
     download, wheel = called
     assert download[(at := download.index("--python-version")) : at + 2] == ["--python-version", gpu.THERE]
     assert gpu.ONNX_RUNTIME in download
     assert "manylinux_2_28_x86_64" in download
     assert wheel[-1] == str(tmp_path)
-    assert json.loads((tmp_path / parts.FOLDER / "calls.json").read_text(encoding="utf-8")) == calls.calls(1)
+    assert json.loads((tmp_path / parts.FOLDER / "calls.json").read_text(encoding="utf-8")) == calls.calls(
+        1, len(texts) // 2
+    )
+    carried = [path for call in calls.calls(1, len(texts) // 2) for path in call["carry"]]
+    assert all((tmp_path / path).is_dir() for path in carried)
+
+
+def test_what_a_training_needs_is_made_anew_of_other_texts_and_of_another_bundle(tmp_path, monkeypatch):
+    default, texts = tmp_path / "models" / "default", [tmp_path / "train.jsonl", tmp_path / "heldout.jsonl"]
+    default.mkdir(parents=True)
+    made = []
+    monkeypatch.setattr(gpu, "ROOT", tmp_path)
+    monkeypatch.setattr(gpu, "call", lambda *command: made.append([str(part) for part in command]))
+    monkeypatch.setattr(gpu, "thin", lambda _: None)
+    for digest, text, times in (("1", "a", 1), ("1", "a", 1), ("1", "b", 2), ("2", "b", 3)):
+        (default / "manifest.json").write_text(json.dumps({"digest": digest}), encoding="utf-8")
+        for path in texts:
+            path.write_text(text, encoding="utf-8")
+        gpu.add_training(tmp_path, *texts)
+        assert len(made) == 3 * times
+    restored, train, heldout = made[:3]
+    assert restored[-2:] == [str(default), str(tmp_path / "training" / calls.START)]
+    assert train[2:4] == [str(texts[0]), str(tmp_path / "training" / "train.npz")]
+    assert heldout[2:4] == [str(texts[1]), str(tmp_path / "training" / "heldout.npz")]
 
 
 def test_with_what_pack_brings_the_code_is_that_of_the_checkout(kit, monkeypatch):

@@ -106,6 +106,17 @@ def test_threads_are_as_many_as_the_cores_that_may_be_used(
         torch.set_num_threads(before)
 
 
+def test_a_run_that_is_not_repeated_takes_the_fast_operations_of_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *, mode: modes.append(mode))
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    for deterministic in (False, True):
+        hardware = choose_hardware(threads=1, dtype="auto", deterministic=deterministic)
+        assert (hardware.device.type, hardware.dtype) == ("cuda", torch.bfloat16)
+    assert modes == [True]
+
+
 @pytest.mark.gpu
 def test_a_resumed_run_on_cuda_gives_the_weights_of_an_uninterrupted_one(run: Run, other_run: Run) -> None:
     if not torch.cuda.is_available():
