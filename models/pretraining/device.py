@@ -56,7 +56,8 @@ class DeviceSource(BatchSource):
     ) -> None:
         super().__init__(corpus, special, tokens_per_batch=tokens_per_batch, seed=seed)
         self.device = device
-        self._tokens = torch.as_tensor(corpus.tokens, device=device)
+        # CUDA does not index unsigned integers of 16 bits in every release of PyTorch.
+        self._tokens = torch.as_tensor(corpus.tokens.astype(np.int32), device=device)
         self._sentences = torch.as_tensor(corpus.sentence_starts, device=device)
         self._sections = torch.as_tensor(corpus.section_starts, device=device)
         self._ordinary = torch.as_tensor(special.ordinary, device=device)
