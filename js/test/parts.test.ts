@@ -5,6 +5,7 @@ import { plan } from "../src/batching.js";
 import { excerpt, reasonOf } from "../src/errors.js";
 import { externalFiles } from "../src/external.js";
 import { bertNormalizer } from "../src/normalizer.js";
+import { type EmbeddingsParameters, embeddings } from "../src/tasks/vectors.js";
 import { keptLengths } from "../src/tokenizer.js";
 import { original } from "./files.js";
 
@@ -58,6 +59,14 @@ test("a normalized text knows the place of each character", () => {
   assert.deepEqual(ends, [1, 2, 5, 5, 5, 5]);
   assert.equal(normalize("ΟΔΟΣ").text, "οδοσ"); // not ς: the Rust package lower-cases characters one by one
   assert.deepEqual(normalize("Ab"), { text: "ab", starts: [0, 1], ends: [1, 2] });
+});
+
+test("a prompt is as long as its characters, as in Python, not as its UTF-16 units", () => {
+  const facts = { prompts: {}, defaultPrompt: null, dimension: 4, truncateDim: null, leavesPromptOut: false };
+  const context = { tokens: {}, manifest: { name: "some", heads: { embedding: { embedding: facts } } } };
+  const bind = (parameters: EmbeddingsParameters) => embeddings.bind(parameters, context as never);
+  assert.equal(bind({ prompt: "😀".repeat(4096) }).head, "embedding");
+  assert.throws(() => bind({ prompt: "a".repeat(4097) }), /the prompt has 4097 characters and may have 4096/);
 });
 
 test("the files that a graph takes weights from are read before it is opened", () => {

@@ -18,9 +18,10 @@ import pytest
 from click.testing import CliRunner
 
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.manifest import EmbeddingModule
 from bertport.runtime.bundle.writer import write_manifest
 from bertport.runtime.errors import BundleError, PathError, ProviderError, UsageError
-from bertport.runtime.heads import TOKEN_CLASSIFICATION
+from bertport.runtime.heads import EMBEDDING, TOKEN_CLASSIFICATION
 from bertport.serve.site import web_runtime, writer
 from bertport.serve.site.cli import site
 from tests.heads import head_bundle
@@ -103,6 +104,37 @@ def test_a_task_that_javascript_does_not_answer_is_left_out_and_named(runtime, t
         assert ("token-classification" not in tasks) == left
         assert ("the page leaves out token-classification, which" in done.stderr) == left
         assert {"features", "sentence-similarity"} <= set(tasks)
+
+
+@pytest.mark.parametrize(
+    ("include_prompt", "prompt", "reason"),
+    [
+        (None, "x" * 4097, "the prompt has 4,097 characters and may have 4,096"),
+        (False, "query: ", "makes vectors without the tokens of a prompt (include_prompt)"),
+        (None, "😀" * 4096, None),
+        (False, "", None),
+    ],
+)
+def test_similarity_is_offered_where_the_models_prompt_is_taken(  # noqa: PLR0913, PLR0917 — a row
+    sentence_bundle, runtime, tmp_path, include_prompt, prompt, reason
+):
+    """The page asks for no prompt, so one that is refused leaves nothing that it could answer."""
+    bundle = shutil.copytree(sentence_bundle, tmp_path / "bundle")
+    manifest = Bundle.open(bundle).manifest
+    entry = manifest.heads[EMBEDDING]
+    pooling = EmbeddingModule(kind="pooling", modes=("mean",), include_prompt=include_prompt)
+    facts = dataclasses.replace(entry.embedding, modules=(pooling,), prompts={"q": prompt}, default_prompt="q")
+    heads = manifest.heads | {EMBEDDING: dataclasses.replace(entry, embedding=facts)}
+    write_manifest(bundle, dataclasses.replace(manifest, heads=heads))
+    done = run(bundle, "--output", tmp_path / "site", "--runtime", runtime)
+    assert done.exit_code == 0, said(done)
+    tasks = json.loads((tmp_path / "site" / "site.json").read_text())["tasks"]
+    of_prompts = {"embeddings", "sentence-similarity"}
+    assert of_prompts & set(tasks) == (set() if reason else of_prompts)
+    assert "features" in tasks
+    warned = "the page leaves out sentence-similarity, whose texts begin with the model's prompt, and "
+    assert (warned in done.stderr) == bool(reason)
+    assert (reason or "") in done.stderr
 
 
 def test_the_version_is_of_all_that_the_site_holds(tiny_bundle, runtime, tmp_path):

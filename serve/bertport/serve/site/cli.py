@@ -75,11 +75,8 @@ def site(  # noqa: PLR0913 — the command's options
         bundle.path, Path(output), names, web, title=heading, overwrite=overwrite, digest=bundle.digest
     )
     size = sum(entry["size"] for entry in listing["files"].values())
-    for name in writer.left_to_python(bundle):
-        report(
-            f"bertport: warning: the page leaves out {name}, which JavaScript does not answer from this bundle: "
-            "ask it in Python, or by bertport serve"
-        )
+    for name, reason in writer.left_to_python(bundle).items():
+        report(f"bertport: warning: the page leaves out {name}, {reason}: ask it in Python, or by bertport serve")
     if as_json:
         kept = ("digest", "version", "runtime", "tasks")
         show_json(

@@ -14,6 +14,8 @@ from bertport.runtime.bundle.siblings import real
 from bertport.runtime.bundle.writer import Kind, describe_files, new_directory, refuse_existing, refuse_replacing
 from bertport.runtime.errors import PathError, UnknownNameError, UsageError
 from bertport.runtime.excerpts import excerpt
+from bertport.runtime.heads import EMBEDDING
+from bertport.runtime.tasks import embeddings
 from bertport.runtime.tasks.table import answerable
 from bertport.runtime.text.tokenizer import TOKENIZER, Tokens
 
@@ -43,6 +45,8 @@ ANYWHERE = frozenset({None, "avx2", "avx512"})
 """Instruction sets whose INT8 weights are right on every CPU, as js/src/model.ts says."""
 SIMILARITY = "sentence-similarity"
 """Answered from every bundle, as by the server: without an embedding head from the means over hidden states."""
+OF_PROMPTS = frozenset({"embeddings", SIMILARITY})
+"""Tasks whose texts begin with the model's default prompt."""
 LEFT_OUT = frozenset({"zero-shot-classification"})
 """Tasks that the package for JavaScript leaves to Python."""
 OF_PLACES = frozenset({"question-answering", "replaced-tokens", "token-classification"})
@@ -107,20 +111,37 @@ def needs_gpu(manifest: Manifest, names: Collection[str]) -> bool:
     return any(manifest.variants[name].requires.precision == ON_GPU for name in names)
 
 
-def left_to_python(bundle: Bundle) -> list[str]:
-    """Return the tasks of a bundle that its site leaves to Python, as js/src says.
+def left_to_python(bundle: Bundle) -> dict[str, str]:
+    """Return the tasks of a bundle that its site leaves to Python, as js/src says, each with the reason.
 
     Raises:
         BundleError: when its tokenizer is missing or changed.
     """
     tokens, left = Tokens.read(bundle), set(LEFT_OUT)
+    names = answerable(tokens, bundle.manifest)
     tokenizer = json.loads(bundle.read(TOKENIZER))
     normalizer, prefix = tokenizer.get("normalizer") or {}, tokenizer["model"].get("continuing_subword_prefix")
     if normalizer.get("type") != "BertNormalizer" or not isinstance(prefix, str):
         left |= OF_PLACES
     elif tokens.pads_left:
         left.add("question-answering")
-    return [name for name in answerable(tokens, bundle.manifest) if name in left]
+    reasons = {name: "which JavaScript does not answer from this bundle" for name in names if name in left}
+    if refused := _refused_prompt(bundle.manifest):
+        reason = f"whose texts begin with the model's prompt, and {refused}"
+        reasons |= {name: reason for name in names if name in OF_PROMPTS}
+    return reasons
+
+
+def _refused_prompt(manifest: Manifest) -> str | None:
+    """Return how the model's default prompt is refused, which a caller can replace and the page cannot."""
+    head = manifest.heads.get(EMBEDDING)
+    if head is None or head.embedding is None:  # vectors are means over hidden states then
+        return None
+    try:
+        embeddings.beginning(embeddings.Shared(), manifest)
+    except UsageError as error:
+        return error.message.partition(": ")[0]
+    return None
 
 
 def heading(name: str, title: str | None) -> str:
