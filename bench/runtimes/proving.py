@@ -34,6 +34,8 @@ RUNTIMES: dict[str, tuple[str, tuple[str, ...]]] = {
     WEB: (WEB, ()),
 }
 """By name: what `probe.py` calls it, and packages that are fetched for it; none where the environment has it."""
+OF_ALL = ("the ids", "the segments", "the tokenizer refuses", "the graph fails")
+"""Beginnings of what the package of `js/` says of no output in particular."""
 LIMIT = 900
 """Seconds for one bundle; the reference evaluator, which computes in Python, takes the longest."""
 
@@ -153,10 +155,12 @@ def _in_node(name: str, job: Mapping[str, Any]) -> dict[str, Any]:
             wrong = [words for words in proof["differences"] if words.startswith((f"{output},", f"{output} "))]
             if wrong:
                 outputs[output]["said"] = wrong[0]
-        if ids := [words for words in proof["differences"] if words.startswith(("the ids", "the segments"))]:
-            for row in outputs.values():
-                row["said"] = ids[0]
-        variants[variant] = {"outputs": outputs}
+        said_of_all = [words for words in proof["differences"] if words.startswith(OF_ALL)]
+        if said_of_all and not outputs:  # the graph failed in its first batch
+            variants[variant] = {"refused": said_of_all[-1][:300]}
+            continue
+        all_said = {"said": said_of_all[0]} if said_of_all else {}
+        variants[variant] = {"outputs": {output: row | all_said for output, row in outputs.items()}}
     version = json.loads((modules / "package.json").read_text(encoding="utf-8"))["version"]
     return {"version": version, "variants": variants}
 

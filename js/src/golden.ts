@@ -1,9 +1,9 @@
 /** Golden vectors: texts with the ids that the tokenizer must make, and inputs with the outputs that a graph must give. */
 
 import type { Bundle } from "./bundle.js";
-import { BundleError, excerpt } from "./errors.js";
+import { BundleError, excerpt, InputTextError, ProviderError } from "./errors.js";
 import type { FloatTensor, Graph } from "./graph.js";
-import type { Tokens } from "./tokenizer.js";
+import type { Encoded, Tokens } from "./tokenizer.js";
 import { DAMAGED, mapped, Value } from "./values.js";
 
 const GOLDEN_VERSION = 1;
@@ -16,7 +16,7 @@ const MOST_TOKENS = 512;
 export interface Proof {
   /** Whether all ids are equal, and all outputs within their tolerances. */
   readonly holds: boolean;
-  /** One sentence for each difference, in the order of the file; none where it holds. */
+  /** One sentence for each difference, in the order of the file, a text or inputs that are refused among them. */
   readonly differences: readonly string[];
   /** Texts whose ids were compared. */
   readonly texts: number;
@@ -73,7 +73,14 @@ export async function prove(bundle: Bundle, variant: string, tokens: Tokens, gra
   const differences = golden.texts.flatMap((text) => differenceOfIds(text, tokens));
   const outputs: Record<string, { worst: number; tolerance: number }> = {};
   for (const [index, feeds] of golden.batches.entries()) {
-    const given = await graph.raw(feeds, Object.keys(wanted));
+    let given: Record<string, FloatTensor>;
+    try {
+      given = await graph.raw(feeds, Object.keys(wanted));
+    } catch (error) {
+      if (!(error instanceof ProviderError)) throw error;
+      differences.push(`the graph fails in batch ${index}: ${error.message}`);
+      continue;
+    }
     for (const [output, expected] of Object.entries(wanted)) {
       const { worst, wrong } = compared(output, expected, given[output] as FloatTensor, index);
       differences.push(...wrong);
@@ -170,7 +177,14 @@ function outputOf(value: Value): GoldenOutput {
 
 function differenceOfIds(golden: GoldenText, tokens: Tokens): string[] {
   const text = golden.pair === null ? golden.text : ([golden.text, golden.pair] as const);
-  const { ids, types } = tokens.encode(text);
+  let encoded: Encoded;
+  try {
+    encoded = tokens.encode(text);
+  } catch (error) {
+    if (!(error instanceof InputTextError)) throw error;
+    return [`the tokenizer refuses ${excerpt(text)}: ${error.message}`];
+  }
+  const { ids, types } = encoded;
   if (!equal(ids, golden.ids)) {
     return [`the ids of ${excerpt(text)} are ${excerpt(ids, 120)}, not ${excerpt(golden.ids, 120)}`];
   }

@@ -293,6 +293,14 @@ test("golden vectors: what holds, and what does not", async () => {
     [(value) => void Object.assign(logits(value).rows[0], { columns: [0], values: [-100] }), /among the 1 largest/],
     [(value) => void (logits(value).rows[0].rms += 1), /root mean square/],
     [(value) => void (logits(value).shapes = [[1, 5]]), /has the shape/],
+    [
+      (value) => void Object.assign(value.texts[0] as object, { text: "word ".repeat(5000) }),
+      /^the tokenizer refuses "word .*: the input has 500\d tokens and the model takes 512: shorten it/,
+    ],
+    [
+      (value) => void value.batches[0]?.inputs.input_ids[0]?.splice(0, 1, 10 ** 6),
+      /^the graph fails in batch 0: ONNX Runtime could not run a batch of 1 x \d tokens/,
+    ],
   ];
   for (const [change, message] of wrong) {
     const { holds, differences } = await proven(change);

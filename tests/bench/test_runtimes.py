@@ -208,6 +208,31 @@ def test_a_bundle_is_proven_and_a_wrong_value_is_not(runtime, tiny_bundle, tmp_p
     assert not holds(proven(runtime, job))
 
 
+@pytest.mark.parametrize(
+    ("outputs", "differences", "told"),
+    [
+        (("logits",), ["the tokenizer refuses x: no"], "the tokenizer refuses x: no"),
+        (("logits",), ["the graph fails in batch 1: no"], "the graph fails in batch 1: no"),
+        ((), ["the ids of x are y", "the graph fails in batch 0: no"], "the graph fails in batch 0: no"),
+    ],
+)
+def test_what_the_package_for_javascript_says_of_no_output(  # noqa: PLR0913, PLR0917 — a row
+    tiny_bundle, tmp_path, monkeypatch, outputs, differences, told
+):
+    proof = {"outputs": {name: {"worst": 0.0, "tolerance": 1.0} for name in outputs}, "differences": differences}
+    runtime = tmp_path / "node_modules" / "onnxruntime-node"
+    runtime.mkdir(parents=True)
+    (runtime / "package.json").write_text('{"version": "1"}')
+    monkeypatch.setattr("bench.runtimes.proving._package", lambda: tmp_path)
+    monkeypatch.setattr("bench.runtimes.proving.packages.missing", lambda: None)
+    monkeypatch.setattr("bench.runtimes.proving.packages.run", lambda *_, **__: json.dumps({"proofs": {"fp32": proof}}))
+    found = proven("onnxruntime-node", {"bundle": str(tiny_bundle), "variants": ["fp32"]})
+    assert not holds(found)
+    variant = found["variants"]["fp32"]
+    assert [row["said"] for row in variant.get("outputs", {}).values()] == [told] * len(outputs)
+    assert variant.get("refused", told) == told
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("end", "code"), [("os.abort()", "-6"), ("os._exit(0)", "0")])
 def test_a_runtime_that_ends_its_process_is_told_of_and_the_next_variant_is_asked(end, code, tmp_path, monkeypatch):
