@@ -205,14 +205,15 @@ def test_a_changed_byte_is_seen(bundle):
         verify_golden(bundle)
 
 
-def test_another_vocabulary_is_seen(tiny_bundle, tmp_path):
-    def swap(content):
-        value = json.loads(content)
-        words = value["model"]["vocab"]
-        words["the"], words["cat"] = words["cat"], words["the"]
-        return json.dumps(value).encode()
+def swapped(content):
+    value = json.loads(content)
+    words = value["model"]["vocab"]
+    words["the"], words["cat"] = words["cat"], words["the"]
+    return json.dumps(value).encode()
 
-    report = verify_golden(copied(tiny_bundle, tmp_path / "wrong", tokenizer_json=swap))
+
+def test_another_vocabulary_is_seen(tiny_bundle, tmp_path):
+    report = verify_golden(copied(tiny_bundle, tmp_path / "wrong", tokenizer_json=swapped))
     assert len(report.failures) >= 2
     assert all(sentence.startswith("the tokenizer makes other ids of ") for sentence in report.failures)
 
@@ -400,6 +401,49 @@ def test_what_cannot_be_run_is_said(bundle):
         verify_golden(bundle, variants=["portable"])
     write_golden(bundle)
     assert all(variant.outputs for variant in verify_golden(bundle).variants)
+
+
+def test_a_tokenizer_that_differs_is_told_though_no_variant_runs(tiny_bundle, tmp_path):
+    wrong = copied(tiny_bundle, tmp_path / "wrong", tokenizer_json=swapped)
+    for variants in ((), ("fp32",)):
+        report = verify_golden(wrong, variants=variants, provider="cuda")
+        assert report.failures
+        assert all(sentence.startswith("the tokenizer makes other ids of ") for sentence in report.failures)
+        assert all("provider 'cuda' is not available here" in variant.not_run for variant in report.variants)
+    done = CliRunner().invoke(app, ["verify", str(wrong), "--golden", "--provider", "cuda"])
+    assert done.exit_code == 1
+    assert "bertport: error: the tokenizer makes other ids of " in done.stderr
+    rewritten(wrong, lambda value: value["variants"].pop("portable"))
+    [portable] = verify_golden(wrong, variants=["portable"]).variants
+    assert portable.not_run.startswith("it has no golden vectors")
+
+
+@pytest.mark.parametrize(
+    ("operator", "constant", "reason"),
+    [
+        ("Gather", np.full(2, 9, dtype=np.int64), "onnx/model_serving.onnx fails on cpu ("),
+        ("Add", np.float32("nan"), "the output seq_relationship_logits of onnx/model_serving.onnx has NaN or "),
+    ],
+)
+def test_a_graph_that_fails_gets_none_and_the_others_get_theirs(old, tmp_path, operator, constant, reason):
+    """The last node of a head takes columns that are not there, or adds what is no number."""
+
+    def failing(content):
+        model, output = onnx.load_from_string(content), "seq_relationship_logits"
+        [node] = [each for each in model.graph.node if output in each.output]
+        node.output[0] = "before"
+        model.graph.initializer.append(numpy_helper.from_array(constant, "constant"))
+        further = {"axis": 1} if operator == "Gather" else {}
+        model.graph.node.append(onnx.helper.make_node(operator, ["before", "constant"], [output], **further))
+        return model.SerializeToString()
+
+    bundle = copied(old, tmp_path / "wrong", onnx_model_serving_onnx=failing)
+    done = CliRunner().invoke(app, ["golden", str(bundle)])
+    assert done.exit_code == 0, done.output
+    warned = "bertport: warning: golden vectors of variant"
+    assert f"{warned} 'fp32' were not made: {reason}" in done.stderr
+    assert f"{warned} 'int8-dynamic' were not made: the bundle has no outputs of 'fp32' to say how" in done.stderr
+    assert list(read_golden(Bundle.open(bundle)).variants) == ["portable"]
 
 
 def test_a_variant_takes_its_vectors_along(bundle):

@@ -28,6 +28,7 @@ from bertport.runtime.bundle.manifest import FileEntry
 from bertport.runtime.bundle.select import CPU, suits
 from bertport.runtime.bundle.writer import write_manifest
 from bertport.runtime.errors import BundleError, OutputError, ProviderError
+from bertport.runtime.excerpts import excerpt, one_line
 from bertport.runtime.heads import POSITIONS, SEGMENTS, decoded_outputs
 from bertport.runtime.loading import load
 from bertport.runtime.providers.cpu import cpu
@@ -100,12 +101,11 @@ def write_golden(path: str | os.PathLike[str], *, overwrite: bool = False) -> tu
             where texts and batches are as they were.
 
     Returns:
-        The bundle as it is now, and why a variant was given none, by its name: it cannot be run here, or there is no
-        fp32 graph to say how far it may be.
+        The bundle as it is now, and why a variant was given none, by its name: it cannot be run here, it fails or gives
+        no finite numbers, or there is no fp32 graph to say how far it may be.
 
     Raises:
         PathError, BundleError: when there is no such bundle, it is damaged, or it cannot be written.
-        OutputError: for a graph that gives no finite numbers.
     """
     tidy(path)
     bundle = Bundle.open(path)
@@ -124,9 +124,15 @@ def write_golden(path: str | os.PathLike[str], *, overwrite: bool = False) -> tu
 
 
 def write_first(directory: Path) -> None:
-    """Write golden vectors of every variant into a bundle that is being built and has its manifest."""
+    """Write golden vectors of every variant into a bundle that is being built and has its manifest.
+
+    Raises:
+        OutputError: for a variant of which none can be made.
+    """
     bundle = Bundle.open(directory)
-    golden, _ = golden_of(bundle)
+    golden, left_out = golden_of(bundle)
+    for name, reason in left_out.items():
+        raise OutputError(f"no golden vectors can be made of variant {name!r}: {reason}")
     path = directory / FILE
     path.write_bytes(golden.to_bytes())
     entry = FileEntry(size=path.stat().st_size, sha256=file_sha256(path))
@@ -142,7 +148,6 @@ def golden_of(bundle: Bundle, old: Golden | None = None) -> tuple[Golden, dict[s
 
     Raises:
         BundleError: for a bundle that is damaged.
-        OutputError: for a graph that gives no finite numbers.
     """
     tokens = Tokens.read(bundle)
     if old is None:
@@ -156,17 +161,18 @@ def golden_of(bundle: Bundle, old: Golden | None = None) -> tuple[Golden, dict[s
         if name in made and (name != REFERENCE or known.keys() <= made.keys()):
             continue
         if not (exact or reference):
-            left_out[name] = f"the bundle has no variant {REFERENCE!r} to say how far its values may be from others"
+            lacks = "no outputs of" if REFERENCE in left_out else "no variant"
+            left_out[name] = f"the bundle has {lacks} {REFERENCE!r} to say how far its values may be from others"
             continue
         try:
             graph = _opened(bundle, name)
-        except ProviderError as error:
+            values = _values(graph, old, known[name])
+            vectors = vectors_of(old, graph, known[name], reference, values=values)
+        except (ProviderError, OutputError) as error:
             left_out[name] = error.message
             continue
-        values: Sequence[Outputs] = [graph.run(feeds, known[name].outputs) for feeds in old.feeds()]
+        made.setdefault(name, vectors)
         reference = values if name == REFERENCE else reference
-        if name not in made:
-            made[name] = vectors_of(old, graph, known[name], reference, values=values)
     ordered = {name: made[name] for name in known if name in made}
     return Golden(texts=old.texts, batches=old.batches, variants=ordered), left_out
 
@@ -185,6 +191,21 @@ def _opened(bundle: Bundle, name: str) -> Graph:
     with checked.opening() as path:
         # Two small batches: on one thread nothing waits, and a small model takes half the time.
         return open_graph(path, PROVIDERS[CPU], threads=1, external_data=checked.external_data)
+
+
+def _values(graph: Graph, golden: Golden, variant: Variant) -> Sequence[Outputs]:
+    """Return the outputs of a variant's graph for each batch.
+
+    Raises:
+        ProviderError: when the graph fails.
+    """
+    try:
+        return [graph.run(feeds, variant.outputs) for feeds in golden.feeds()]
+    except Exception as error:  # ONNX Runtime's errors share no base
+        reason = excerpt(one_line(error), 300)
+        raise ProviderError(
+            f"{variant.file} fails on {graph.provider.name} ({reason}): quantize or export again"
+        ) from error
 
 
 def vectors_of(
