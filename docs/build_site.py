@@ -1,9 +1,9 @@
 """Build the documentation's site, of the checkout or of several versions: `python3 dev.py site [REF...]` runs it.
 
-Without a REF the checkout becomes out/site. With some, each tag, branch or commit becomes out/sites/REF by its own
-docs/conf.py, `.` being the checkout itself; beside them, versions.json lists them in the order in which they were named
-for the switch on their pages, and the first one is where index.html leads. To publish, copy the directory to any server
-of files.
+Without a REF the checkout becomes out/site. With some, each tag, branch or commit becomes out/sites/REF, with `~` for
+what no directory should have in its name, by its own docs/conf.py, `.` being the checkout itself; beside them,
+versions.json lists them in the order in which they were named for the switch on their pages, and the first one is where
+index.html leads. To publish, copy the directory to any server of files.
 """
 
 from __future__ import annotations
@@ -44,11 +44,14 @@ def main() -> None:
         build(ROOT, OUT / "site")
         say(OUT / "site")
         return
+    versions = [version_of(ref) for ref in refs]
+    refuse_same(refs, versions)
     out = OUT / "sites"
     OUT.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="sites-", dir=OUT) as beside:  # a version that fails leaves what was there
         made = Path(beside) / out.name
-        versions = [build_version(ref, made) for ref in refs]
+        for ref, version in zip(refs, versions, strict=True):
+            build_version(ref, version, made)
         listed = [version._asdict() for version in versions]
         (made / "versions.json").write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
         page = f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={versions[0].path}">\n'
@@ -58,22 +61,40 @@ def main() -> None:
     say(out)
 
 
-def build_version(ref: str, out: Path) -> Version:
+def version_of(ref: str) -> Version:
+    """Return the name and the directory of a version."""
+    name = ref
+    if ref == HERE:
+        name = str(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
+    return Version(name, re.sub(r"[^\w.-]", "~", name) + "/")  # no ref of git has ~, so that a/b is not a-b
+
+
+def refuse_same(refs: list[str], versions: list[Version]) -> None:
+    """End where two versions would overwrite one another.
+
+    Raises:
+        SystemExit: with a sentence that names them.
+    """
+    taken: dict[str, str] = {}
+    for ref, version in zip(refs, versions, strict=True):
+        place = version.path.casefold()  # as some file systems compare names
+        if place in taken:
+            sys.exit(f"{taken[place]} and {ref} would both be out/sites/{version.path}: name one of them by its commit")
+        taken[place] = ref
+
+
+def build_version(ref: str, version: Version, out: Path) -> None:
     """Build a version into its directory.
 
     Raises:
         SystemExit: with a sentence, where there is no such version, or it has no settings of a site.
     """
     if ref == HERE:
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        name = str(project["version"])
-        build(ROOT, out / name, name)
-        return Version(name, f"{name}/")
-    name = re.sub(r"[^\w.-]", "-", ref)
+        build(ROOT, out / version.path, version.name)
+        return
     with tempfile.TemporaryDirectory(prefix="bertport-site-") as directory:
         unpack(ref, Path(directory))
-        build(Path(directory), out / name, name)
-    return Version(name, f"{name}/")
+        build(Path(directory), out / version.path, version.name)
 
 
 def unpack(ref: str, directory: Path) -> None:
