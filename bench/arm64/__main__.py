@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import shutil
@@ -26,7 +27,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.arm64.page import section
+from bench.arm64.page import INFINITE, section
 from bench.arm64.root import environment, guest, prepare, program
 from bench.checkout import ROOT, check_section, provenance, read_data, write_section
 from bench.plugins.bundles import bundles
@@ -93,7 +94,7 @@ def run(cpus: Collection[str], only: Collection[str] | None, variants: Collectio
                 wrong += sum(row["result"] == "differs" for row in rows)
                 data["rows"] += rows
                 print(cpu, title, variant, *(f"{row['output']}: {row['result']}" for row in rows), flush=True)
-            DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+            DATA.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     if wrong:
         sys.exit(f"{wrong} outputs differ from the golden values by more than their tolerance: see {DATA}")
 
@@ -184,11 +185,13 @@ def rows_of(  # noqa: PLR0913, PLR0917 — what a row says
     failures = set(told.get("failures", ()))
     for output, found in told.get("outputs", {}).items():
         difference, tolerance = found["difference"], found["tolerance"]
-        result = "equal" if difference <= EQUAL else "within" if difference <= tolerance else "differs"
+        far = math.inf if difference is None else difference
+        result = "equal" if far <= EQUAL else "within" if far <= tolerance else "differs"
         said = next((text for text in sorted(failures) if f": {output} " in text), None)
         failures -= {said}
         measured = {"head": heads.get(output), "output": output, "difference": difference, "tolerance": tolerance}
-        yield {**same, **measured, "result": result, "said": said}
+        word = {"word": INFINITE} if difference is None else {}
+        yield {**same, **measured, **word, "result": result, "said": said}
     for text in sorted(failures):
         yield {**same, **nothing, "result": "differs", "said": text}
     if "refused" in told:

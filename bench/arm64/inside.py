@@ -10,6 +10,7 @@ Nothing but the runtime is needed.
 from __future__ import annotations
 
 import json
+import math
 import platform
 import sys
 from pathlib import Path
@@ -49,14 +50,19 @@ def main(bundle: str, variants: list[str]) -> None:
 
 
 def became(bundle: str, variant: str) -> dict[str, object]:
-    """Return how far each output is from its golden values, or why the variant was refused."""
+    """Return how far each output is from its golden values, None for infinitely far, or why the variant was refused."""
     try:
         report = verify_golden(bundle, variants=[variant], provider="cpu")
     except BertportError as error:
         return {"refused": error.message}
     [proven] = report.variants
     outputs = {
-        name: {"difference": output.largest_difference, "tolerance": output.tolerance, "compared": output.compared}
+        name: {
+            # JSON has no word for infinity.
+            "difference": output.largest_difference if math.isfinite(output.largest_difference) else None,
+            "tolerance": output.tolerance,
+            "compared": output.compared,
+        }
         for name, output in proven.outputs.items()
     }
     return {"outputs": outputs, "failures": report.failures}

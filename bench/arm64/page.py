@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-__all__ = ["section"]
+__all__ = ["INFINITE", "section"]
+
+INFINITE = "infinite"
+"""Word of a row in place of a difference, for which JSON has no number: of another shape, or a value that is none."""
 
 PATHS = {"asimddp": "dot product", "i8mm": "i8mm", "sve": "SVE"}
 """Features that choose a kernel, by Linux's names, and what a table calls them."""
@@ -52,11 +56,11 @@ def _farthest(data: dict[str, Any]) -> list[str]:
 
 def _cell(rows: list[dict[str, Any]]) -> str:
     """Return what the table says of a variant on a CPU."""
-    ran = [row for row in rows if row["difference"] is not None]
+    ran = [row for row in rows if row["difference"] is not None or row.get("word") == INFINITE]
     if not ran:
         return "refused" if any(row["result"] == "refused" for row in rows) else "not run"
-    worst = max(row["difference"] / row["tolerance"] for row in ran)
-    return f"{worst:.0%} ({len({row['bundle'] for row in ran})})"
+    worst = max(math.inf if row["difference"] is None else row["difference"] / row["tolerance"] for row in ran)
+    return f"{f'{worst:.0%}' if math.isfinite(worst) else INFINITE} ({len({row['bundle'] for row in ran})})"
 
 
 def _refused(data: dict[str, Any]) -> list[str]:

@@ -1,13 +1,17 @@
 """What the page says of arm64 follows from the data, and what was refused is not called not run."""
 
 import json
+import math
 import subprocess
 
+import pytest
+
 from bench.arm64 import __main__ as program
-from bench.arm64 import root
+from bench.arm64 import inside, root
 from bench.arm64.__main__ import main, outcome
 from bench.arm64.page import section
 from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.golden import GoldenReport, ProvenOutput, ProvenVariant
 
 ROW = {"cpu": "max", "bundle": "b", "variant": "int8-dynamic", "result": "within", "said": None}
 GUEST = {"features": ["sve"], "python": "3", "onnxruntime": "1", "numpy": "2", "tokenizers": "0"}
@@ -40,6 +44,25 @@ def test_a_cell_is_the_worst_of_its_rows_refused_or_not_run():
     assert "- int8-static: no" in text
     assert "| `max` | 3 | 0 | 2 | 111111111111 |" in text
     assert f"- `max`: {failure}\n- `max`: {ended}\n" in text
+
+
+def test_a_difference_that_is_infinite_is_null_and_a_word(tiny_bundle, tmp_path, monkeypatch):
+    proven = ProvenOutput(tolerance=0.5, largest_difference=math.inf, compared=1)
+    variant = ProvenVariant(name="fp32", provider="cpu", outputs={"logits": proven})
+    said = "variant 'fp32' on cpu: logits has the shape [1]: its graph computes otherwise"
+    report = GoldenReport(texts=1, variants=(variant,), failures=(said,))
+    monkeypatch.setattr(inside, "verify_golden", lambda *_, **__: report)
+    told = json.loads(json.dumps(inside.became("b", "fp32"), allow_nan=False))
+    data = tmp_path / "data.json"
+    monkeypatch.setattr(program, "DATA", data)
+    monkeypatch.setattr(program, "bundles", lambda *_: {"b": tiny_bundle})
+    monkeypatch.setattr(program, "verified", lambda *_: (GUEST, {"fp32": told}))
+    with pytest.raises(SystemExit, match="1 outputs differ from the golden values"):
+        program.run(["max"], None, ["fp32"])
+    [row] = json.loads(data.read_text(encoding="utf-8"))["rows"]
+    assert (row["difference"], row["word"], row["result"], row["said"]) == (None, "infinite", "differs", said)
+    text = section(json.loads(data.read_text(encoding="utf-8")), {"tests": {}})
+    assert "| fp32 | infinite (1) |" in text
 
 
 def test_what_pytest_said_is_counted():
