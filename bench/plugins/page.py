@@ -25,13 +25,19 @@ def _webgpu(data: dict[str, Any]) -> list[str]:
             if "refused" in result:
                 refused.setdefault((variant, result["words"]), []).append(bundle)
                 continue
-            outputs = ", ".join(f"`{output}` {difference:.1e}" for output, difference in result["differences"].items())
+            outputs = ", ".join(
+                f"`{output}` {_far(difference)}" for output, difference in result["differences"].items()
+            )
             lines.append(f"| {bundle} | `{variant}` | {outputs} |")
     for (variant, words), bundles in refused.items():
         said = f"ONNX Runtime's own error: “{_plain(words)}”" if words else "ONNX Runtime itself runs it"
         more = f" and {len(bundles) - 1} more" if len(bundles) > 1 else ""
         lines.append(f"\nRefused before it is opened: {bundles[0]}{more}, `{variant}`. {said}.")
     return lines
+
+
+def _far(difference: float | None) -> str:
+    return "infinite" if difference is None else f"{difference:.1e}"
 
 
 def _engines(data: dict[str, Any]) -> list[str]:

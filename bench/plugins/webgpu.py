@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["BOUND", "compared", "distance", "in_namespace", "versions"]
+__all__ = ["BOUND", "compared", "distance", "in_namespace", "judged", "versions"]
 
 PLUGIN = "onnxruntime-ep-webgpu==0.4.0"
 BOUND = 1e-4
@@ -162,8 +162,9 @@ def compared(path: Path) -> dict[str, dict[str, Any]]:
     """Compare every variant of a bundle on WebGPU with the CPU.
 
     Returns:
-        By variant, `differences`: the largest of each output over all batches, `nodes`: how many WebGPU and the CPU
-        took; or `refused`: what bertport says, and `words`: what ONNX Runtime says to the graph all the same.
+        By variant, `differences`: the largest of each output over all batches, None where it is infinite, for which
+        JSON has no word; `nodes`: how many WebGPU and the CPU took; or `refused`: what bertport says, and `words`: what
+        ONNX Runtime says to the graph all the same.
     """
     bundle = Bundle.open(path)
     results: dict[str, dict[str, Any]] = {}
@@ -188,7 +189,24 @@ def _differences(bundle: Bundle, name: str) -> dict[str, Any]:
         for output in outputs:
             worst[output] = max(worst[output], distance(got[output], expected[output]))
     nodes = {ort: sum(counts.values()) for ort, counts in graphs[1].placement.items()}
-    return {"differences": worst, "nodes": nodes}
+    told = {output: far if math.isfinite(far) else None for output, far in worst.items()}
+    return {"differences": told, "nodes": nodes}
+
+
+def judged(bundles: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str | None:
+    """Return what is wrong with the results of all bundles, by variant, as a sentence; None where nothing is."""
+    differences = [
+        difference
+        for variants in bundles.values()
+        for result in variants.values()
+        for difference in result.get("differences", {}).values()
+    ]
+    if not differences:
+        return (
+            "every variant of every bundle was refused, so nothing was compared with the CPU: see what was said above"
+        )
+    worst = max(math.inf if difference is None else difference for difference in differences)
+    return None if worst <= BOUND else f"an output differs from the CPU's by {worst:g}, more than {BOUND:g}"
 
 
 def distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

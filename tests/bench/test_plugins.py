@@ -11,7 +11,7 @@ import pytest
 
 from bench.checkout import check_section
 from bench.plugins.page import section
-from bench.plugins.webgpu import distance
+from bench.plugins.webgpu import distance, judged
 from bertport.runtime.providers.table import PROVIDERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,3 +75,15 @@ def test_a_value_that_is_not_finite_is_as_far_as_can_be():
     assert distance(ones, ones + np.float32(0.5)) == 0.5
     for wrong in (np.nan, np.inf):
         assert max(0.0, distance(np.array([1, wrong, 1], np.float32), ones)) == math.inf
+
+
+def test_what_cannot_be_judged_is_said_and_infinity_is_null():
+    refused = {"refused": "no", "words": ""}
+    assert judged({"b": {"fp32": {"differences": {"logits": BOUND}}, "fp16": refused}}) is None
+    assert "was refused, so nothing was compared" in judged({"b": {"fp32": refused}, "c": {}})
+    assert "was refused, so nothing was compared" in judged({})
+    for far, words in ((0.5, "by 0.5, more than 0.0001"), (None, "by inf, more than 0.0001")):
+        data = {"b": {"fp32": {"differences": {"logits": 0.0, "pooler_output": far}}}}
+        assert words in judged(data)
+    text = section({**WEBGPU, "bundles": data}, ENGINES)
+    assert "| b | `fp32` | `logits` 0.0e+00, `pooler_output` infinite |" in text
