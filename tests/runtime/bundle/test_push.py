@@ -138,7 +138,33 @@ def test_a_card_that_was_written_there_first_is_not_replaced_unasked(hub, tiny_b
     repository.commit({"README.md": b"---\nlicense: mit\n---\n# Ours\n"})
     with pytest.raises(PathError, match=r"the README\.md of acme/tiny was written or edited there, and would be"):
         push(tiny_bundle, "acme/tiny")
-    repository.commit({"README.md": b"---\nlicense: mit\n---\n"})  # as the Hub makes it of the choice of a licence
+
+
+@pytest.mark.parametrize(
+    ("metadata", "lost"),
+    [
+        ("license: mit", True),  # as the Hub makes it of the choice of a licence
+        ("language: en\nextra_gated_prompt: You agree", True),
+        ("license: apache-2.0\n# we asked the authors", True),
+        ("license: a: b", True),
+        ("tags: [onnx, ours]", True),
+        ("license: apache-2.0", False),
+        ("license: [apache-2.0]\ntags: [onnx]", False),
+    ],
+)
+def test_metadata_alone_that_was_written_there_first_is_not_lost(hub, edited, metadata, lost):
+    bundle = edited(lambda manifest: manifest.update(licence="apache-2.0"))
+    hub.repositories["acme/tiny"] = repository = Repository()
+    repository.commit({"README.md": f"---\n{metadata}\n---\n".encode()})
+    if lost:
+        with pytest.raises(PathError, match=r"the README\.md of acme/tiny was written or edited there, and would be"):
+            push(bundle, "acme/tiny")
+    assert "README.md" in push(bundle, "acme/tiny", overwrite=lost).sent
+
+
+def test_an_empty_card_is_replaced(hub, tiny_bundle):
+    hub.repositories["acme/tiny"] = repository = Repository()
+    repository.commit({"README.md": b"\n"})
     assert "README.md" in push(tiny_bundle, "acme/tiny").sent
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bertport.runtime.bundle.directory import Bundle
     from bertport.runtime.bundle.manifest import Manifest
 
-__all__ = ["hub_card", "metadata", "results", "was_edited"]
+__all__ = ["hub_card", "metadata", "results", "states_all", "was_edited"]
 
 LIBRARY = "bertport"
 """`library_name`: without one the Hub takes whatever has a config.json for a checkpoint of transformers."""
@@ -42,6 +42,8 @@ COMPARED = {"_reference": True, "_candidate": False}
 """Endings of the figures that are measured of both variants, and whether they are the reference's."""
 DIFFERENCE = "_difference"
 """Ending of the figures that say by how much those of two variants differ."""
+COMMENT = re.compile(r"(?:^|\s)#", re.MULTILINE)
+"""Beginning of a comment in metadata, which nothing reads, and a person wrote."""
 BEGIN, END = "<!-- from the Hub: begin -->", "<!-- from the Hub: end -->"
 SEAL = "<!-- as pushed: sha256:{} -->"
 """Mark of a card that was pushed: the hash of its text, of the mark itself with zeros in place of the hash."""
@@ -172,20 +174,45 @@ def hub_card(bundle: Bundle, text: str | None, repository: str, *, revision: str
 
 
 def was_edited(card: str) -> bool:
-    r"""Return whether a card of the Hub has text that push did not write.
+    r"""Return whether a card of the Hub has content that push did not write.
 
-    Its mark is then not that of its text, or it has text and no section of push's. Of a card with the section and
-    without the mark, as earlier versions wrote it, nothing is known: False.
+    Its mark is then not that of its text, or it has no section of push's and is not empty. Of a card with the section
+    and without the mark, as earlier versions wrote it, nothing is known: False.
 
-    >>> was_edited("---\nlicense: mit\n---\n"), was_edited("# Mine")
-    (False, True)
+    >>> was_edited("---\nlicense: mit\n---\n"), was_edited("# Mine"), was_edited("\n")
+    (True, True, False)
     """
-    from huggingface_hub.repocard import REGEX_YAML_BLOCK
-
     mark = SEALED.search(card)
     if mark is None:
-        return BEGIN not in card and bool(REGEX_YAML_BLOCK.sub("", card).strip())
+        return BEGIN not in card and bool(card.strip())
     return _hash(card.replace(mark[0], UNSEALED)) != mark[1]
+
+
+def states_all(card: str, other: str) -> bool:
+    r"""Return whether a card is metadata alone, as the Hub makes it of the choice of a licence, which another has too.
+
+    >>> states_all("---\nlicense: mit\n---\n", "---\nlicense: mit\nlanguage: en\n---\n# Ours\n")
+    True
+    >>> states_all("---\nlicense: mit\n---\n", "---\nlicense: apache-2.0\n---\n# Ours\n")
+    False
+    """
+    from huggingface_hub import ModelCard
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+    block = REGEX_YAML_BLOCK.search(card)
+    if block is None or REGEX_YAML_BLOCK.sub("", card).strip() or COMMENT.search(block[2]):
+        return False
+    try:
+        read = (ModelCard(text, ignore_metadata_errors=True).data for text in (card, other))
+        stated, known = (data.to_dict() for data in read)  # type: ignore[no-untyped-call]  # huggingface_hub's own
+    except Exception:  # noqa: BLE001 — YAML's errors, or a ValueError of the card's own checks
+        return False
+    return all(_items(value) <= _items(known.get(key)) for key, value in stated.items())
+
+
+def _items(value: object) -> set[str]:
+    """Return the values of a key: one value and a list of it say the same."""
+    return {json.dumps(item, sort_keys=True, default=str) for item in (value if isinstance(value, list) else [value])}
 
 
 def _hash(text: str) -> str:

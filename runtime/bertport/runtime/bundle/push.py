@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bertport.runtime.bundle.cards import CARD, read_card
 from bertport.runtime.bundle.directory import MANIFEST, Bundle, manifest_content
 from bertport.runtime.bundle.hub import HUB_ID, patience, reason_of, refuse_empty, refuse_no_token
-from bertport.runtime.bundle.hub_card import hub_card, was_edited
+from bertport.runtime.bundle.hub_card import hub_card, states_all, was_edited
 from bertport.runtime.bundle.reading import read_manifest
 from bertport.runtime.errors import BertportError, BundleError, MissingDependencyError, PathError, UsageError
 
@@ -236,7 +236,7 @@ def _refuse_edited(bundle: Bundle, target: _Target, there: bytes, card: _Entry) 
         PathError: for such a card.
     """
     text = there.decode("utf-8", errors="replace")
-    if not was_edited(text):
+    if not was_edited(text) or states_all(text, card.source.decode()):
         return
     try:
         same = hub_card(bundle, text, target.repository, revision=target.revision).encode() == card.source
