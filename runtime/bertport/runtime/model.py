@@ -105,6 +105,7 @@ class Model(PretrainingMethods, FineTunedMethods, EmbeddingMethods):
 
     def resolve(self, task: str, /, **parameters: object) -> Call:
         """Return what `bind` does without a warning, for a program that shows `Call.note` itself."""
+        self.graph.refuse_forked()  # before the tokenizer has threads of its own
         call = bind(task, parameters, self.tokens, self.bundle.manifest)
         if call.output not in self.graph.outputs:
             raise MissingHeadError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import BundleError, PathError, ProviderError
 from bertport.runtime.excerpts import as_unicode, excerpt, one_line
+from bertport.runtime.forks import keep_in_forks
 from bertport.runtime.heads import POSITIONS, decoded_outputs
 from bertport.runtime.matmul import matmul_model
 from bertport.runtime.memory import make_room
@@ -102,6 +103,8 @@ class Graph:
     """Bytes held by the process from which on memory is given back before a run; None where none need be."""
     mapped: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
     """Mapped files of weights that a plugin may read for as long as the session lives; ONNX Runtime itself copies."""
+    process: int = field(default_factory=os.getpid)
+    """Id of the process that opened it, which alone can run it."""
 
     @property
     def operators(self) -> frozenset[str]:
@@ -112,6 +115,18 @@ class Graph:
     def least_positions(self) -> int:
         """Return the fewest positions that a run must decode."""
         return least_positions(self.provider, self.operators, self.optional)
+
+    def refuse_forked(self) -> None:
+        """Refuse to run in a process that was forked since the graph was opened.
+
+        Raises:
+            ProviderError: in such a process.
+        """
+        if self.process != os.getpid():
+            raise ProviderError(
+                f"a model of process {self.process} was asked in process {os.getpid()}, which was forked from it "
+                "without ONNX Runtime's threads: load the model in each process, or start processes by spawn"
+            )
 
     def run_in_slices(
         self, feeds: Mapping[str, NDArray[np.int64]], outputs: Sequence[str], *, most: int
@@ -147,7 +162,9 @@ class Graph:
 
         Raises:
             MemoryError: where ONNX Runtime does not get the memory that it needs, on a device too.
+            ProviderError: in a process that was forked since the graph was opened.
         """
+        self.refuse_forked()
         if self.full is not None:
             make_room(self.full)
         given = {name: feeds[name] for name in self.inputs}
@@ -244,6 +261,7 @@ def open_session(
     )
     # It keeps the bytes for that fall-back: as much memory as the weights.
     session._model_bytes = None  # noqa: SLF001 — ONNX Runtime has no public name for it
+    keep_in_forks(session)
     return session
 
 

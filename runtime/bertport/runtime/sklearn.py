@@ -140,8 +140,9 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return np.stack(vectors) if vectors else np.zeros((0, self._n_features_out), np.float32)
 
     def _model(self) -> Model:
-        """Return the model that was fitted; one that was unpickled is opened again, and must be the same."""
-        if getattr(self, "_opened", None) is None:
+        """Return the model that was fitted; one that was unpickled or forked is opened again, and must be the same."""
+        opened = getattr(self, "_opened", None)
+        if opened is None or opened.graph.process != os.getpid():
             self._opened = _opened(
                 self.model, self.variant_, self.provider, self.threads, self.revision, self.digest_
             )  # fmt: skip
@@ -189,6 +190,7 @@ def _remembered(  # noqa: PLR0913, PLR0917 — what tells models apart
     threads: int | None,
     revision: str | None,
     digest: str,
+    process: int,  # noqa: ARG001 — a model is of the process that opened it
 ) -> Model:
     """Return a model; the last one is kept, since each fold of a search opens the same."""
     return load(path, variant=variant, provider=provider, threads=threads, revision=revision, digest=digest)
@@ -206,7 +208,8 @@ def _opened(  # noqa: PLR0913, PLR0917 — as `_remembered` takes it
     place = place_of(path, revision=revision)
     bundle = Bundle.open(place.directory, digest=digest)
     commit = place.hub.revision if place.hub else None  # of which the digest is, wherever a branch has gone meanwhile
-    return _remembered(None if path is None else os.fspath(path), variant, provider, threads, commit, bundle.digest)
+    shown = None if path is None else os.fspath(path)
+    return _remembered(shown, variant, provider, threads, commit, bundle.digest, os.getpid())
 
 
 def _width(opened: Model, task: str, truncate_dim: int | None) -> int:
