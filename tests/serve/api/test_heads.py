@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import replace
 
@@ -137,6 +138,12 @@ def test_question_answering(heads, models):
         theirs = wanted if isinstance(wanted, list) else [wanted]
         assert [row["answer"] for row in ours] == [row["answer"] for row in theirs]
         same(ours, theirs)
+    taken = inspect.signature(hub.question_answering).parameters.keys() - {"question", "context", "model"}
+    given = {"top_k": 2, "max_answer_len": 4, "max_seq_len": 24, "doc_stride": 4}
+    given |= {"handle_impossible_answer": True, "align_to_words": False}
+    assert taken == {*given, "max_question_len"}
+    [wanted] = models["answerer"].predict("question-answering", [asked], **given)
+    same(rows(hub.question_answering(**asked, **given, max_question_len=1)), wanted)  # no question is cut
     one = heads.post("/models/answerer", {"inputs": asked})[1]
     assert heads.post("/models/answerer", {"inputs": [asked]})[1] == [one]
     texts = [
@@ -158,7 +165,8 @@ def test_question_answering(heads, models):
         ({"question": "a", "context": "b"}, {"top_k": 10**9, "max_answer_len": 10**9}, 422, "top_k is a number"),
         ({"question": "a", "context": "word " * 4_000}, {"top_k": 100}, 422, "lower top_k"),
         ({"question": "a", "context": "word " * 20_000}, {}, 422, "more than 256 windows"),
-        ({"question": "a", "context": "b"}, {"max_question_len": 3}, 422, "unknown parameter"),
+        ({"question": "a", "context": "b"}, {"max_question_len": 0}, 422, "max_question_len is a number"),
+        ({"question": "a", "context": "b"}, {"max_questions": 3}, 422, "unknown parameter"),
         ({"question": "word " * 300, "context": "b"}, {}, 422, "a window of"),
     ],
 )

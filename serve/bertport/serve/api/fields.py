@@ -8,7 +8,7 @@ from bertport.runtime.excerpts import excerpt
 from bertport.serve.errors import BadRequest, Empty, Unprocessable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
 __all__ = ["fields_of", "flag", "number", "texts_of"]
 
@@ -72,7 +72,7 @@ def flag(given: dict[str, Any], name: str, *, default: bool) -> bool:
     return value
 
 
-def number(given: dict[str, Any], name: str) -> int | None:
+def number(given: Mapping[str, Any], name: str) -> int | None:
     """Return a field that is a number from 1 up; None where it is not given.
 
     Raises:

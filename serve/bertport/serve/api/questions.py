@@ -160,15 +160,20 @@ def zero_shot_classification(payload: Payload) -> Question:
 
 
 def question_answering(payload: Payload) -> Question:
-    """Ask for answers that contexts give to questions; `text` and `text_pair` are a question and its context."""
+    """Ask for answers that contexts give to questions; `text` and `text_pair` are a question and its context.
+
+    `max_question_len` changes nothing, as in transformers with a fast tokenizer: no question is cut.
+    """
     inputs, one = many(payload)
+    number(payload.parameters, "max_question_len")
+    parameters = {name: value for name, value in payload.parameters.items() if name != "max_question_len"}
     asked = [
         {"question": given["text"], "context": given["text_pair"]}
         if isinstance(given, dict) and given.keys() == {"text", "text_pair"}
         else given
         for given in inputs
     ]
-    return plain("question-answering")(replace(payload, inputs=asked[0] if one else asked))
+    return plain("question-answering")(replace(payload, inputs=asked[0] if one else asked, parameters=parameters))
 
 
 def judged_pairs(task: str) -> Callable[[Payload], Question]:

@@ -191,6 +191,7 @@ WIRE_TASKS: dict[str, WireTask] = {
                 "doc_stride": {"type": "integer", "minimum": 0, "description": "tokens that windows have in common"},
                 "handle_impossible_answer": {"type": "boolean", "default": ANSWERS.handle_impossible_answer},
                 "align_to_words": {"type": "boolean", "default": ANSWERS.align_to_words},
+                "max_question_len": {"type": "integer", "minimum": 1, "description": "changes nothing: none is cut"},
                 **TRUNCATION,
             },
             inputs=_object(question=TEXT, context=TEXT),
