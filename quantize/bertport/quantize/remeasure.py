@@ -28,7 +28,7 @@ from bertport.quantize.job import (
 from bertport.quantize.labelled import LabelledJudge, standing_drops
 from bertport.quantize.quantizer import faster_default, taken_here
 from bertport.quantize.recipes.table import RECIPES, recipe_named
-from bertport.quantize.search.mixed_precision import STABILITY, by_more_samples, emitter_of, rank_layers
+from bertport.quantize.search.mixed_precision import STABILITY, by_more_samples, emitter_of, levels_of, rank_layers
 from bertport.quantize.search.sensitivity import Layers
 from bertport.runtime.bundle.changes import add_files, listed, replace_figures, tidy
 from bertport.runtime.bundle.directory import Bundle
@@ -258,7 +258,8 @@ def explain(path: str | os.PathLike[str], name: str, *, options: Options) -> tup
     isa = resolve_isa(options.isa)
     source = read_source([recipe], bundle, isa, options)
     calibrator = calibrator_for([recipe], bundle, source, options)
-    layers = rank_layers(evaluator, recipe, calibrator.apply(source, recipe) if calibrator else source)
+    calibrated = calibrator.apply(source, recipe) if calibrator else source
+    layers = rank_layers(evaluator, recipe, levels_of(recipe, calibrated)[0])  # as a search would
     if variant is None:
         return layers, []
     # A search that the time ended before it had a table leaves layers in higher precision, too.

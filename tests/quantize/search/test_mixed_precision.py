@@ -11,6 +11,7 @@ from bertport.quantize.search import mixed_precision
 from bertport.quantize.search.mixed_precision import BrokenBudgetError, meet_budget
 from bertport.quantize.search.sensitivity import rank
 from bertport.runtime.errors import ValidationError
+from bertport.runtime.providers.cpu import INSTRUCTION_SETS, InstructionSet
 from tests.made_up_figures import fidelity
 from tests.made_up_figures import kl as kl_of
 
@@ -24,6 +25,7 @@ FLOOR = 0.1
 class Asked:
     high_precision_layers: frozenset = frozenset()
     float_fallback: bool = False
+    instruction_set: InstructionSet | None = None
 
 
 class World:
@@ -68,8 +70,8 @@ def _made_up(monkeypatch):
     monkeypatch.setattr(mixed_precision, "_names", lambda *_: frozenset(COSTS))
 
 
-RECIPE = SimpleNamespace(name="made-up", emitter=object(), int16_activations=False)
-HALFWAY = SimpleNamespace(name="made-up", emitter=object(), int16_activations=True)
+RECIPE = SimpleNamespace(name="made-up", emitter=object(), int16_activations=False, by_instruction_set=True)
+HALFWAY = SimpleNamespace(name="made-up", emitter=object(), int16_activations=True, by_instruction_set=True)
 
 
 def held(harder, bound, recipe=RECIPE):
@@ -151,6 +153,23 @@ def test_what_16_bits_do_not_hold_float32_does(monkeypatch):
     assert solution.source.float_fallback
     assert solution.source.high_precision_layers < set(COSTS)
     assert frozenset(COSTS) in world.held_out, "all layers in 16 bits came first"
+
+
+@pytest.mark.parametrize(
+    ("here", "isa", "own", "levels"),
+    [
+        ("avx512_vnni", "avx512_vnni", True, [False, True]),
+        ("avx512_vnni", "avx2", True, [True]),  # made here for CPUs where two products in 8 bits are no faster than one
+        ("avx512_vnni", None, True, [True]),
+        ("avx512_vnni", "avx2", False, [False, True]),  # of a recipe that is the same for all
+        ("avx2", "avx512_vnni", False, [True]),
+    ],
+)
+def test_16_bits_come_first_where_they_are_faster_on_the_cpus_that_it_is_made_for(monkeypatch, here, isa, own, levels):
+    monkeypatch.setattr(mixed_precision, "cpu", lambda: SimpleNamespace(instruction_set=here))
+    recipe = SimpleNamespace(name="made-up", int16_activations=True, by_instruction_set=own)
+    made = mixed_precision.levels_of(recipe, Asked(instruction_set=INSTRUCTION_SETS.get(isa)))
+    assert [level.float_fallback for level in made] == levels
 
 
 def test_an_aim_beyond_reach_does_not_take_all_layers(monkeypatch):

@@ -48,6 +48,7 @@ __all__ = [
     "Solution",
     "by_more_samples",
     "emitter_of",
+    "levels_of",
     "meet_budget",
     "rank_layers",
 ]
@@ -223,7 +224,7 @@ class _Search:
             TimeUpError: when the time limit passes; what was reached stays in this object.
         """
         evaluator, recipe = self.evaluator, self.recipe
-        levels = _levels(recipe, source)
+        levels = levels_of(recipe, source)
         samples = read_evaluation(evaluator.bundle, evaluator.calibration, sample="calibration", **SEARCHING)
         began = time.monotonic()
         plain = self.searched = evaluator.accuracy(recipe, evaluator.make(recipe, source), samples)
@@ -395,13 +396,6 @@ def _within(target: Target, accuracy: Fidelity) -> bool:
     return all(kl_increase(accuracy, head) <= bound for head, bound in target.items())
 
 
-def _levels(recipe: Recipe, source: GraphSource) -> list[GraphSource]:
-    """Return what graphs are made from, one for each precision above 8 bits, the faster one first."""
-    # Two products in 8 bits are faster than one in float32 only where one is more than twice as fast: not on AVX2.
-    int16 = recipe.int16_activations and not saturates(INSTRUCTION_SETS.get(cpu().instruction_set))
-    return [dataclasses.replace(source, float_fallback=fallback) for fallback in ((False, True) if int16 else (True,))]
-
-
 def _names(recipe: Recipe, source: GraphSource) -> frozenset[str]:
     """Return the names of a recipe's layers."""
     return frozenset(layer.name for layer in linears(recipe.graph(source)))
@@ -415,6 +409,14 @@ def _estimate(
     once = seconds * held_out.tokens / max(1, samples.tokens)
     least = ranking + seconds * math.ceil(math.log2(layers + 1)) + once
     return least, ranking + levels * (TARGETS * most_tries(layers) * seconds + (TARGETS + 1) * once)
+
+
+def levels_of(recipe: Recipe, source: GraphSource) -> list[GraphSource]:
+    """Return what graphs are made from, one for each precision above 8 bits, the faster one first."""
+    # Two products in 8 bits are faster than one in float32 only where one is more than twice as fast: not on AVX2.
+    isa = source.instruction_set if recipe.by_instruction_set else INSTRUCTION_SETS.get(cpu().instruction_set)
+    int16 = recipe.int16_activations and not saturates(isa)
+    return [dataclasses.replace(source, float_fallback=fallback) for fallback in ((False, True) if int16 else (True,))]
 
 
 def rank_layers(evaluator: Evaluator, recipe: Recipe, source: GraphSource, *, head: str | None = None) -> Layers:
