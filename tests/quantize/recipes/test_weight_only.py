@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from bertport.quantize.graph.rewrite import rewrite
+from bertport.quantize.graph.rewrite import linears, rewrite
 from bertport.quantize.recipes.blocks import quantize_blocks
 from bertport.quantize.recipes.weight_only import WeightOnlyEmitter
 from tests.quantize.conftest import OUTPUTS, feeds, session
@@ -45,6 +45,31 @@ def test_a_text_does_not_change_with_its_batch_mates(candidate):
     alone = {name: values[:1] for name, values in given.items()} | {"masked_positions": given["masked_positions"]}
     for one, two in zip(graph.run(OUTPUTS, alone), graph.run(OUTPUTS, given), strict=True):
         np.testing.assert_allclose(one[:1], two[:1], atol=2e-6)
+
+
+@pytest.mark.parametrize(("bits", "block"), [(8, 64), (8, 32), (4, 32)])
+def test_a_tied_decoder_in_higher_precision_multiplies_its_table_in_float32(fused, bits, block):
+    """The table has 8 bits in either recipe, and stays stored once."""
+    from onnx import helper, numpy_helper
+
+    [decoder] = [linear for linear in linears(fused) if linear.table]
+    plain = rewrite(fused, WeightOnlyEmitter(bits=bits, block=block))
+    named = frozenset({decoder.name})
+    higher = rewrite(fused, WeightOnlyEmitter(bits=bits, block=block, high_precision_layers=named))
+    products, large = (
+        [[node.op_type for node in model.graph.node].count("MatMulNBits") for model in (plain, higher)],
+        [
+            [len(each.raw_data) for each in model.graph.initializer if len(each.raw_data) > 64]
+            for model in (plain, higher)
+        ],
+    )
+    assert products[1] == products[0] - 1
+    assert sorted(large[1]) == sorted(large[0])
+    higher.graph.output.append(helper.make_empty_tensor_value_info(decoder.source))
+    states, logits = session(higher).run([decoder.source, "logits"], feeds())
+    table = quantize_blocks(decoder.table.rows.T, bits=8, block=block).dequantize()
+    [bias] = [numpy_helper.to_array(each) for each in fused.graph.initializer if each.name == decoder.bias]
+    np.testing.assert_allclose(logits, states @ table + bias, atol=1e-5)
 
 
 def test_the_kernel_multiplies_what_we_packed():

@@ -14,7 +14,7 @@ import numpy as np
 
 from bertport.quantize.graph.builder import LEAST_OPSET, MICROSOFT
 from bertport.quantize.recipes.blocks import EIGHT_BITS, Blocks, quantize_blocks
-from bertport.quantize.recipes.common import float_matmul
+from bertport.quantize.recipes.common import add_bias, float_matmul
 
 if TYPE_CHECKING:
     from bertport.quantize.graph.builder import GraphBuilder
@@ -38,12 +38,13 @@ class WeightOnlyEmitter:
     block: int
     """Inputs in a block."""
     high_precision_layers: frozenset[str] = field(default_factory=frozenset)
-    """Names of the linear layers in higher precision: 8 bits, or float32 where the others have 8."""
+    """Names of the linear layers in higher precision: 8 bits, or float32 where the others have 8. A tied decoder, whose
+    table has 8 bits anyway, multiplies by it in float32."""
 
     def linear(self, builder: GraphBuilder, linear: Linear) -> None:
         """Write one linear layer."""
-        if linear.name in self.high_precision_layers and self.bits == EIGHT_BITS and not linear.table:
-            float_matmul(builder, linear)
+        if linear.name in self.high_precision_layers and (linear.table or self.bits == EIGHT_BITS):
+            self._float(builder, linear)
             return
         if linear.table:
             made, packed, scales = self._stored_table(builder, linear.table)
@@ -69,6 +70,20 @@ class WeightOnlyEmitter:
         )
         if linear.bias is not None:
             builder.node("Add", [product, linear.bias], linear.output)
+
+    def _float(self, builder: GraphBuilder, linear: Linear) -> None:
+        """Leave a layer in float32; a tied decoder still multiplies by its table, so that no second copy is stored.
+
+        ONNX Runtime scales the table once, when it loads the graph. MatMulNBits with another accuracy level would do so
+        at every run, which took 150 times as long as the product in 8 bits.
+        """
+        if linear.table is None:
+            float_matmul(builder, linear)
+            return
+        made, packed, scales = self._stored_table(builder, linear.table)
+        self._scale(builder, made, packed, scales, f"{linear.name}.rows")
+        matrix = builder.node("Transpose", [f"{linear.name}.rows"], f"{linear.name}.float", perm=[1, 0])
+        add_bias(builder, "MatMul", [linear.source, matrix], linear)
 
     def lookup(self, builder: GraphBuilder, table: Table, ids: str, output: str) -> None:
         """Look rows up in 8 bits, and scale their blocks."""
