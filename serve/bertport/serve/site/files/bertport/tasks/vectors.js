@@ -75,8 +75,9 @@ function promptOf(parameters, facts, name) {
         throw new UsageError(`unknown prompt ${excerpt(named)}: choose one of the model's (${known})`);
     }
     const prompt = given ?? (named === null ? "" : (facts.prompts[named] ?? ""));
-    if (prompt.length > LONGEST_PROMPT) {
-        throw new UsageError(`the prompt has ${prompt.length} characters and may have ${LONGEST_PROMPT}: give a shorter one`);
+    const length = Array.from(prompt).length; // characters, as Python counts them, and not UTF-16 units
+    if (length > LONGEST_PROMPT) {
+        throw new UsageError(`the prompt has ${length} characters and may have ${LONGEST_PROMPT}: give a shorter one`);
     }
     if (prompt && facts.leavesPromptOut) {
         throw new UsageError(`${name} makes vectors without the tokens of a prompt (include_prompt), which its graph cannot tell apart: give texts without a prompt`);
