@@ -114,7 +114,7 @@ def _try(  # noqa: PLR0913, PLR0917 — as `row_of`
         _run(["tar", "--extract", "--file", str(interpreter.resolve()), "--directory", str(place)])
         for name in ("resolv.conf", "ssl/certs/ca-certificates.crt"):
             shutil.copyfile(Path("/etc") / name, place / "etc" / name)
-        # ONNX Runtime opens files by /proc, and tests open terminals; in a namespace of its own, both end with the program.
+        # ONNX Runtime opens files by /proc, and tests open terminals; in its own namespace, both end with the program.
         mounted = (
             'mount -t proc proc "$0/proc" && mount -t devpts -o newinstance,ptmxmode=0666 devpts "$0/dev/pts" && '
             'mount --bind "$0/dev/pts/ptmx" "$0/dev/ptmx" && exec chroot "$0" "$@"'
