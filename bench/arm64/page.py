@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 __all__ = ["INFINITE", "section"]
@@ -38,7 +39,7 @@ def _tests(data: dict[str, Any]) -> list[str]:
         # Each that failed has a line, and so has a file whose process ended before it could count.
         shown = [*(row["counts"].get(name, 0) for name in ("passed", "skipped")), len(row["failures"])]
         lines.append(f"| `{cpu}` | " + " | ".join(map(str, shown)) + f" | {row['commit'][:12]} |")
-        failed += [f"- `{cpu}`: {line}" for line in row["failures"]]
+        failed += [f"- `{cpu}`: {re.sub(r'[^ ]*/checkout/', '', line)}" for line in row["failures"]]
     return [*lines, *(["", *failed] if failed else [])]
 
 
