@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     origin = provenance()
     with tempfile.TemporaryDirectory() as scratch:
-        place = given.work or Path(scratch)
+        place = (given.work or Path(scratch)).absolute()
         if (place / "venv").exists():
             parser.error(f"{place} holds the environment of an earlier run: name another directory, or remove it")
         place.mkdir(parents=True, exist_ok=True)

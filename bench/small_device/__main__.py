@@ -25,7 +25,7 @@ import sysconfig
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.checkout import ROOT, check_section, environment, number, provenance, read_data, write_section
 from bench.small_device.groups import memory_bound, quota
@@ -33,6 +33,9 @@ from bench.small_device.page import section
 from bertport.measure.machine import awaited, machine_lock
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.packing import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PAGE = ROOT / "docs" / "how-to" / "small-device.md"
 DATA = ROOT / "docs" / "data" / "small-device.json"
@@ -144,10 +147,26 @@ def bounds() -> list[dict[str, Any]]:
 
 def bounded(bound: int, *, low: bool) -> dict[str, Any] | None:
     """Return what `answered` does of a process that may hold so many bytes, none of its files in memory beforehand."""
-    for place in (PLACE / "small", Path(sysconfig.get_paths()["stdlib"])):
+    library = own_library()
+    for place in (PLACE, Path(sysconfig.get_paths()["stdlib"])):
         forget(place)
     with memory_bound(bound) as group:
-        return answered(low=low, group=group, count=TEXTS)
+        return answered(low=low, group=group, count=TEXTS, further=library)
+
+
+def own_library() -> dict[str, str]:
+    """Return variables by which a process maps a copy of the interpreter's library.
+
+    The one that this process maps stays in memory, and the kernel charges a page to whoever read it first.
+    """
+    found = Path(sysconfig.get_config_var("LIBDIR") or "", sysconfig.get_config_var("INSTSONAME") or "")
+    if not found.is_file() or found.suffix == ".a":
+        return {}
+    copy = PLACE / "interpreter" / found.name
+    if not copy.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(found, copy)
+    return {"LD_PRELOAD": str(copy)}
 
 
 def forget(place: Path) -> None:
@@ -158,18 +177,23 @@ def forget(place: Path) -> None:
                 os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def answered(*, low: bool, group: Path | None, count: int) -> dict[str, Any] | None:
+def answered(
+    *, low: bool, group: Path | None, count: int, further: Mapping[str, str] | None = None
+) -> dict[str, Any] | None:
     """Return how long a process takes from its start to its first answer, and what it measures of itself after it.
 
     Args:
         low: whether it is asked for low memory.
         group: the control group that it runs in; None for this one's.
         count: texts that it answers after the first.
+        further: more variables of its environment.
 
     Returns:
         None where it ended without these answers.
     """
     command = [sys.executable, "-c", ANSWER, "low" if low else "usual", TEXT, str(count)]
+    if further:  # by a program that is in the group already, as this one's shell would read the library outside
+        command = ["env", *(f"{name}={value}" for name, value in further.items()), *command]
     if group:
         command = ["sh", "-c", f'echo $$ > "{group}/cgroup.procs" && exec "$@"', "sh", *command]
     clean = environment() | {

@@ -79,6 +79,22 @@ def test_a_process_that_is_killed_has_no_answer(tmp_path, monkeypatch):
     assert program.answered(low=True, group=None, count=1) is None
 
 
+def test_a_process_maps_a_copy_of_the_interpreter_s_library(tmp_path, monkeypatch):
+    monkeypatch.setattr(program, "PLACE", tmp_path)
+    monkeypatch.setattr(
+        program,
+        "ANSWER",
+        "import json; print('best', flush=True); print(json.dumps({'maps': open('/proc/self/maps').read()}))",
+    )
+    further = program.own_library()
+    if not further:
+        pytest.skip("this interpreter has no library of its own")
+    run = program.answered(low=True, group=None, count=0, further=further)
+    [library] = (tmp_path / "interpreter").iterdir()
+    mapped = {line.split()[-1] for line in run["maps"].splitlines() if library.name in line}
+    assert mapped == {str(library)}
+
+
 def test_nothing_else_measures_meanwhile(monkeypatch):
     held = []
 

@@ -18,8 +18,11 @@ from bertport.runtime import load, portable
 from bertport.runtime.bundle import portable_graph
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.golden import read_golden
+from bertport.runtime.bundle.packing import pack
+from bertport.runtime.bundle.writer import write_manifest
 from bertport.runtime.cli import app
 from bertport.runtime.errors import BundleError, PathError, UnknownNameError, UsageError, ValidationError
+from bertport.runtime.golden_making import write_golden
 from bertport.runtime.heads import QUESTION_ANSWERING, SEQUENCE_CLASSIFICATION
 from bertport.runtime.portable import FILES, pack_portable
 from tests.conftest import contents
@@ -200,6 +203,80 @@ def test_what_has_no_form(quantized, old, tmp_path, monkeypatch):
         pack_portable(path, tmp_path / "out", ["int8-dynamic"])
     assert [each.name for each in tmp_path.iterdir()] == ["old"]
     assert contents(path) == before
+
+
+def edited(bundle, path, change):
+    """A copy of a bundle with another manifest, as anybody may write one."""
+    shutil.copytree(bundle, path)
+    manifest = Bundle.open(path).manifest
+    write_manifest(path, change(manifest))
+    return path
+
+
+def test_a_recipe_names_no_file_outside_the_bundle(quantized, tmp_path):
+    """A manifest states any recipe, and the file of a form is named after it."""
+
+    def elsewhere(manifest):
+        variant = dataclasses.replace(manifest.variants["int8-dynamic"], recipe="/../../../../x")
+        return dataclasses.replace(manifest, variants={**manifest.variants, "int8-dynamic": variant})
+
+    path = edited(quantized[0].path, tmp_path / "bundle", elsewhere)
+    with pytest.raises(
+        UsageError, match=r"would be named after its recipe, '/../../../../x', which is no name of a recip"
+    ):
+        pack_portable(path, tmp_path / "out", ["int8-dynamic"])
+    assert [each.name for each in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_two_variants_of_one_recipe_do_not_take_one_file(quantized, tmp_path):
+    def twice(manifest):
+        return dataclasses.replace(manifest, variants={**manifest.variants, "other": manifest.variants["int8-dynamic"]})
+
+    path = edited(quantized[0].path, tmp_path / "bundle", twice)
+    write_golden(path)
+    with pytest.raises(UsageError, match=r"two variants would be onnx/model_quantized.onnx in portable form"):
+        pack_portable(path, tmp_path / "out", ["int8-dynamic", "other"])
+    assert [each.name for each in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_variant_that_cannot_run_here_is_said_to_be_unproven(quantized, tmp_path, monkeypatch):
+    report = portable.verify_golden(quantized[0].path)
+    int8 = [each for each in report.variants if each.name == "int8-dynamic"]
+    not_run = [dataclasses.replace(each, not_run="no such device") for each in int8]
+    monkeypatch.setattr(
+        portable, "verify_golden", lambda _: dataclasses.replace(report, variants=tuple(not_run), failures=())
+    )
+    with pytest.warns(
+        UserWarning, match=r"form of 'int8-dynamic' was not proven, as it cannot run here: no such device"
+    ):
+        pack_portable(quantized[0].path, tmp_path / "out", ["int8-dynamic"])
+
+
+def test_fp32_alone_has_a_form_of_its_own(tiny_bundle, tmp_path):
+    packed = pack(tiny_bundle, tmp_path / "packed", ["fp32"]).path
+    form = pack_portable(packed, tmp_path / "out")
+    assert [variant.file for variant in form.manifest.variants.values()] == ["onnx/model.onnx"]
+    onnx.checker.check_model(str(form.path / "onnx" / "model.onnx"))
+
+
+def test_forms_are_compared_and_served_as_what_they_are(packed, tiny_bundle):
+    assert not packed.manifest.repeats("int8-dynamic")
+    manifest = Bundle.open(tiny_bundle).manifest
+    assert {name for name in manifest.variants if manifest.repeats(name)} == {"portable"}
+
+
+def test_a_graph_without_the_outputs_that_are_stated_is_refused(quantized, tmp_path):
+    def other(manifest):
+        variant = manifest.variants["int8-dynamic"]
+        heads = {name: dataclasses.replace(head, aliases=("more",)) for name, head in manifest.heads.items()}
+        stated = dataclasses.replace(variant, outputs=(*variant.outputs, "sentence_embedding"))
+        [first, *_] = heads
+        heads[first] = dataclasses.replace(heads[first], output="sentence_embedding")
+        return dataclasses.replace(manifest, heads=heads, variants={**manifest.variants, "int8-dynamic": stated})
+
+    path = edited(quantized[0].path, tmp_path / "bundle", other)
+    with pytest.raises(BundleError, match="does not have the inputs and outputs that its manifest states"):
+        pack_portable(path, tmp_path / "out", ["int8-dynamic"])
 
 
 def test_a_form_that_gives_other_numbers_is_not_kept(quantized, tmp_path, monkeypatch):

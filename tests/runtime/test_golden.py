@@ -252,6 +252,12 @@ def endless_shape(value):
     logits["rows"][0].pop("columns")
 
 
+def no_position(value):
+    logits = value["variants"]["fp32"]["outputs"]["logits"]
+    logits["shapes"][0][0] = 50
+    logits["rows"][0]["row"] = 49
+
+
 def far_batch(value):
     row = value["variants"]["fp32"]["outputs"]["logits"]["rows"][0]
     row.update(batch=99, row=0, columns=None, values=[], largest=0)
@@ -291,6 +297,7 @@ def no_rows(value):
         (far_position, "decodes 1 positions of a batch"),
         (far_row, "values of a row that is not there"),
         (endless_shape, "values of a row that is not there"),
+        (no_position, "lists a row of 'logits' for which no position is decoded"),
         (far_batch, "lists 0 values of a row that is not there"),
         (no_axes, "lists 0 values of a row that is not there"),
         (many_texts, "texts and 2 batches"),

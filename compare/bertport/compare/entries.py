@@ -143,7 +143,7 @@ def make_entries(
         for name in names:
             variant = manifest.variants[name]
             prefix = f"{compared.label}: " if len(bundles) > 1 else ""
-            unasked = name not in variants if variants else variant.kind != "serving"
+            unasked = name not in variants if variants else manifest.repeats(name)
             if unasked and name != compared.reference:
                 if not variants:
                     how = "with every position decoded" if decodes(manifest.heads) else "as they were exported"

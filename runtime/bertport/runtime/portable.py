@@ -7,6 +7,8 @@ names of their own, and decode every position. `bundle/portable_graph.py` has th
 from __future__ import annotations
 
 import dataclasses
+import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +19,11 @@ from bertport.runtime.bundle.manifest import FileEntry
 from bertport.runtime.bundle.packing import copy_file, names_to_pack, pack
 from bertport.runtime.bundle.portable_graph import FormError, portable_golden, portable_graph
 from bertport.runtime.bundle.writer import new_bundle, workspace, write_manifest
-from bertport.runtime.errors import UsageError, ValidationError
+from bertport.runtime.errors import BundleError, UsageError, ValidationError
+from bertport.runtime.excerpts import excerpt
 from bertport.runtime.golden import verify_golden
 from bertport.runtime.heads import decoded_outputs
+from bertport.runtime.onnx_wire import MalformedError
 
 if TYPE_CHECKING:
     import os
@@ -30,15 +34,18 @@ if TYPE_CHECKING:
 
 __all__ = ["FILES", "pack_portable"]
 
+FP32 = "fp32"
 FILES = {
+    FP32: "onnx/model.onnx",
     "int8-dynamic": "onnx/model_quantized.onnx",
     "int8-static": "onnx/model_int8.onnx",
     "int8-static-cpu": "onnx/model_uint8.onnx",
     "int4-weight-only": "onnx/model_q4.onnx",
     "fp16": "onnx/model_fp16.onnx",
 }
-"""Files by recipe, as transformers.js names them for its `dtype`: q8, int8, uint8, q4 and fp16."""
-FP32 = "fp32"
+"""Files by recipe, as transformers.js names them for its `dtype`: fp32, q8, int8, uint8, q4 and fp16."""
+PLAIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+"""Names of recipes of which a file's is made; a bundle may state any."""
 TIMED = frozenset({"speed", "slower_than_reference"})
 """What a record of fidelity says of the speed, which was that of a graph that decodes only what is asked for."""
 
@@ -90,16 +97,22 @@ def pack_portable(
 
 
 def _refuse_without_form(source: Bundle, name: str) -> None:
-    """Refuse a variant that computes fp32's graph, whose portable form the bundle has already.
+    """Refuse a variant whose portable form the bundle has already, or that would have no file of its own.
 
     Raises:
         UsageError: for such a variant.
     """
     variants = source.manifest.variants
-    if name == FP32 or (FP32 in variants and variants[name].file == variants[FP32].file):
+    shares_fp32 = name == FP32 or (FP32 in variants and variants[name].file == variants[FP32].file)
+    if shares_fp32 and "portable" in variants:
         raise UsageError(
             f"the portable form of {name!r} is the variant 'portable', which was proven when it was exported: pass "
             "--variant portable"
+        )
+    if PLAIN.fullmatch(variants[name].recipe) is None:
+        raise UsageError(
+            f"the portable form of {name!r} would be named after its recipe, {excerpt(variants[name].recipe)}, which "
+            "is no name of a recipe: do not use a bundle from this source"
         )
 
 
@@ -113,6 +126,10 @@ def _fill(building: Path, packed: Bundle) -> None:
         if variant.kind != "serving":
             continue
         file = FILES.get(variant.recipe, f"onnx/model_{variant.recipe.replace('-', '_')}.onnx")
+        if file in {other.file for key, other in manifest.variants.items() if key != name}:
+            raise UsageError(
+                f"two variants would be {file} in portable form, {name!r} is one: pack it without the other"
+            )
         with packed.opening(name) as graph:
             content = _form(graph, manifest, name)
         (building / file).parent.mkdir(exist_ok=True)
@@ -132,11 +149,17 @@ def _fill(building: Path, packed: Bundle) -> None:
 
 
 def _form(graph: Path, manifest: Manifest, name: str) -> bytes:
-    aliases = {head.output: head.aliases for head in manifest.heads.values() if head.aliases}
+    outputs = manifest.variants[name].outputs
+    aliases = {head.output: head.aliases for head in manifest.heads.values() if head.aliases and head.output in outputs}
     try:
-        return portable_graph(graph, manifest.variants[name].outputs, aliases)
+        return portable_graph(graph, outputs, aliases)
     except FormError as error:
         raise UsageError(f"the portable form of {name!r} cannot be written: {error}; pack it without") from error
+    except (MalformedError, UnicodeDecodeError, LookupError) as error:
+        raise BundleError(
+            f"the graph of variant {name!r} does not have the inputs and outputs that its manifest states ({error!r}): "
+            "export again"
+        ) from error
 
 
 def _with_form(manifest: Manifest, name: str, file: str, golden: Golden) -> tuple[Manifest, Golden]:
@@ -154,10 +177,18 @@ def _with_form(manifest: Manifest, name: str, file: str, golden: Golden) -> tupl
 
 
 def _prove(building: Path, target: Path) -> None:
-    """See that the graphs give their golden values, as far as they can run here.
+    """See that the graphs give their golden values, and warn of those that cannot run here.
 
     Raises:
         ValidationError: for one that does not.
     """
-    if failures := verify_golden(building).failures:
-        raise ValidationError(f"the portable form at {target} differs from its golden vectors: {failures[0]}")
+    report = verify_golden(building)
+    if report.failures:
+        raise ValidationError(f"the portable form at {target} differs from its golden vectors: {report.failures[0]}")
+    for variant in report.variants:
+        if variant.not_run:
+            warnings.warn(
+                f"the portable form of {variant.name!r} was not proven, as it cannot run here: {variant.not_run}",
+                UserWarning,
+                stacklevel=3,
+            )

@@ -46,14 +46,14 @@ def with_prompts(manifest, prompts, default=None):
         ({"query": "q: ", "passage": "p: ", "corpus": "c: "}, None, "ranking", ("q: ", "p: ")),
         ({"query": "q: ", "corpus": "c: ", "other": "o: "}, "other", "retrieval", ("q: ", "c: ")),
         ({"query": "q: ", "document": "", "other": "o: "}, "other", "retrieval", ("q: ", "")),
-        ({"query": "q: "}, "query", "retrieval", ("q: ", "q: ")),
-        ({"other": "o: "}, "other", "ranking", ("o: ", "o: ")),
+        ({"query": "q: "}, "query", "retrieval", ("q: ", "")),
+        ({"other": "o: "}, "other", "ranking", ("", "")),
         ({"other": "o: "}, None, "retrieval", ("", "")),
         ({"query": "q: ", "document": "d: "}, None, "similarity", ("", "")),
         ({"query": "q: ", "document": "d: "}, "query", "similarity", ("q: ", "q: ")),
     ],
 )
-def test_the_prompts_of_a_model_are_taken_as_sentence_transformers_takes_them(model, prompts, default, kind, begin):
+def test_the_prompts_of_a_model_are_taken_as_sentence_transformers_documents_it(model, prompts, default, kind, begin):
     """By `encode_query` and `encode_document`; two similar texts by `encode`."""
     manifest = with_prompts(model.bundle.manifest, prompts, default)
     taken = prompts_for(TASK, kind, manifest, {})

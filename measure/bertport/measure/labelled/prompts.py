@@ -20,8 +20,9 @@ __all__ = ["DOCUMENT", "QUERY", "Prompts", "prompts_for"]
 QUERY, DOCUMENT = "query", "document"
 """The sides of an example: of two texts the first and the second, of queries these and what they are to find."""
 NAMES = {QUERY: ("query",), DOCUMENT: ("document", "passage", "corpus")}
-"""Names of a model's prompts that a side takes by itself, the first that there is: those of `encode_query` and
-`encode_document` of sentence-transformers."""
+"""Names of a model's prompts that a side takes by itself, the first that there is, as sentence-transformers documents
+`encode_query` and `encode_document`. Its release 6 gives every model an empty `document`, and so never comes to the
+other two."""
 PLURALS = {QUERY: "queries", DOCUMENT: "documents"}
 """The sides in a note."""
 SIDED = frozenset({RANKING, RETRIEVAL})
@@ -65,7 +66,7 @@ def prompts_for(task: str, kind: str, manifest: Manifest, asked: Mapping[str, st
         manifest: The bundle's.
         asked: The texts and the names of prompts that were asked for, by the names of
             `bertport.measure.labelled.options.PROMPT_HELP`. A side without either has the model's prompt for queries or
-            documents, and where it has none, or the data is of two similar texts, the model's default.
+            documents, or none where it has none; of two similar texts both have the model's default.
 
     Raises:
         UsageError: for a task without prompts, a prompt that the model could not leave out again, and two of one side.
@@ -83,6 +84,7 @@ def prompts_for(task: str, kind: str, manifest: Manifest, asked: Mapping[str, st
         text, name = asked.get(f"{side}_prompt"), asked.get(f"{side}_prompt_name")
         if text is None and name is None and kind in SIDED:
             name = next((each for each in names if each in known.prompts), None)
+            text = "" if name is None else None
             if name is not None and known.prompts[name]:
                 taken.append(f"{PLURALS[side]} with {name!r} ({excerpt(known.prompts[name])})")
         texts[side] = beginning(Shared(prompt=text, prompt_name=name), manifest)

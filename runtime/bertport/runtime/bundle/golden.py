@@ -14,6 +14,7 @@ from bertport.runtime.bundle.manifest import GoldenVectors
 from bertport.runtime.bundle.parsing import OMITTED, json_values, parse
 from bertport.runtime.bundle.strict_json import refuse_unwritable, strict_json
 from bertport.runtime.errors import BundleError
+from bertport.runtime.heads import decoded_outputs
 from bertport.runtime.installation import upgrade_advice
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FILE",
+    "MATRIX",
     "Golden",
     "GoldenBatch",
     "GoldenInputs",
@@ -56,6 +58,8 @@ MOST_TOKENS = 512
 """Tokens of a batch, padding included: what one text of usual length takes, also where every position is decoded."""
 MOST_POSITIONS = 64
 """Positions that are decoded in a batch, at most."""
+MATRIX = 2
+"""Axes of an output that is computed at positions alone; one of every token has three."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,14 +238,27 @@ def _check(golden: Golden, manifest: Manifest, name: str) -> None:
             _refuse(name, f"has a text of {len(text.text):,} characters and {len(text.ids):,} ids")
     for batch in golden.batches:
         _check_inputs(batch.inputs, manifest, name)
-    for variant, vectors in golden.variants.items():
-        for output, expected in vectors.outputs.items():
-            if len(expected.shapes) != len(golden.batches) or not expected.tolerance >= 0:
-                _refuse(name, f"has {len(expected.shapes)} shapes of {output[:80]!r} of {variant[:80]!r}")
-            if not expected.rows:  # any graph would hold
-                _refuse(name, f"lists no row of {output[:80]!r} of {variant[:80]!r}")
-            for row in expected.rows:
-                _check_row(row, expected, name)
+    for variant in golden.variants:
+        _check_outputs(golden, manifest, variant, name)
+
+
+def _check_outputs(golden: Golden, manifest: Manifest, variant: str, name: str) -> None:
+    """Refuse values of a variant's outputs that its graph cannot give."""
+    for output, expected in golden.variants[variant].outputs.items():
+        if len(expected.shapes) != len(golden.batches) or not expected.tolerance >= 0:
+            _refuse(name, f"has {len(expected.shapes)} shapes of {output[:80]!r} of {variant[:80]!r}")
+        if not expected.rows:  # any graph would hold
+            _refuse(name, f"lists no row of {output[:80]!r} of {variant[:80]!r}")
+        decoded = _serves(manifest, variant) and output in decoded_outputs([output])
+        for row in expected.rows:
+            _check_row(row, expected, name)
+            positions = golden.batches[row.batch].inputs.masked_positions or ()
+            if decoded and len(expected.shapes[row.batch]) == MATRIX and row.row >= len(positions):
+                _refuse(name, f"lists a row of {output[:80]!r} for which no position is decoded")
+
+
+def _serves(manifest: Manifest, variant: str) -> bool:
+    return variant in manifest.variants and manifest.variants[variant].kind == "serving"
 
 
 def _check_inputs(inputs: GoldenInputs, manifest: Manifest, name: str) -> None:

@@ -337,6 +337,13 @@ class Manifest:
                 f"the manifest cannot be written as JSON ({error}): measure again, or export again"
             ) from error
 
+    def repeats(self, name: str) -> bool:
+        """Return whether a variant decodes every position with the weights of another that decodes what is asked."""
+        variant = self.variants[name]
+        return variant.kind != "serving" and any(
+            other.kind == "serving" and other.recipe == variant.recipe for other in self.variants.values()
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON values, as `to_bytes` writes them."""
         value: dict[str, Any] = json.loads(self.to_bytes())

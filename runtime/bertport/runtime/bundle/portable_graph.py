@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from bertport.runtime import onnx_wire as pb
 from bertport.runtime.bundle.external_data import DATA_LOCATION, EXTERNAL_DATA, NAME, spans
+from bertport.runtime.bundle.golden import MATRIX
 from bertport.runtime.heads import POSITIONS, decoded_outputs
 
 if TYPE_CHECKING:
@@ -255,9 +256,14 @@ def portable_golden(golden: Golden, vectors: GoldenVariant) -> GoldenVariant:
     """
     decoded = decoded_outputs(vectors.outputs)
     outputs = {
-        name: _all_rows(golden, output) if name in decoded else output for name, output in vectors.outputs.items()
+        name: _all_rows(golden, output) if name in decoded and _is_matrix(output) else output
+        for name, output in vectors.outputs.items()
     }
     return dataclasses.replace(vectors, outputs=outputs)
+
+
+def _is_matrix(output: GoldenOutput) -> bool:
+    return all(len(shape) == MATRIX for shape in output.shapes)
 
 
 def _all_rows(golden: Golden, output: GoldenOutput) -> GoldenOutput:

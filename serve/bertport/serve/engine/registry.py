@@ -361,11 +361,11 @@ class Registry:
         first = self._opened(bundle)
         yield first
         if settings.memory is not None and ALL not in settings.variants:
-            left = [name for name, entry in manifest.variants.items() if entry.kind == "serving"]
+            left = [name for name in manifest.variants if not manifest.repeats(name)]
             _LOG.info("with --memory, of the variants %s only %s is served", ", ".join(left), first.variant)
             return
-        for variant, entry in manifest.variants.items():
-            if variant == first.variant or not (entry.kind == "serving" or ALL in settings.variants):
+        for variant in manifest.variants:
+            if variant == first.variant or (manifest.repeats(variant) and ALL not in settings.variants):
                 continue
             self._say(f"loading {name}, {variant}")
             try:
