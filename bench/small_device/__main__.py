@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from importlib import metadata
 from pathlib import Path
@@ -35,7 +36,7 @@ from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.packing import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 PAGE = ROOT / "docs" / "how-to" / "small-device.md"
 DATA = ROOT / "docs" / "data" / "small-device.json"
@@ -45,10 +46,16 @@ NEEDED = ("numpy", "onnxruntime", "tokenizers", "click")
 TEXT = "Paris is the [MASK] of France."
 SHARE = 0.25
 """Of one core."""
-BOUNDS = range(128 << 20, 48 << 20, -(8 << 20))
+BOUNDS = range(120 << 20, 56 << 20, -(8 << 20))
 """Bytes of memory that are tried, as long as all processes answer within them."""
 BOUNDED = 3
 """Processes for each of them."""
+FEW_TEXTS = 20
+"""Answers that these give after the first: with too little memory, each reads its pages anew."""
+PATIENCE = 60
+"""Seconds in which they answer; one that reads its pages for ever does not."""
+APART = frozenset({"site-packages", "test"})
+"""Folders of the standard library of which nothing is read."""
 TEXTS = 200
 """Answers whose time is taken once the first is there."""
 ANSWER = """
@@ -78,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.check:
         check_section(PAGE, section(read_data(DATA, "bench.small_device")), "bench.small_device")
         return
-    data = {**provenance(), **installations(), "bundles": bundles(), "answers": TEXTS}
+    data = {**provenance(), **installations(), "bundles": bundles(), "answers": TEXTS, "few_answers": FEW_TEXTS}
     data |= {"runs": runs(options.rounds), "bounds": bounds()}
     DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     write_section(PAGE, section(data))
@@ -151,7 +158,7 @@ def bounded(bound: int, *, low: bool) -> dict[str, Any] | None:
     for place in (PLACE, Path(sysconfig.get_paths()["stdlib"])):
         forget(place)
     with memory_bound(bound) as group:
-        return answered(low=low, group=group, count=TEXTS, further=library)
+        return answered(low=low, group=group, count=FEW_TEXTS, further=library)
 
 
 def own_library() -> dict[str, str]:
@@ -170,11 +177,13 @@ def own_library() -> dict[str, str]:
 
 
 def forget(place: Path) -> None:
-    """Have the kernel drop from memory the pages of all files below a directory, as far as nobody maps them."""
-    for file in place.rglob("*"):
-        if file.is_file() and not file.is_symlink():
-            with file.open("rb") as opened:
-                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    """Have the kernel drop from memory the pages of the files below a directory, as far as nobody maps them."""
+    for folder, folders, files in os.walk(place):
+        folders[:] = sorted(set(folders) - APART)
+        for file in (Path(folder, name) for name in files):
+            if not file.is_symlink():
+                with file.open("rb") as opened:
+                    os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def answered(
@@ -202,7 +211,10 @@ def answered(
         "OPENBLAS_NUM_THREADS": "1",
     }
     began = time.perf_counter()
-    with subprocess.Popen(command, env=clean, cwd=PLACE, stdout=subprocess.PIPE, text=True) as process:
+    with (
+        subprocess.Popen(command, env=clean, cwd=PLACE, stdout=subprocess.PIPE, text=True) as process,
+        ended_after(PATIENCE, process) if further is not None else contextlib.nullcontext(),
+    ):
         assert process.stdout  # noqa: S101 — a pipe was asked for
         first = process.stdout.readline().strip()
         seconds = time.perf_counter() - began
@@ -211,6 +223,17 @@ def answered(
     if process.returncode or not first:
         return None
     return {"first": first, "seconds": seconds, "cpu_seconds": cpu, **json.loads(rest)}
+
+
+@contextlib.contextmanager
+def ended_after(seconds: float, process: subprocess.Popen[str]) -> Iterator[None]:
+    """End a process that is still there after some seconds."""
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _cpu_seconds(process: int) -> float:

@@ -65,7 +65,7 @@ def section(data: dict[str, Any]) -> str:
         *wrapped(
             "Where memory is bounded, the system drops pages of files when it needs them. The least memory of a "
             "container (a control group without swap) in which all of some processes gave the first answer and "
-            f"{data['answers']} more, none of its files in memory beforehand but libc, as after a device's start:"
+            f"{data['few_answers']} more, none of its files in memory beforehand but libc, as after a device's start:"
         ),
         "",
         f"| | least memory | first answer there | peak memory there | first answer with {most} MiB |",

@@ -65,11 +65,11 @@ def test_memory_is_taken_away_until_a_process_ends_without_its_answers(monkeypat
     monkeypatch.setattr(program, "bounded", lambda bound, low: {"seconds": 1.0} if bound >= need[low] else None)
     found = program.bounds()
     tried = {low: [bound for bound in found if bound["low_memory"] is low] for low in need}
-    assert [bound["bytes"] >> 20 for bound in tried[False]] == [128, 120, 112, 104, 96]
-    assert [len(bound["runs"]) for bound in tried[False]] == [3, 3, 3, 3, 0]
-    assert [bound["bytes"] >> 20 for bound in tried[True]] == [128, 120, 112, 104, 96, 88, 80, 72, 64]
+    assert [bound["bytes"] >> 20 for bound in tried[False]] == [120, 112, 104, 96]
+    assert [len(bound["runs"]) for bound in tried[False]] == [3, 3, 3, 0]
+    assert [bound["bytes"] >> 20 for bound in tried[True]] == [120, 112, 104, 96, 88, 80, 72, 64]
     need[False] = 1 << 30
-    with pytest.raises(SystemExit, match="128 MiB were too little"):
+    with pytest.raises(SystemExit, match="120 MiB were too little"):
         program.bounds()
 
 
@@ -77,6 +77,13 @@ def test_a_process_that_is_killed_has_no_answer(tmp_path, monkeypatch):
     monkeypatch.setattr(program, "PLACE", tmp_path)
     monkeypatch.setattr(program, "ANSWER", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     assert program.answered(low=True, group=None, count=1) is None
+
+
+def test_a_process_that_does_not_answer_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(program, "PLACE", tmp_path)
+    monkeypatch.setattr(program, "ANSWER", "import time; print('best', flush=True); time.sleep(60)")
+    monkeypatch.setattr(program, "PATIENCE", 0.5)
+    assert program.answered(low=True, group=None, count=1, further={}) is None
 
 
 def test_a_process_maps_a_copy_of_the_interpreter_s_library(tmp_path, monkeypatch):
@@ -135,7 +142,14 @@ def test_the_section_has_medians_of_each_kind_and_short_lines():
     versions = {"python": "3.11.7"}
     machine = {"cpu": "C", "instruction_set": "avx2", "busy": 1.0, "physical_cores": 2, "versions": versions}
     machine["system"] = "Linux 6.1.2 x86_64"
-    data = {"small": small, "whole": {**small, "more": package}, "machine": machine, "runs": runs, "answers": 200}
+    data = {
+        "small": small,
+        "whole": {**small, "more": package},
+        "machine": machine,
+        "runs": runs,
+        "answers": 200,
+        "few_answers": 20,
+    }
     bounds = [
         {
             "low_memory": low,
