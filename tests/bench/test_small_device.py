@@ -155,7 +155,7 @@ def test_the_section_has_medians_of_each_kind_and_short_lines():
             "low_memory": low,
             "bytes": size << 20,
             "of": 3,
-            "runs": [{"seconds": 3.0, "peak_bytes": 86 << 20}] * (3 if size > least else 2),
+            "runs": [{"seconds": 3.0, "answers_cpu_seconds": 0.2}] * (3 if size > least else 2),
         }
         for low, least in ((False, 88), (True, 72))
         for size in range(128, least - 8, -8)
@@ -167,9 +167,9 @@ def test_the_section_has_medians_of_each_kind_and_short_lines():
     assert "| as it comes | 2.00 s | 0.50 s | 8.0 s | 110 MiB | 70 MiB | 10.0 ms |" in text
     assert "| `low_memory` | 2.00 s | 0.50 s | 8.0 s | 90 MiB | 70 MiB | 10.0 ms |" in text
     assert "Medians of 3 processes of each kind" in text
-    assert "| as it comes | 96 MiB | 3.0 s | 86 MiB | 3.0 s |" in text
-    assert "| `low_memory` | 80 MiB | 3.0 s | 86 MiB | 3.0 s |" in text
-    assert "first answer with 128 MiB |" in text
+    assert "| as it comes | 96 MiB | 3.0 s | 10 ms | 3.0 s | 10 ms |" in text
+    assert "| `low_memory` | 80 MiB | 3.0 s | 10 ms | 3.0 s | 10 ms |" in text
+    assert "with 128 MiB: first answer |" in text
     joined = text.replace("\n", " ")
     assert "within 96 MiB with `low_memory`. It is met: 80 MiB are enough. Without a bound" in joined
     assert "the peak is 90 MiB here, as this kernel, Linux 6.1.2, then maps" in joined
