@@ -13,6 +13,7 @@ from bertport.runtime.batching import MAX_WINDOW, MAX_WINDOW_WEIGHT, Flush, buck
 from bertport.runtime.errors import BundleError, MissingHeadError, OutputError
 from bertport.runtime.excerpts import excerpt, one_line
 from bertport.runtime.finite import finite
+from bertport.runtime.forks import refuse_forked
 from bertport.runtime.heads import POSITIONS, decoded_outputs, is_per_token, top_k_output
 from bertport.runtime.methods.embedding import EmbeddingMethods
 from bertport.runtime.methods.fine_tuned import FineTunedMethods
@@ -105,7 +106,7 @@ class Model(PretrainingMethods, FineTunedMethods, EmbeddingMethods):
 
     def resolve(self, task: str, /, **parameters: object) -> Call:
         """Return what `bind` does without a warning, for a program that shows `Call.note` itself."""
-        self.graph.refuse_forked()  # before the tokenizer has threads of its own
+        refuse_forked(self.graph.process)  # before the tokenizer has threads of its own
         call = bind(task, parameters, self.tokens, self.bundle.manifest)
         if call.output not in self.graph.outputs:
             raise MissingHeadError(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertport.runtime.errors import BundleError, PathError, ProviderError
 from bertport.runtime.excerpts import as_unicode, excerpt, one_line
-from bertport.runtime.forks import keep_in_forks
+from bertport.runtime.forks import keep_in_forks, refuse_forked
 from bertport.runtime.heads import POSITIONS, decoded_outputs
 from bertport.runtime.matmul import matmul_model
 from bertport.runtime.memory import make_room
@@ -116,18 +116,6 @@ class Graph:
         """Return the fewest positions that a run must decode."""
         return least_positions(self.provider, self.operators, self.optional)
 
-    def refuse_forked(self) -> None:
-        """Refuse to run in a process that was forked since the graph was opened.
-
-        Raises:
-            ProviderError: in such a process.
-        """
-        if self.process != os.getpid():
-            raise ProviderError(
-                f"a model of process {self.process} was asked in process {os.getpid()}, which was forked from it "
-                "without ONNX Runtime's threads: load the model in each process, or start processes by spawn"
-            )
-
     def run_in_slices(
         self, feeds: Mapping[str, NDArray[np.int64]], outputs: Sequence[str], *, most: int
     ) -> dict[str, Any]:
@@ -164,7 +152,7 @@ class Graph:
             MemoryError: where ONNX Runtime does not get the memory that it needs, on a device too.
             ProviderError: in a process that was forked since the graph was opened.
         """
-        self.refuse_forked()
+        refuse_forked(self.process)
         if self.full is not None:
             make_room(self.full)
         given = {name: feeds[name] for name in self.inputs}
