@@ -25,7 +25,7 @@ from bertport.measure.labelled.kinds import (
 )
 from bertport.measure.labelled.lengths import check_lengths
 from bertport.measure.labelled.metrics import require_packages
-from bertport.measure.labelled.predictions import TRUE, Predictions, parameters_of, predict_labelled
+from bertport.measure.labelled.predictions import TRUE, Predictions, parameters_of, predict_labelled, prompted
 from bertport.measure.labelled.ranks import best_first
 from bertport.measure.speed.process import Worker
 from bertport.measure.speed.workload import SINGLE_STREAM, Texts
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from bertport.compare.codec import JSON
     from bertport.compare.entries import ComparedBundle, Entry
     from bertport.compare.options import Options
-    from bertport.measure.labelled.data import Example, LabelledData
+    from bertport.measure.labelled.data import LabelledData
     from bertport.measure.labelled.figures import Chosen
     from bertport.measure.speed.loaded import Answer
     from bertport.runtime.bundle.manifest import Manifest
@@ -215,7 +215,7 @@ def _of_baseline(
     with Worker(entry.spec) as worker:
         every = data.examples()
         while examples := tuple(islice(every, ASKED_AT_ONCE)):
-            inputs = tuple(given for example in examples for given in asking.ask(_prompted(data, example)))
+            inputs = tuple(given for example in examples for given in asking.ask(prompted(data, example)))
             asked = Texts(task=entry.spec.task, inputs=inputs, parameters=parameters, scenario=SINGLE_STREAM)
             answers += worker.answers(asked)
             done += len(examples)
@@ -229,11 +229,6 @@ def _of_baseline(
         values=values,
         scores=scores,
     )
-
-
-def _prompted(data: LabelledData, example: Example) -> JSON:
-    inputs: JSON = data.prompts.before(example.inputs) if data.prompts else example.inputs
-    return inputs
 
 
 def _scores(answers: Sequence[Answer], data: LabelledData) -> NDArray[np.float32]:

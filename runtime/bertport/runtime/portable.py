@@ -12,13 +12,12 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertport.runtime.bundle.cards import CARD
 from bertport.runtime.bundle.directory import Bundle, file_sha256
-from bertport.runtime.bundle.golden import FILE, listing, read_golden, with_variant
+from bertport.runtime.bundle.golden import read_golden, with_variant
 from bertport.runtime.bundle.manifest import FileEntry
-from bertport.runtime.bundle.packing import copy_file, names_to_pack, pack
+from bertport.runtime.bundle.packing import fill, names_to_pack, part
 from bertport.runtime.bundle.portable_graph import FormError, portable_golden, portable_graph
-from bertport.runtime.bundle.writer import new_bundle, workspace, write_manifest
+from bertport.runtime.bundle.writer import new_bundle
 from bertport.runtime.errors import BundleError, UsageError, ValidationError
 from bertport.runtime.excerpts import excerpt
 from bertport.runtime.golden import verify_golden
@@ -79,21 +78,30 @@ def pack_portable(
     """
     source, target = Bundle.open(path, digest=digest), Path(output)
     names = names_to_pack(source, target, variants)
-    golden = read_golden(source)
     for name in names:
         _refuse_without_form(source, name)
-        if golden is None or name not in golden.variants:
-            raise UsageError(
-                f"variant {name!r} has no golden vectors, by which its portable form is proven: make them with "
-                f"bertport golden {source.path}"
-            )
-    with workspace(target, overwrite=overwrite) as work:
-        packed = pack(path, work / "packed", tuple(names), digest=source.digest)
-        with new_bundle(target, overwrite=overwrite) as building:
-            _fill(building, packed)
-            Bundle.open(building).verify()
-            _prove(building, target)
+    golden = _golden_of(source, names)
+    with new_bundle(target, overwrite=overwrite) as building:
+        manifest, golden, forms = _write_forms(building, source, part(source.manifest, names), golden)
+        fill(building, source, manifest, golden, written=forms)
+        _prove(building, target)
     return Bundle.open(target)
+
+
+def _golden_of(source: Bundle, names: Collection[str]) -> Golden:
+    """Return the golden vectors of some variants.
+
+    Raises:
+        UsageError: for a variant that has none.
+    """
+    golden = read_golden(source)
+    if golden is None or (lacking := [name for name in names if name not in golden.variants]):
+        name = next(iter(names if golden is None else lacking))
+        raise UsageError(
+            f"variant {name!r} has no golden vectors, by which its portable form is proven: make them with "
+            f"bertport golden {source.path}"
+        )
+    return golden.of(names)
 
 
 def _refuse_without_form(source: Bundle, name: str) -> None:
@@ -116,12 +124,21 @@ def _refuse_without_form(source: Bundle, name: str) -> None:
         )
 
 
-def _fill(building: Path, packed: Bundle) -> None:
-    """Write the files of a packed bundle, with the portable forms of its graphs."""
-    manifest, golden = packed.manifest, read_golden(packed)
-    if golden is None:
-        raise AssertionError  # it was seen before
-    made: dict[str, FileEntry] = {}
+def _write_forms(
+    building: Path, source: Bundle, manifest: Manifest, golden: Golden
+) -> tuple[Manifest, Golden, dict[str, FileEntry]]:
+    """Write the portable forms of the serving graphs of a manifest.
+
+    Args:
+        building: the directory to write them into.
+        source: the bundle that the graphs are from.
+        manifest: the part of its manifest.
+        golden: the golden vectors of its variants.
+
+    Returns:
+        The manifest and the golden vectors that state the forms, and the forms' files.
+    """
+    before, forms = _graphs(manifest), dict[str, FileEntry]()
     for name, variant in manifest.variants.items():
         if variant.kind != "serving":
             continue
@@ -130,22 +147,20 @@ def _fill(building: Path, packed: Bundle) -> None:
             raise UsageError(
                 f"two variants would be {file} in portable form, {name!r} is one: pack it without the other"
             )
-        with packed.opening(name) as graph:
+        with source.opening(name) as graph:
             content = _form(graph, manifest, name)
         (building / file).parent.mkdir(exist_ok=True)
         (building / file).write_bytes(content)
-        made[file] = FileEntry(size=len(content), sha256=file_sha256(building / file))
+        forms[file] = FileEntry(size=len(content), sha256=file_sha256(building / file))
         manifest, golden = _with_form(manifest, name, file, golden)
-    kept = {file for variant in manifest.variants.values() for file in (variant.file, *variant.external_data)}
-    graphs = {file for variant in packed.manifest.variants.values() for file in (variant.file, *variant.external_data)}
-    files = {path: entry for path, entry in manifest.files.items() if path not in graphs - kept and path != FILE}
-    for path in files.keys() - made.keys():
-        copy_file(packed.file(path), building / path)
-    if (packed.path / CARD).is_file():
-        copy_file(packed.path / CARD, building / CARD)
-    (building / FILE).write_bytes(golden.to_bytes())
-    entry = FileEntry(size=(building / FILE).stat().st_size, sha256=file_sha256(building / FILE))
-    write_manifest(building, listing(dataclasses.replace(manifest, files={**files, **made}), FILE, entry))
+    replaced = before - _graphs(manifest)
+    files = {path: entry for path, entry in manifest.files.items() if path not in replaced} | forms
+    return dataclasses.replace(manifest, files=files), golden, forms
+
+
+def _graphs(manifest: Manifest) -> set[str]:
+    """Return the files of all graphs and of their weights."""
+    return {file for variant in manifest.variants.values() for file in (variant.file, *variant.external_data)}
 
 
 def _form(graph: Path, manifest: Manifest, name: str) -> bytes:

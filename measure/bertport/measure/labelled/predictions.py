@@ -42,7 +42,16 @@ if TYPE_CHECKING:
     from bertport.runtime.text.encoder import Encoded
     from bertport.runtime.text.words import Words
 
-__all__ = ["TRUE", "Predictions", "corpus_of", "inputs_of", "parameters_of", "predict_labelled", "tag_in_windows"]
+__all__ = [
+    "TRUE",
+    "Predictions",
+    "corpus_of",
+    "inputs_of",
+    "parameters_of",
+    "predict_labelled",
+    "prompted",
+    "tag_in_windows",
+]
 
 TRUE = 0.5
 """Probability from which on one of several labels that may all be true is taken for true."""
@@ -162,9 +171,14 @@ def _explained(model: Model, data: LabelledData) -> Iterator[None]:
         ) from error
 
 
+def prompted(data: LabelledData, example: Example) -> Any:  # noqa: ANN401 — of each kind of data another
+    """Return the inputs of an example, each text with the prompt that it begins with."""
+    return data.prompts.before(example.inputs) if data.prompts else example.inputs
+
+
 def inputs_of(data: LabelledData, example: Example) -> object:
     """Return what the data's task takes for an example, of retrieval what embeddings takes; prompts are in it."""
-    inputs = data.prompts.before(example.inputs) if data.prompts else example.inputs
+    inputs = prompted(data, example)
     return inputs if data.kind == RETRIEVAL else ASKING[data.task, data.kind].inputs(inputs)
 
 

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Collection
 
+    from bertport.runtime.bundle.golden import Golden
     from bertport.runtime.bundle.manifest import Manifest
 
-__all__ = ["copy_file", "names_to_pack", "pack"]
+__all__ = ["copy_file", "fill", "names_to_pack", "pack", "part"]
 
 
 def pack(
@@ -58,21 +59,39 @@ def pack(
     """
     source, target = Bundle.open(path, digest=digest), Path(output)
     names = names_to_pack(source, target, variants)
-    manifest = _part(source.manifest, names)
     golden = read_golden(source)
     with new_bundle(target, overwrite=overwrite) as building:
-        for name in manifest.files:
+        fill(building, source, part(source.manifest, names), golden.of(names) if golden else None)
+    return Bundle.open(target)
+
+
+def fill(
+    building: Path, source: Bundle, manifest: Manifest, golden: Golden | None, *, written: Collection[str] = ()
+) -> None:
+    """Write all that a manifest lists into a directory, golden vectors, card and manifest too, and check it.
+
+    Args:
+        building: the directory.
+        source: the bundle that files are copied from.
+        manifest: what the directory is to hold, golden vectors apart.
+        golden: the golden vectors; None for none.
+        written: files that are there already.
+
+    Raises:
+        BundleError: when a file is missing or changed, or a graph takes weights from elsewhere.
+    """
+    for name in manifest.files:
+        if name not in written:
             source.check([name])
             copy_file(source.file(name), building / name)
-        if golden:
-            file = building / FILE
-            file.write_bytes(golden.of(names).to_bytes())
-            manifest = listing(manifest, FILE, FileEntry(size=file.stat().st_size, sha256=file_sha256(file)))
-        if (card := card_of(source.path)) and card.is_file():
-            copy_file(card, building / CARD)
-        write_manifest(building, manifest)
-        Bundle.open(building).verify()
-    return Bundle.open(target)
+    if golden:
+        file = building / FILE
+        file.write_bytes(golden.to_bytes())
+        manifest = listing(manifest, FILE, FileEntry(size=file.stat().st_size, sha256=file_sha256(file)))
+    if (card := card_of(source.path)) and card.is_file():
+        copy_file(card, building / CARD)
+    write_manifest(building, manifest)
+    Bundle.open(building).verify()
 
 
 def names_to_pack(source: Bundle, target: Path, variants: Collection[str]) -> dict[str, None]:
@@ -91,7 +110,7 @@ def names_to_pack(source: Bundle, target: Path, variants: Collection[str]) -> di
     return names
 
 
-def _part(manifest: Manifest, names: Collection[str]) -> Manifest:
+def part(manifest: Manifest, names: Collection[str]) -> Manifest:
     """Return what a manifest says of some variants, their files and those beside the graphs; golden vectors apart."""
     variants = {name: variant for name, variant in manifest.variants.items() if name in names}
     needed = {path for name in variants for path in files_of(manifest, name)}

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bertport.runtime import onnx_wire as pb
 from bertport.runtime.bundle.external_data import DATA_LOCATION, EXTERNAL_DATA, NAME, spans
@@ -44,14 +43,13 @@ class FormError(ValueError):
     """A graph that has no portable form, with the reason."""
 
 
-@dataclass(slots=True)
-class _Values:
-    """The graph's own inputs and outputs."""
+class _Value(NamedTuple):
+    """Description of an input or an output of a graph."""
 
-    dims: dict[str, list[bytes]] = field(default_factory=dict)
-    """Dimensions of each, as messages, by name."""
-    types: dict[str, int] = field(default_factory=dict)
-    """Element type of each, by name."""
+    kind: int
+    """Element type."""
+    dims: tuple[bytes, ...]
+    """Dimensions, as messages."""
 
 
 def portable_graph(path: Path, outputs: Collection[str], aliases: Mapping[str, Collection[str]]) -> bytes:
@@ -114,11 +112,10 @@ class _Form:
 
     def _graph(self, start: int, end: int) -> bytes:
         fields = list(self._fields(start, end))
-        values = _Values()
-        for number, _, first, last in fields:
-            if number in {INPUT, OUTPUT}:
-                _read_value(self._bytes(first, last), values)
-        serving = POSITIONS in values.dims
+        values = dict(
+            _read_value(self._bytes(first, last)) for number, _, first, last in fields if number in {INPUT, OUTPUT}
+        )
+        serving = POSITIONS in values
         decoded = self._decoded if serving else []
         parts = _positions() if serving else []
         for number, at, first, last in fields:
@@ -129,12 +126,14 @@ class _Form:
             elif number == NODE and decoded:
                 parts.append(pb.field(NODE, _renamed(self._bytes(first, last), decoded)))
             elif number == OUTPUT and name in decoded:
-                values.dims[name] = [*values.dims[IDS], *values.dims[name][1:]]
-                parts.append(pb.field(OUTPUT, _value(name, values.types[name], values.dims[name])))
+                values[name] = values[name]._replace(dims=values[IDS].dims + values[name].dims[1:])
+                parts.append(pb.field(OUTPUT, _described(name, values[name])))
             elif not (described and name in {POSITIONS, *decoded}):
                 parts.append(self._bytes(at, last))
         parts += [part for output in decoded for part in _shaped(output)]
-        parts += [part for output, names in self._aliases.items() for part in _named(output, tuple(names), values)]
+        parts += [
+            part for output, names in self._aliases.items() for part in _named(output, tuple(names), values[output])
+        ]
         return b"".join(parts)
 
     def _initializer(self, at: int, start: int, end: int) -> bytes:
@@ -168,9 +167,10 @@ def _name(message: bytes) -> str:
     return next((value.decode() for number, _, value in _inner(message) if number == 1), "")
 
 
-def _read_value(message: bytes, values: _Values) -> None:
-    """Read a ValueInfoProto's name, element type and dimensions; one that is no tensor of a known rank has neither."""
-    name, kind, dims = "", 0, []
+def _read_value(message: bytes) -> tuple[str, _Value]:
+    """Return what a ValueInfoProto names and says; one that is no tensor of a known rank has no dimensions."""
+    name, kind = "", 0
+    dims: tuple[bytes, ...] = ()
     for number, _, value in _inner(message):
         if number == 1:
             name = value.decode()
@@ -180,14 +180,14 @@ def _read_value(message: bytes, values: _Values) -> None:
                     if of_tensor == 1:
                         kind = whole[1]
                     else:
-                        dims = [dim for _, _, dim in _inner(shape)]
-    values.types[name], values.dims[name] = kind, dims
+                        dims = tuple(dim for _, _, dim in _inner(shape))
+    return name, _Value(kind, dims)
 
 
-def _value(name: str, kind: int, dims: list[bytes]) -> bytes:
-    """Encode a ValueInfoProto whose dimensions are messages."""
-    sizes = b"".join(pb.field(1, dim) for dim in dims)
-    return pb.field(1, name) + pb.field(2, pb.field(1, pb.field(1, kind) + pb.field(2, sizes)))
+def _described(name: str, value: _Value) -> bytes:
+    """Encode a ValueInfoProto."""
+    sizes = b"".join(pb.field(1, dim) for dim in value.dims)
+    return pb.field(1, name) + pb.field(2, pb.field(1, pb.field(1, value.kind) + pb.field(2, sizes)))
 
 
 def _positions() -> list[bytes]:
@@ -228,7 +228,7 @@ def _shaped(output: str) -> list[bytes]:
     ]
 
 
-def _named(output: str, names: Collection[str], values: _Values) -> Iterator[bytes]:
+def _named(output: str, names: Collection[str], value: _Value) -> Iterator[bytes]:
     """Yield what gives an output, or each column of its last axis, under another name too."""
     whole = len(names) == 1
     for column, name in enumerate(names):
@@ -238,8 +238,7 @@ def _named(output: str, names: Collection[str], values: _Values) -> Iterator[byt
             index, axis = f"{name}.column", pb.field(NODE_ATTRIBUTE, _integer("axis", -1))
             yield pb.field(NODE, pb.node("Gather", [output, index], [name]) + axis)
             yield pb.field(INITIALIZER, pb.tensor(index, pb.INT64, [], [column]))
-        dims = values.dims[output]
-        yield pb.field(OUTPUT, _value(name, values.types[output], dims if whole else dims[:-1]))
+        yield pb.field(OUTPUT, _described(name, value if whole else value._replace(dims=value.dims[:-1])))
 
 
 def _integer(name: str, number: int) -> bytes:
