@@ -22,6 +22,7 @@ from bertport.compare.evaluate.schema import SCHEMA_FILE, evaluation_schema
 from bertport.measure.labelled.metrics import METRICS
 from bertport.runtime import load
 from bertport.runtime.bundle.digest import sealed
+from bertport.runtime.bundle.packing import pack
 from bertport.runtime.errors import OutputError, PathError
 from bertport.runtime.providers import cpu, plugins
 from bertport.runtime.providers.table import PROVIDERS
@@ -146,6 +147,15 @@ def test_variants_and_reference_are_chosen(invoke, classifier, data):
     assert (value["data"]["examples"], value["data"]["limit"]) == (20, 20)
     alone = invoke("evaluate", classifier, "--data", data, "--variant", "fp32", *QUICK).stdout
     assert "fp32 was measured alone" in alone
+
+
+def test_a_bundle_without_fp32_is_measured_against_what_is_named(invoke, classifier, data, tmp_path):
+    packed = pack(classifier, tmp_path / "packed", ["noisy"]).path
+    done = invoke("evaluate", packed, "--data", data, *QUICK)
+    assert done.exit_code == 2
+    assert "no variant 'fp32' or 'portable' that the others are compared with: name one of its own" in done.stderr
+    assert "--against (noisy)" in done.stderr
+    assert "noisy was measured alone" in invoke("evaluate", packed, "--data", data, "--against", "noisy", *QUICK).stdout
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from bertport.measure.quality.model import size_of
 from bertport.runtime import load
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.bundle.select import choices
-from bertport.runtime.errors import BundleError, OutputError, ProviderError
+from bertport.runtime.errors import BundleError, OutputError, ProviderError, UsageError
 from bertport.runtime.excerpts import as_unicode
 from bertport.runtime.providers import plugins
 from bertport.runtime.providers.checks import obstacle, refusal
@@ -157,6 +157,7 @@ def _variants(manifest: Manifest, options: Options) -> tuple[list[str], tuple[st
 
     Raises:
         UnknownNameError: for an unknown variant or provider.
+        UsageError: for a bundle without fp32's weights, where no reference is named.
         ProviderError: for one that was asked for and that the provider, or this machine, cannot run.
     """
     rows = plugins.rows(options.provider, options.provider_library)
@@ -164,6 +165,11 @@ def _variants(manifest: Manifest, options: Options) -> tuple[list[str], tuple[st
     reference = options.reference
     if reference is None:
         reference = REFERENCE if REFERENCE in manifest.variants else "portable"
+        if reference not in manifest.variants:
+            raise UsageError(
+                f"the bundle of {manifest.name} has no variant {REFERENCE!r} or {reference!r} that the others are "
+                f"compared with: name one of its own with --against ({', '.join(manifest.variants)})"
+            )
     asked = dict.fromkeys((reference, *options.variants))
     for name in asked:
         _require_runnable(manifest, name, provider, rows)
