@@ -153,12 +153,23 @@ def static_table(result: dict[str, Any]) -> str:
         ),
         "",
         (
-            f"| `int8-static-cpu` | channels in float | layers in higher precision | top-1 agreement | KL | NSP "
+            f"| graph | channels in float | rotated | layers in higher precision | top-1 agreement | KL | NSP "
             f"flips | of plain's speed at {', '.join(shapes)} | of fp32's |"
         ),
-        "|---|---:|---:|---|---|---|---|---|",
+        "|---|---:|---:|---:|---|---|---|---|---|",
     ]
-    for name, title in (("plain", "plain: no channel in float, no budget"), ("held", f"within {held.get('budget')}")):
+    titles = {
+        "plain": "`int8-static-cpu`, plain: neither remedy",
+        "unrotated": "channels in float",
+        "unkept": "rotation",
+        "recipe": "both: the recipe",
+        "held": f"within {held.get('budget')}",
+        "int8-static plain": "`int8-static`, plain: neither remedy",
+        "int8-static unrotated": "channels in float",
+        "int8-static unkept": "rotation",
+        "int8-static recipe": "both: the recipe",
+    }
+    for name, title in titles.items():
         row = result["variants"][name]
         if "refused" in row:
             lines += ["", f"No combination of layers held the budget: {row['refused']}."]
@@ -168,6 +179,7 @@ def static_table(result: dict[str, Any]) -> str:
         cells = [
             title,
             str(row["calibration"]["kept_in_float"]),
+            str(row["calibration"]["rotated"]),
             f"{len(layers)} ({row['higher_is']})" if layers else "0",
             _estimate(mlm["top1_agreement"], ".2%"),
             _estimate(mlm["kl"], ".5f"),
@@ -180,7 +192,9 @@ def static_table(result: dict[str, Any]) -> str:
 
 
 def _ratios(result: dict[str, Any], name: str, reference: str) -> str:
-    """Return how many times as fast a variant is as a reference, shape by shape."""
+    """Return how many times as fast a variant is as a reference, shape by shape; empty for one that was not timed."""
+    if any(name not in figures for figures in result["times"].values()):
+        return ""
     return ", ".join(_estimate(figures[name][f"over {reference}"], ".2f") for figures in result["times"].values())
 
 

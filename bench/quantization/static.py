@@ -1,14 +1,14 @@
-"""The variant int8-static-cpu of the default model that holds the default budget, and its figures.
+"""The static variants of the default model: what each remedy gains, and the one that holds the default budget.
 
     python -m bench.quantization.static --text rest.jsonl [--positions 10000] [--isa avx2] [--work DIR]
     python -m bench.avx2 python -m bench.quantization.static --text rest.jsonl
 
-Quantizes a copy of the default bundle to int8-static-cpu: within the default budget, and for comparison without one and
-without channels kept in float. Both are judged on the same held-out text (`models/excerpts.py --rest` writes it) and
-timed beside fp32 and the bundle's int8-dynamic, all taking turns. Writes docs/data/quantization-static.json, or
-quantization-static-avx2.json on a CPU with AVX2 alone; the weights stay in `--work`. Where no combination of layers
-holds the budget within `--time-limit`, the file says how near the nearest came. Needs an idle machine, and half an hour
-with 10,000 positions.
+Quantizes copies of the default bundle: to int8-static-cpu within the default budget, and without one as the recipe is,
+without rotation, and without channels kept in float either; and to int8-static the same three ways. All are judged on
+the same held-out text (`models/excerpts.py --rest` writes it). Those of int8-static-cpu are timed beside fp32 and the
+bundle's int8-dynamic, all taking turns. Writes docs/data/quantization-static.json, or quantization-static-avx2.json on
+a CPU with AVX2 alone; the weights stay in `--work`. Where no combination of layers holds the budget within
+`--time-limit`, the file says how near the nearest came. Needs an idle machine, and half an hour with 10,000 positions.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import dataclasses
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from bench.checkout import ROOT, provenance
 from bertport.measure.budget import NO_BUDGET, Budget
 from bertport.measure.speed.timing import interleave, speedup, summarize
 from bertport.measure.speed.workload import Shape, WorkerSpec
-from bertport.quantize.calibration.ranges import Calibration
+from bertport.quantize.calibration.ranges import DEFAULT, Calibration
 from bertport.quantize.deadline import parse_duration
 from bertport.quantize.job import Options, Refused
 from bertport.quantize.quantizer import quantize
@@ -40,14 +41,21 @@ if TYPE_CHECKING:
 
 DATA = ROOT / "docs" / "data"
 WORK = ROOT / "out" / "bench" / "static"
-RECIPE, DYNAMIC = "int8-static-cpu", "int8-dynamic"
+RECIPE, DYNAMIC, SYMMETRIC = "int8-static-cpu", "int8-dynamic", "int8-static"
+WAYS = {
+    "plain": Calibration(keep_in_float=False, rotate=False),
+    "unrotated": Calibration(rotate=False),
+    "unkept": Calibration(keep_in_float=False),
+    "recipe": DEFAULT,
+}
+"""Settings of the variants without a budget, by name: neither remedy, one of the two, and both."""
 SHAPES = ((1, 16), (1, 128), (8, 128))
 """Rows and tokens that are timed."""
 ROUNDS, RUNS = 12, 4
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Make both variants, time them, and write what was measured."""
+    """Make the variants, time them, and write what was measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=default_bundle(), help="the embedded default when not given")
     parser.add_argument("--text", type=Path, help="held-out text; the sample that ships when not given")
@@ -60,29 +68,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="write the figures there in place of docs/data")
     given = parser.parse_args(arguments)
     asked = {"isa": given.isa, "text": given.text, "positions": given.positions, "pairs": given.pairs, "force": True}
-    plain = Options(**asked, budget=Budget.parse(NO_BUDGET), calibrating=Calibration(keep_in_float=False))
-    variants = {"plain": made(given.bundle, given.work / "plain", plain)}
-    held = Options(**asked, time_limit=given.time_limit)
+    ways = {name: Options(**asked, budget=Budget.parse(NO_BUDGET), calibrating=how) for name, how in WAYS.items()}
+    variants = {name: made(given.bundle, given.work / name, options) for name, options in ways.items()}
+    held = dataclasses.replace(ways["recipe"], budget=None, time_limit=given.time_limit, started=time.monotonic())
     variants["held"] = made(given.bundle, given.work / "held", held)
-    data = provenance() | {"variants": variants, "times": times(given.bundle, given.work, variants, given.rounds)}
+    timed = times(given.bundle, given.work, variants, given.rounds)
+    for name, options in ways.items():
+        variants[f"{SYMMETRIC} {name}"] = made(given.bundle, given.work / SYMMETRIC, options, SYMMETRIC)
+    data = provenance() | {"variants": variants, "times": timed}
     ending = "-avx2" if data["machine"]["instruction_set"] == "avx2" else ""
     file = given.output or DATA / f"quantization-static{ending}.json"
     file.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     print(f"{file} written", file=sys.stderr)
 
 
-def made(bundle: Path, place: Path, options: Options) -> dict[str, Any]:
+def made(bundle: Path, place: Path, options: Options, recipe: str = RECIPE) -> dict[str, Any]:
     """Make a variant in a copy of a bundle; return what its manifest says, or what was measured of a refused one."""
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(bundle, place)
     told: list[Outcome | Refused] = []
     options = _telling(options, told)
     try:
-        quantize(place, [RECIPE], options=options)
+        quantize(place, [recipe], options=options)
     except ValidationError as error:
         print(error, file=sys.stderr)
         return {"refused": str(error), **(told[-1].measured.to_json() if told else {})}
-    return Bundle.open(place).manifest.variants[RECIPE].fidelity or {}
+    return Bundle.open(place).manifest.variants[recipe].fidelity or {}
 
 
 def _telling(options: Options, told: list[Outcome | Refused]) -> Options:

@@ -103,6 +103,12 @@ CHANGES = (
         recipes=("int8-dynamic",),
         what="attention is masked by a channel of the keys",
     ),
+    Change(
+        commit="COMMIT0",
+        date="2026-12-01T00:00:00Z",
+        recipes=("int8-static-cpu", "int8-static"),
+        what="activations are rotated by blocks",
+    ),
 )
 """The changes since the first figures, oldest first. Whoever changes what a variant answers adds a row: the page then
 says of older figures what they lack, and what was made before is made anew."""

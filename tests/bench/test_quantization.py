@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from bench.quantization import calibration_memory
-from bench.quantization.page import DATA, PAGE, TABLES, accuracy_table, operators_table, speed_table, write_table
+from bench.quantization.page import (
+    DATA,
+    PAGE,
+    TABLES,
+    accuracy_table,
+    operators_table,
+    speed_table,
+    static_table,
+    write_table,
+)
 from tests.conftest import WORDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +73,8 @@ def test_the_static_variant_is_made_and_timed_beside_the_plain_one(tiny_bundle, 
     result = json.loads(output.read_text(encoding="utf-8"))
     plain = result["variants"]["plain"]
     assert plain["budget"] == "none"
-    assert plain["calibration"]["kept_in_float"] == 0
+    assert plain["calibration"]["kept_in_float"] == plain["calibration"]["rotated"] == 0
+    static_table(result)
     assert "budget" in result["variants"]["held"] or "refused" in result["variants"]["held"]
     assert set(result["times"]) == {"1x16", "1x128", "8x128"}
     assert all(figures["plain"]["over fp32"]["value"] > 0 for figures in result["times"].values())

@@ -16,6 +16,7 @@ from bertport.quantize.calibration.outlier_suppression import (
     suppressible,
 )
 from bertport.quantize.calibration.ranges import digest, method_named
+from bertport.quantize.calibration.rotation import ROTATED, choose_blocks, rotate_blocks
 from bertport.quantize.calibration.statistics import collect
 from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.isa import saturates
@@ -104,6 +105,7 @@ class Calibrator:
             "method": self.how.method,
             "smooth": None,  # of SmoothQuant, which manifests recorded once
             "levelled": self._suppressed.count,
+            "rotated": self._suppressed.rotated,
             "kept_in_float": sum(map(len, self._suppressed.kept_in_float.values())),
             "ranges_sha256": digest(source.ranges),
         }
@@ -120,6 +122,16 @@ class Calibrator:
         sources = [layer.source for layer in layers]
         activations = collect(model, sources, self.fitting.samples, progress=self.progress)
         free = suppressible(model, layers)
+        blocks = choose_blocks(free, activations) if self.how.rotate else {}
+        if blocks:
+            model = rotate_blocks(model, free, blocks)
+            free = suppressible(model, linears(model))
+            turned = [f"{name}{ROTATED}" for name in blocks]
+            # Moments would follow from those of the channels, but the ends of their sums do not.
+            activations = {
+                **activations,
+                **collect(model, turned, self.fitting.samples, progress=self.progress),
+            }
         chosen = (
             choose_shifts_and_scales(free, activations, keeps=self.how.keep_in_float)
             if self.how.suppress_outliers
@@ -130,6 +142,7 @@ class Calibrator:
         return _Suppressed(
             model=suppress_outliers(model, free, chosen),
             activations={**activations, **after},
+            rotated=len(blocks),
             count=len(levelled),
             kept_in_float={levelled.get(name, name): by.kept_in_float for name, by in chosen.items()},
         )
@@ -149,6 +162,8 @@ class _Suppressed:
     """The graph, its weights in memory."""
     activations: Mapping[str, Activations]
     """Statistics of the inputs of its layers on the calibration text, by name of the activation."""
+    rotated: int
+    """Number of activations that were rotated by blocks."""
     count: int
     """Number of activations that were shifted and scaled."""
     kept_in_float: Mapping[str, NDArray[np.int64]]

@@ -52,7 +52,9 @@ def optimized(model, path):
 def test_every_output_is_near_fp32(source_for, reference, name):
     model = RECIPES[name].make(source_for(name))
     given = feeds()
-    for one, two in zip(reference.run(OUTPUTS, given), session(model).run(OUTPUTS, given), strict=True):
+    # TensorRT's weights have the full range, which only some CPUs' own products hold.
+    answers = session(model, as_defined=name == "int8-static").run(OUTPUTS, given)
+    for one, two in zip(reference.run(OUTPUTS, given), answers, strict=True):
         assert cosine(one, two).min() > 0.99
 
 
@@ -238,8 +240,10 @@ def test_calibration_sees_no_padding_and_both_heads(tiny, held_out, monkeypatch)
     how = Calibration(samples=20)
     calibrator = Calibrator(tiny, plain, how, text=held_out, progress=silent)
     source = GraphSource(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))
-    calibrator.apply(source, RECIPES["int8-static"])
-    assert len(seen) == 20 + len(calibrator.fitting.samples)
+    made = calibrator.apply(source, RECIPES["int8-static"])
+    # What is rotated is gathered in a pass of its own.
+    passes = 2 if calibrator.record(made)["rotated"] else 1
+    assert len(seen) == 20 + passes * len(calibrator.fitting.samples)
     assert all(batch.attention_mask.all() and len(batch.input_ids) == 1 for batch in seen)
     assert any(batch.token_type_ids.any() for batch in seen)
     assert sum(len(batch.masked_positions) for batch in seen)

@@ -228,7 +228,7 @@ def suppressible(model: onnx.ModelProto, layers: Iterable[Linear]) -> tuple[Line
 
     layers = tuple(layers)
     values = convenience.create_value_mapping(serde.deserialize_model(model).graph)
-    refused = {layer.source for layer in layers if _own_parts(layer, values) is None}
+    refused = {layer.source for layer in layers if own_parts(layer, values) is None}
     return tuple(layer for layer in layers if layer.source not in refused)
 
 
@@ -248,12 +248,12 @@ def suppress_outliers(
     values = convenience.create_value_mapping(changed.graph)
     shifted: dict[str, ir.Value] = {}
     for layer in layers:
-        parts, by = _own_parts(layer, values), chosen.get(layer.source)
+        parts, by = own_parts(layer, values), chosen.get(layer.source)
         if parts is None or by is None:
             continue
         product, matrix, bias = parts
-        bias.const_value = _stored_later(bias, partial(_shifted_bias, bias.const_value, layer, by))
-        matrix.const_value = _stored_later(matrix, partial(_scaled_rows, layer, by))
+        bias.const_value = stored_later(bias, partial(_shifted_bias, bias.const_value, layer, by))
+        matrix.const_value = stored_later(matrix, partial(_scaled_rows, layer, by))
         if layer.source not in shifted:
             shifted[layer.source] = _shift_and_scale(changed.graph, values[layer.source], by, before=product)
         product.replace_input_with(0, shifted[layer.source])
@@ -270,7 +270,7 @@ def _scaled_rows(layer: Linear, by: ShiftAndScale) -> Array:
     return layer.weights * by.scale[:, None]
 
 
-def _stored_later(value: ir.Value, make: Callable[[], Array]) -> ir.LazyTensor:
+def stored_later(value: ir.Value, make: Callable[[], Array]) -> ir.LazyTensor:
     """Return other numbers for an initialiser; they are made when the graph is written, one array after the other."""
     import onnx_ir as ir
 
@@ -303,7 +303,7 @@ def _shift_and_scale(graph: ir.Graph, source: ir.Value, by: ShiftAndScale, *, be
     return value
 
 
-def _own_parts(layer: Linear, values: Mapping[str, ir.Value]) -> tuple[ir.Node, ir.Value, ir.Value] | None:
+def own_parts(layer: Linear, values: Mapping[str, ir.Value]) -> tuple[ir.Node, ir.Value, ir.Value] | None:
     """Return a layer's MatMul, its matrix and its bias; None where there are none of its own."""
     product = values[layer.output].producer()
     behind = values[layer.output].consumers()

@@ -188,6 +188,8 @@ class Calibration:
     """Whether channels are shifted and divided where that gains."""
     keep_in_float: bool = True
     """Whether outlier channels that this leaves are kept in float where that gains."""
+    rotate: bool = True
+    """Whether activations are rotated by blocks where that gains."""
     gptq: bool = True
     """Whether weights are rounded by GPTQ."""
 
