@@ -7,7 +7,7 @@ Quantizes copies of the default bundle: to int8-static-cpu within the default bu
 without rotation, and without channels kept in float either; and to int8-static the same three ways. All are judged on
 the same held-out text (`models/excerpts.py --rest` writes it). Those of int8-static-cpu are timed beside fp32 and the
 bundle's int8-dynamic, all taking turns. Writes docs/data/quantization-static.json, or quantization-static-avx2.json on
-a CPU with AVX2 alone; the weights stay in `--work`. Where no combination of layers holds the budget within
+a CPU with AVX2 alone; the weights stay in `--work`, and `--only held` makes that one anew and times them all again. Where no combination of layers holds the budget within
 `--time-limit`, the file says how near the nearest came. Needs an idle machine, and half an hour with 10,000 positions.
 """
 
@@ -33,6 +33,7 @@ from bertport.quantize.quantizer import quantize
 from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 from bertport.runtime.errors import ValidationError
+from bertport.runtime.providers.cpu import cpu
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,24 +63,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--positions", type=int, default=10_000, help="masked positions, about [%(default)s]")
     parser.add_argument("--pairs", type=int, default=2000, help="sentence pairs, at most [%(default)s]")
     parser.add_argument("--isa", default="auto", help="as bertport quantize has it [%(default)s]")
+    parser.add_argument("--only", action="append", metavar="NAME", help="variants to make; others stay as they are")
     parser.add_argument("--time-limit", type=parse_duration, help="of the search, such as 20m")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of each when timing [%(default)s]")
     parser.add_argument("--work", type=Path, default=WORK, help="where the bundles are made [out/bench/static]")
     parser.add_argument("--output", type=Path, help="write the figures there in place of docs/data")
     given = parser.parse_args(arguments)
     asked = {"isa": given.isa, "text": given.text, "positions": given.positions, "pairs": given.pairs, "force": True}
+    file = given.output or _file()
+    before = json.loads(file.read_text(encoding="utf-8"))["variants"] if given.only else {}
     ways = {name: Options(**asked, budget=Budget.parse(NO_BUDGET), calibrating=how) for name, how in WAYS.items()}
-    variants = {name: made(given.bundle, given.work / name, options) for name, options in ways.items()}
-    held = dataclasses.replace(ways["recipe"], budget=None, time_limit=given.time_limit, started=time.monotonic())
-    variants["held"] = made(given.bundle, given.work / "held", held)
-    timed = times(given.bundle, given.work, variants, given.rounds)
-    for name, options in ways.items():
-        variants[f"{SYMMETRIC} {name}"] = made(given.bundle, given.work / SYMMETRIC, options, SYMMETRIC)
-    data = provenance() | {"variants": variants, "times": timed}
-    ending = "-avx2" if data["machine"]["instruction_set"] == "avx2" else ""
-    file = given.output or DATA / f"quantization-static{ending}.json"
+    variants = {}
+    for recipe, wanted in ((RECIPE, {**ways, "held": ways["recipe"]}), (SYMMETRIC, ways)):
+        for way, options in wanted.items():
+            name = way if recipe == RECIPE else f"{recipe} {way}"
+            if given.only and name not in given.only:
+                variants[name] = before[name]
+                continue
+            if way == "held":
+                options = dataclasses.replace(  # noqa: PLW2901 — its time begins here
+                    options, budget=None, time_limit=given.time_limit, started=time.monotonic()
+                )
+            variants[name] = made(given.bundle, given.work / name, options, recipe)
+    timed = {name: record for name, record in variants.items() if not name.startswith(f"{SYMMETRIC} ")}
+    data = provenance() | {"variants": variants, "times": times(given.bundle, given.work, timed, given.rounds)}
     file.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     print(f"{file} written", file=sys.stderr)
+
+
+def _file() -> Path:
+    """Return the file of this machine's class of CPU."""
+    ending = "-avx2" if cpu().instruction_set == "avx2" else ""
+    return DATA / f"quantization-static{ending}.json"
 
 
 def made(bundle: Path, place: Path, options: Options, recipe: str = RECIPE) -> dict[str, Any]:

@@ -104,8 +104,8 @@ CHANGES = (
         what="attention is masked by a channel of the keys",
     ),
     Change(
-        commit="COMMIT0",
-        date="2026-12-01T00:00:00Z",
+        commit="4861487",
+        date="2026-12-01T00:31:43Z",
         recipes=("int8-static-cpu", "int8-static"),
         what="activations are rotated by blocks",
     ),
