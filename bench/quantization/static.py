@@ -3,12 +3,13 @@
     python -m bench.quantization.static --text rest.jsonl [--positions 10000] [--isa avx2] [--work DIR]
     python -m bench.avx2 python -m bench.quantization.static --text rest.jsonl
 
-Quantizes copies of the default bundle: to int8-static-cpu within the default budget, and without one as the recipe is,
-without rotation, and without channels kept in float either; and to int8-static the same three ways. All are judged on
-the same held-out text (`models/excerpts.py --rest` writes it). Those of int8-static-cpu are timed beside fp32 and the
-bundle's int8-dynamic, all taking turns. Writes docs/data/quantization-static.json, or quantization-static-avx2.json on
-a CPU with AVX2 alone; the weights stay in `--work`, and `--only held` makes that one anew and times them all again. Where no combination of layers holds the budget within
-`--time-limit`, the file says how near the nearest came. Needs an idle machine, and half an hour with 10,000 positions.
+Quantizes copies of the default bundle to int8-static-cpu within the default budget (`held`); and without a budget, to
+that and to int8-static, with rotation and channels kept in float (`recipe`), with one of the two, and with neither. All
+are judged on the same held-out text (`models/excerpts.py --rest` writes it). Those of int8-static-cpu are timed beside
+fp32 and the bundle's int8-dynamic, all taking turns. Writes docs/data/quantization-static.json, or
+quantization-static-avx2.json on a CPU with AVX2 alone; the weights stay in `--work`, and `--only held` makes that one
+anew and times them all again. Where no combination of layers holds the budget within `--time-limit`, the file says how
+near the nearest came. Needs an idle machine, and half an hour with 10,000 positions.
 """
 
 from __future__ import annotations
