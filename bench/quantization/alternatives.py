@@ -262,7 +262,8 @@ ALTERNATIVES = {
             for name, what, how in (
                 ("static, not levelled", "symmetric, weights fitted", Calibration(suppress_outliers=False)),
                 ("static, not fitted", "symmetric, levelled", Calibration(gptq=False)),
-                ("static, neither", "symmetric", Calibration(suppress_outliers=False, gptq=False)),
+                ("static, not rotated", "symmetric, levelled, weights fitted", Calibration(rotate=False)),
+                ("static, neither", "symmetric", Calibration(suppress_outliers=False, gptq=False, rotate=False)),
             )
         ),
         Alternative(

@@ -169,10 +169,11 @@ def static_table(result: dict[str, Any]) -> str:
         "int8-static unkept": "rotation",
         "int8-static recipe": "both: the recipe",
     }
+    refused = ""
     for name, title in titles.items():
         row = result["variants"][name]
         if "refused" in row:
-            lines += ["", f"No combination of layers held the budget: {row['refused']}."]
+            refused = f"No combination of layers held the budget: {row['refused']}."
             continue
         mlm, nsp = row["accuracy"]["mlm"], row["accuracy"]["nsp"]
         layers = row["higher_precision"]
@@ -188,7 +189,7 @@ def static_table(result: dict[str, Any]) -> str:
             _ratios(result, name, "fp32"),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(["", refused] if refused else [])])
 
 
 def _ratios(result: dict[str, Any], name: str, reference: str) -> str:

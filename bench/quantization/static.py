@@ -72,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     asked = {"isa": given.isa, "text": given.text, "positions": given.positions, "pairs": given.pairs, "force": True}
     file = given.output or _file()
-    before = json.loads(file.read_text(encoding="utf-8"))["variants"] if given.only else {}
+    before = _measured_before(file) if given.only else {}
+    if unknown := set(given.only or ()) - before.keys():
+        parser.error(f"{file} has no variant {', '.join(sorted(unknown))}: it has {', '.join(before)}")
     ways = {name: Options(**asked, budget=Budget.parse(NO_BUDGET), calibrating=how) for name, how in WAYS.items()}
     variants = {}
     for recipe, wanted in ((RECIPE, {**ways, "held": ways["recipe"]}), (SYMMETRIC, ways)):
@@ -85,11 +87,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 options = dataclasses.replace(  # noqa: PLW2901 — its time begins here
                     options, budget=None, time_limit=given.time_limit, started=time.monotonic()
                 )
-            variants[name] = made(given.bundle, given.work / name, options, recipe)
+            variants[name] = made(given.bundle, given.work / name, options, recipe) | {"commit": provenance()["commit"]}
     timed = {name: record for name, record in variants.items() if not name.startswith(f"{SYMMETRIC} ")}
     data = provenance() | {"variants": variants, "times": times(given.bundle, given.work, timed, given.rounds)}
     file.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     print(f"{file} written", file=sys.stderr)
+
+
+def _measured_before(file: Path) -> dict[str, dict[str, Any]]:
+    """Return the variants that a file has, each with the commit that it was measured at."""
+    data = json.loads(file.read_text(encoding="utf-8"))
+    return {name: {"commit": data["commit"], **record} for name, record in data["variants"].items()}
 
 
 def _file() -> Path:

@@ -74,7 +74,16 @@ def test_the_static_variant_is_made_and_timed_beside_the_plain_one(tiny_bundle, 
     plain = result["variants"]["plain"]
     assert plain["budget"] == "none"
     assert plain["calibration"]["kept_in_float"] == plain["calibration"]["rotated"] == 0
-    static_table(result)
+    table = static_table(result)
+    assert table.count("\n| ") == 1 + len(result["variants"]) - sum(
+        "refused" in row for row in result["variants"].values()
+    )
+    refused = static_table(result | {"variants": result["variants"] | {"held": {"refused": "too far"}}})
+    assert refused.endswith("\n\nNo combination of layers held the budget: too far.")
+    command = [sys.executable, "-m", "bench.quantization.static", "--only", "hold", "--output", output]
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert again.returncode == 2
+    assert "has no variant hold" in again.stderr
     assert "budget" in result["variants"]["held"] or "refused" in result["variants"]["held"]
     assert set(result["times"]) == {"1x16", "1x128", "8x128"}
     assert all(figures["plain"]["over fp32"]["value"] > 0 for figures in result["times"].values())

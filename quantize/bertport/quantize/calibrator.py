@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -125,13 +126,16 @@ class Calibrator:
         blocks = choose_blocks(free, activations) if self.how.rotate else {}
         if blocks:
             model = rotate_blocks(model, free, blocks)
-            free = suppressible(model, linears(model))
+            # The lists hold copies of all weights, and onnx_ir's graphs refer to themselves: not while the graph runs.
+            del layers, free
+            gc.collect()
             turned = [f"{name}{ROTATED}" for name in blocks]
             # Moments would follow from those of the channels, but the ends of their sums do not.
             activations = {
-                **activations,
+                **{name: known for name, known in activations.items() if name not in blocks},
                 **collect(model, turned, self.fitting.samples, progress=self.progress),
             }
+            free = suppressible(model, linears(model))
         chosen = (
             choose_shifts_and_scales(free, activations, keeps=self.how.keep_in_float)
             if self.how.suppress_outliers

@@ -26,6 +26,7 @@ from bertport.runtime.bundle.default import default_bundle
 from bertport.runtime.bundle.directory import Bundle
 from tests.quantize.conftest import OUTPUTS, STATIC, feeds, gathered, session, silent
 from tests.quantize.every_recipe import Source
+from tests.quantize.recipes.test_qdq import optimized
 
 FAMILIES = ("bert", "roberta", "distilbert", "mpnet", "albert", "deberta-v2", "modernbert")
 
@@ -85,6 +86,24 @@ def test_a_rotated_graph_computes_what_it_did(family, family_bundle):
     outputs = [output.name for output in source.plain.graph.output]
     for one, two in zip(*(session(model).run(outputs, source.feeds) for model in (source.plain, turned)), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-4 * max(1, np.abs(one).max()))
+    nothing = {name: value[:0] for name, value in source.feeds.items()}
+    for one, two in zip(*(session(model).run(outputs, nothing) for model in (source.plain, turned)), strict=True):
+        assert one.shape == two.shape
+
+
+def test_every_layer_of_a_rotated_graph_is_computed_in_8_bits(tiny, held_out, monkeypatch, tmp_path):
+    """And the rotations, a product each, in float32, beside the two of each attention."""
+    monkeypatch.setattr(rotation, "WORTH", np.inf)
+    plain = load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
+    source = GraphSource(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))
+    calibrator = Calibrator(tiny, plain, Calibration(samples=24), text=held_out, progress=silent)
+    made = calibrator.apply(source, RECIPES["int8-static-cpu"])
+    operators = optimized(RECIPES["int8-static-cpu"].make(made), tmp_path / "o.onnx")
+    layers = tiny.manifest.architecture.layers
+    assert calibrator.record(made)["rotated"] == 4 * layers
+    assert operators.count("MatMulIntegerToFloat") == 6 * layers + 3
+    assert operators.count("MatMul") + operators.count("FusedMatMul") == 4 * layers + 2 * layers
+    assert "DequantizeLinear" not in operators
 
 
 @pytest.mark.parametrize("name", STATIC)

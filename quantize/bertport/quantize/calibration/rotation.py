@@ -126,19 +126,21 @@ def _rotate_rows(matrix: Array, block: int) -> Array:
 
 
 def _error(rows: Array, weights: Array) -> float:
-    """Estimate the squared error that rounding leaves in the product for each token, all channels made equally wide."""
+    """Estimate the squared error that rounding leaves in the product for each token.
+
+    Channels are taken as they are or, as a scale for each would have them, as equally wide, whichever leaves less.
+    """
     reach = np.asarray(np.quantile(np.abs(rows), WIDTHS, axis=0))
     # Channels that are always 0 would be divided by 0.
     widths = (reach + max(float(reach.max()) * 1e-3, np.finfo(np.float32).tiny * 1e6)).astype(np.float32)
-    scaled, costs = rows / widths, np.square(weights * widths[:, None]).sum(axis=1)
-    furthest = float(np.abs(scaled).max())
 
-    def of_rows(cut: float) -> float:
-        step = max(2 * cut * furthest / STEPS, np.finfo(np.float32).tiny)
+    def with_range(scale: Array, cut: float) -> float:
+        scaled, costs = rows / scale, np.square(weights * scale[:, None]).sum(axis=1)
+        step = max(2 * cut * float(np.abs(scaled).max()) / STEPS, np.finfo(np.float32).tiny)
         errors = np.clip(np.rint(scaled / step), -STEPS / 2, STEPS / 2) * step - scaled
         return float((np.square(errors).mean(axis=0) * costs).sum())
 
-    return min(map(of_rows, CUTS))
+    return min(with_range(scale, cut) for scale in (np.ones_like(widths), widths) for cut in CUTS)
 
 
 def _rotation(graph: ir.Graph, source: ir.Value, block: int, *, before: ir.Node) -> ir.Value:
@@ -149,7 +151,7 @@ def _rotation(graph: ir.Graph, source: ir.Value, block: int, *, before: ir.Node)
         # A node and not an initialiser: it is no layer's matrix.
         return insert("Constant", [], name, value=ir.tensor(array, name=name))
 
-    def insert(operator: str, inputs: list[ir.Value], name: str, **attributes: ir.TensorProtocol) -> ir.Value:
+    def insert(operator: str, inputs: list[ir.Value], name: str, **attributes: ir.TensorProtocol | int) -> ir.Value:
         node = ir.node(operator, inputs, attributes, outputs=[ir.Value(name=name)], name=f"{name}/{operator}")
         graph.insert_before(before, node)
         return node.outputs[0]
@@ -159,4 +161,4 @@ def _rotation(graph: ir.Graph, source: ir.Value, block: int, *, before: ir.Node)
     rows = constant(np.array([-1, block], dtype=np.int64), f"{name}.rows")
     blocks = insert("Reshape", [source, rows], f"{name}.blocks")
     turned = insert("MatMul", [blocks, constant(hadamard(block), f"{name}.matrix")], f"{name}.turned")
-    return insert("Reshape", [turned, shape], name)
+    return insert("Reshape", [turned, shape], name, allowzero=1)  # also of no tokens
