@@ -86,9 +86,6 @@ def test_a_rotated_graph_computes_what_it_did(family, family_bundle):
     outputs = [output.name for output in source.plain.graph.output]
     for one, two in zip(*(session(model).run(outputs, source.feeds) for model in (source.plain, turned)), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-4 * max(1, np.abs(one).max()))
-    nothing = {name: value[:0] for name, value in source.feeds.items()}
-    for one, two in zip(*(session(model).run(outputs, nothing) for model in (source.plain, turned)), strict=True):
-        assert one.shape == two.shape
 
 
 def test_every_layer_of_a_rotated_graph_is_computed_in_8_bits(tiny, held_out, monkeypatch, tmp_path):

@@ -50,6 +50,9 @@ CUTS = np.geomspace(1.0, 1 / 8, 12)
 WIDTHS = 0.998
 """Quantile of a channel's magnitudes that is taken for its width."""
 
+LEAST = float(np.finfo(np.float32).tiny)
+"""The least step, and a millionth of the least width: nothing is divided by 0."""
+
 
 def choose_blocks(layers: Sequence[Linear], activations: Mapping[str, Activations]) -> dict[str, int]:
     """Choose the activations that are rotated, by name, and the channels of their blocks.
@@ -130,13 +133,13 @@ def _error(rows: Array, weights: Array) -> float:
 
     Channels are taken as they are or, as a scale for each would have them, as equally wide, whichever leaves less.
     """
-    reach = np.asarray(np.quantile(np.abs(rows), WIDTHS, axis=0))
+    reach: Array = np.asarray(np.quantile(np.abs(rows), WIDTHS, axis=0), dtype=np.float32)
     # Channels that are always 0 would be divided by 0.
-    widths = (reach + max(float(reach.max()) * 1e-3, np.finfo(np.float32).tiny * 1e6)).astype(np.float32)
+    widths: Array = reach + np.float32(float(reach.max()) * 1e-3 + LEAST * 1e6)
 
     def with_range(scale: Array, cut: float) -> float:
         scaled, costs = rows / scale, np.square(weights * scale[:, None]).sum(axis=1)
-        step = max(2 * cut * float(np.abs(scaled).max()) / STEPS, np.finfo(np.float32).tiny)
+        step = max(2 * cut * float(np.abs(scaled).max()) / STEPS, LEAST)
         errors = np.clip(np.rint(scaled / step), -STEPS / 2, STEPS / 2) * step - scaled
         return float((np.square(errors).mean(axis=0) * costs).sum())
 
