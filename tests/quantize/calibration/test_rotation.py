@@ -104,7 +104,9 @@ def test_every_layer_of_a_rotated_graph_is_computed_in_8_bits(tiny, held_out, mo
 
 
 @pytest.mark.parametrize("name", STATIC)
-@pytest.mark.parametrize("higher", ["8 bits", "16 bits", "float32"])
+@pytest.mark.parametrize(
+    "higher", ["8 bits", *(pytest.param(way, marks=pytest.mark.slow) for way in ("16 bits", "float32"))]
+)
 def test_rotated_layers_are_rounded_and_a_search_can_still_spare_them(tiny, held_out, monkeypatch, name, higher):
     monkeypatch.setattr(rotation, "WORTH", np.inf)
     plain = load_plain(tiny.file(tiny.manifest.variants["fp32"].file))
@@ -131,7 +133,7 @@ def test_a_trained_model_loses_a_third_of_what_it_lost():
     """The recipe for TensorRT, no channel kept in float: measured 0.0031 and 0.0011 nats on 4,000 positions."""
     bundle = Bundle.open(default_bundle())
     plain = load_plain(bundle.file(bundle.manifest.variants["fp32"].file))
-    samples = read_evaluation(bundle, None, sample="evaluation", positions=200, pairs=0).samples
+    samples = read_evaluation(bundle, None, sample="evaluation", positions=100, pairs=0).samples
     source = GraphSource(plain=plain, fused=plain, instruction_set=None, weights=WeightCache(saturating=True))
     reference, losses = OnnxGraph(session(plain)), []
     for turns in (False, True):
