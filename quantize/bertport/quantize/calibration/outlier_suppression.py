@@ -36,7 +36,16 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float32]
 
-__all__ = ["SUPPRESSED", "ShiftAndScale", "choose_shifts_and_scales", "suppress_outliers", "suppressed", "suppressible"]
+__all__ = [
+    "SUPPRESSED",
+    "ShiftAndScale",
+    "choose_shifts_and_scales",
+    "own_parts",
+    "stored_later",
+    "suppress_outliers",
+    "suppressed",
+    "suppressible",
+]
 
 SUPPRESSED = ".levelled"
 """Suffix of the names of shifted and scaled activations; the fingerprints of ranges in manifests depend on it."""
