@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.quantize.calibration.outlier_suppression import ShiftAndScale, suppress_outliers, suppressible
+from bertport.quantize.calibration.outlier_suppression import ShiftAndScale, suppress_outliers
 from bertport.quantize.calibration.ranges import Calibration, Range
 from bertport.quantize.calibration.rotation import BLOCKS, rotate_blocks
 from bertport.quantize.calibration.statistics import Activations, collect
 from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.graph.fusion import fuse, load_plain
+from bertport.quantize.graph.layer_inputs import changeable
 from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES
@@ -94,11 +95,11 @@ class Material:
 
         The inputs of the layers that make a wide vector narrow, behind GELU, are rotated by blocks of 64.
         """
-        free = suppressible(self.plain, linears(self.plain))
+        free = changeable(self.plain, linears(self.plain))
         behind = [layer for layer in free if len(layer.weights) > layer.weights.shape[1] and not layer.flat]
         blocks = {layer.source: BLOCKS[-1] for layer in behind if len(layer.weights) % BLOCKS[-1] == 0}
         plain = rotate_blocks(self.plain, free, blocks)
-        layers = suppressible(plain, linears(plain))
+        layers = changeable(plain, linears(plain))
         chosen = {
             layer.source: ShiftAndScale(
                 shift=np.linspace(-0.1, 0.1, len(layer.weights), dtype=np.float32),

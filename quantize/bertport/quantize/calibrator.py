@@ -14,11 +14,11 @@ from bertport.quantize.calibration.outlier_suppression import (
     choose_shifts_and_scales,
     suppress_outliers,
     suppressed,
-    suppressible,
 )
 from bertport.quantize.calibration.ranges import digest, method_named
 from bertport.quantize.calibration.rotation import ROTATED, choose_blocks, rotate_blocks
 from bertport.quantize.calibration.statistics import collect
+from bertport.quantize.graph.layer_inputs import changeable
 from bertport.quantize.graph.rewrite import linears
 from bertport.quantize.isa import saturates
 from bertport.quantize.texts import read_evaluation
@@ -122,7 +122,7 @@ class Calibrator:
         layers = linears(model)
         sources = [layer.source for layer in layers]
         activations = collect(model, sources, self.fitting.samples, progress=self.progress)
-        free = suppressible(model, layers)
+        free = changeable(model, layers)
         blocks = choose_blocks(free, activations) if self.how.rotate else {}
         if blocks:
             model = rotate_blocks(model, free, blocks)
@@ -135,7 +135,7 @@ class Calibrator:
                 **{name: known for name, known in activations.items() if name not in blocks},
                 **collect(model, turned, self.fitting.samples, progress=self.progress),
             }
-            free = suppressible(model, linears(model))
+            free = changeable(model, linears(model))
         chosen = (
             choose_shifts_and_scales(free, activations, keeps=self.how.keep_in_float)
             if self.how.suppress_outliers

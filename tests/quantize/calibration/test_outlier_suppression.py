@@ -14,12 +14,12 @@ from bertport.quantize.calibration.outlier_suppression import (
     choose_shifts_and_scales,
     suppress_outliers,
     suppressed,
-    suppressible,
 )
 from bertport.quantize.calibration.ranges import Calibration
 from bertport.quantize.calibration.statistics import collect
 from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.graph.fusion import load_plain
+from bertport.quantize.graph.layer_inputs import changeable
 from bertport.quantize.graph.rewrite import Linear, linears
 from bertport.quantize.recipes.source import GraphSource
 from bertport.quantize.recipes.table import RECIPES
@@ -45,7 +45,7 @@ def outlying(tiny):
 
 
 def chosen_for(tiny, model, held_out):
-    layers = suppressible(model, linears(model))
+    layers = changeable(model, linears(model))
     samples = read_evaluation(tiny, held_out, sample="calibration", positions=100, pairs=10).samples
     statistics = collect(model, [layer.source for layer in layers], samples, progress=silent)
     return layers, choose_shifts_and_scales(layers, statistics)
@@ -150,7 +150,7 @@ def test_a_graph_with_channels_kept_in_float_is_as_near(tiny, outlying, held_out
 
 def test_a_bias_that_two_layers_share_is_not_shifted(outlying):
     layers = linears(outlying)
-    free = suppressible(outlying, layers)
+    free = changeable(outlying, layers)
     assert {layer.source for layer in layers if layer.table} & {layer.source for layer in free} == set()
     shared = onnx.ModelProto()
     shared.CopyFrom(outlying)
@@ -160,4 +160,4 @@ def test_a_bias_that_two_layers_share_is_not_shifted(outlying):
     for node in shared.graph.node:
         node.input[:] = [biases[0] if name == biases[1] else name for name in node.input]
     sources = {layer.source for layer in layers if layer.name.endswith("query")}
-    assert not sources & {layer.source for layer in suppressible(shared, linears(shared))}
+    assert not sources & {layer.source for layer in changeable(shared, linears(shared))}

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from bertport.measure.quality.fidelity import measure
 from bertport.measure.quality.model import OnnxGraph
 from bertport.quantize.calibration import rotation
-from bertport.quantize.calibration.outlier_suppression import suppressible
 from bertport.quantize.calibration.ranges import Calibration
 from bertport.quantize.calibration.rotation import ROTATED, choose_blocks, hadamard, rotate, rotate_blocks
 from bertport.quantize.calibrator import Calibrator
 from bertport.quantize.graph.fusion import load_plain
+from bertport.quantize.graph.layer_inputs import changeable
 from bertport.quantize.graph.rewrite import Linear, linears
 from bertport.quantize.graph.tensorrt_rules import broken_rules
 from bertport.quantize.recipes.source import GraphSource
@@ -73,7 +73,7 @@ def test_channels_that_are_alike_are_not_rotated_nor_few_rows_nor_what_is_not_kn
 def test_a_rotated_graph_computes_what_it_did(family, family_bundle):
     """Whatever can be rotated is: activations of tokens and of picked ones, one layer behind them or three."""
     source = Source(Bundle.open(family_bundle(family)))
-    layers = suppressible(source.plain, linears(source.plain))
+    layers = changeable(source.plain, linears(source.plain))
     blocks = {layer.source: 32 for layer in layers if len(layer.weights) % 32 == 0}
     assert blocks or family in ("albert", "modernbert")  # which share their weights, or have no biases
     before = source.plain.SerializeToString(deterministic=True)

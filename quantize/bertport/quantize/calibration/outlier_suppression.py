@@ -17,16 +17,16 @@ the next layer's as well). The weights take the rest, each column with a scale o
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bertport.quantize.calibration.rounding_error import least_rounding_error
 from bertport.quantize.calibration.statistics import Activations, magnitudes
+from bertport.quantize.graph.layer_inputs import change_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import TypeGuard
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import onnx
     import onnx_ir as ir
@@ -40,21 +40,14 @@ __all__ = [
     "SUPPRESSED",
     "ShiftAndScale",
     "choose_shifts_and_scales",
-    "own_parts",
-    "stored_later",
     "suppress_outliers",
     "suppressed",
-    "suppressible",
 ]
 
 SUPPRESSED = ".levelled"
 """Suffix of the names of shifted and scaled activations; the fingerprints of ranges in manifests depend on it."""
 WORTH = 0.8
 """The share of the squared error that must be left at most: shifting and dividing cost a pass over the activations."""
-STEPS = 254
-"""Steps of the symmetric range that a choice is judged by."""
-CUTS = np.geomspace(1.0, 1 / 8, 8)
-"""Shares of the range that are tried: what lies beyond is cut off."""
 ROWS = 160
 """Tokens on which a choice is judged, at most: hundreds of choices are compared for each activation."""
 QUANTILES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
@@ -189,10 +182,7 @@ def _candidate(shift: NDArray[np.floating], scale: NDArray[np.floating]) -> Shif
 
 
 def _error(given: Activations, weights: Array, by: ShiftAndScale) -> float:
-    """Estimate the squared error that rounding leaves in the product, for each token.
-
-    Rounding errors of two channels do not hang together, so each counts with the size of its row of the weights.
-    """
+    """Estimate the squared error that rounding leaves in the product for each token: of activations and weights."""
     rounded = np.ones(len(weights), dtype=bool)
     rounded[by.kept_in_float] = False
     rows = ((given.rows[:: max(1, len(given.rows) // ROWS)] - by.shift) / by.scale)[:, rounded]
@@ -203,12 +193,7 @@ def _error(given: Activations, weights: Array, by: ShiftAndScale) -> float:
     steps = np.square(np.abs(matrix).max(axis=0) / 127).sum() / 12
     of_weights = OF_WEIGHTS * steps * np.square(rows).mean(axis=0).sum()
 
-    def of_rows(cut: float) -> float:
-        step = max(2 * cut * furthest / STEPS, np.finfo(np.float32).tiny)
-        errors = np.clip(np.rint(rows / step), -STEPS / 2, STEPS / 2) * step - rows
-        return float((np.square(errors).mean(axis=0) * scaled).sum())
-
-    return float(min(map(of_rows, CUTS)) + of_weights)
+    return least_rounding_error(rows, scaled, float(furthest)) + float(of_weights)
 
 
 def suppressed(given: Activations, by: ShiftAndScale) -> Activations:
@@ -227,20 +212,6 @@ def suppressed(given: Activations, by: ShiftAndScale) -> Activations:
     )
 
 
-def suppressible(model: onnx.ModelProto, layers: Iterable[Linear]) -> tuple[Linear, ...]:
-    """Return the layers whose inputs may be shifted and scaled.
-
-    Such a layer is a MatMul whose matrix, and a bias behind it, nothing else uses. An activation that any other layer
-    takes as well is left out as a whole.
-    """
-    from onnx_ir import convenience, serde
-
-    layers = tuple(layers)
-    values = convenience.create_value_mapping(serde.deserialize_model(model).graph)
-    refused = {layer.source for layer in layers if own_parts(layer, values) is None}
-    return tuple(layer for layer in layers if layer.source not in refused)
-
-
 def suppress_outliers(
     model: onnx.ModelProto, layers: Iterable[Linear], chosen: Mapping[str, ShiftAndScale]
 ) -> onnx.ModelProto:
@@ -248,30 +219,15 @@ def suppress_outliers(
 
     Args:
         model: The serving graph of standard operators, its weights in memory; it is not changed.
-        layers: As `suppressible` returns them, in the order in which they run.
+        layers: As `layer_inputs.changeable` returns them, in the order in which they run.
         chosen: Shift and scale, by name of the activation.
     """
-    from onnx_ir import convenience, serde
-
-    changed = serde.deserialize_model(model)
-    values = convenience.create_value_mapping(changed.graph)
-    shifted: dict[str, ir.Value] = {}
-    for layer in layers:
-        parts, by = own_parts(layer, values), chosen.get(layer.source)
-        if parts is None or by is None:
-            continue
-        product, matrix, bias = parts
-        bias.const_value = stored_later(bias, partial(_shifted_bias, bias.const_value, layer, by))
-        matrix.const_value = stored_later(matrix, partial(_scaled_rows, layer, by))
-        if layer.source not in shifted:
-            shifted[layer.source] = _shift_and_scale(changed.graph, values[layer.source], by, before=product)
-        product.replace_input_with(0, shifted[layer.source])
-    return serde.serialize_model(changed)
+    return change_inputs(model, layers, chosen, insert=_shift_and_scale, matrix=_scaled_rows, bias=_shifted_bias)
 
 
-def _shifted_bias(bias: ir.TensorProtocol | None, layer: Linear, by: ShiftAndScale) -> Array:
+def _shifted_bias(layer: Linear, by: ShiftAndScale, bias: Array) -> Array:
     """Return the bias that undoes the shift: b + z W."""
-    return (np.asarray(bias) + by.shift.astype(np.float64) @ layer.weights).astype(np.float32)
+    return (bias + by.shift.astype(np.float64) @ layer.weights).astype(np.float32)
 
 
 def _scaled_rows(layer: Linear, by: ShiftAndScale) -> Array:
@@ -279,15 +235,7 @@ def _scaled_rows(layer: Linear, by: ShiftAndScale) -> Array:
     return layer.weights * by.scale[:, None]
 
 
-def stored_later(value: ir.Value, make: Callable[[], Array]) -> ir.LazyTensor:
-    """Return other numbers for an initialiser; they are made when the graph is written, one array after the other."""
-    import onnx_ir as ir
-
-    shape = ir.Shape(value.shape or ())
-    return ir.LazyTensor(lambda: ir.tensor(make()), dtype=ir.DataType.FLOAT, shape=shape, name=value.name)
-
-
-def _shift_and_scale(graph: ir.Graph, source: ir.Value, by: ShiftAndScale, *, before: ir.Node) -> ir.Value:
+def _shift_and_scale(graph: ir.Graph, source: ir.Value, by: ShiftAndScale, before: ir.Node) -> ir.Value:
     """Insert the nodes that shift and scale an activation, and store their vectors; idle steps are left out."""
     import onnx_ir as ir
 
@@ -310,19 +258,3 @@ def _shift_and_scale(graph: ir.Graph, source: ir.Value, by: ShiftAndScale, *, be
         graph.insert_before(before, node)
         [value] = node.outputs
     return value
-
-
-def own_parts(layer: Linear, values: Mapping[str, ir.Value]) -> tuple[ir.Node, ir.Value, ir.Value] | None:
-    """Return a layer's MatMul, its matrix and its bias; None where there are none of its own."""
-    product = values[layer.output].producer()
-    behind = values[layer.output].consumers()
-    if product is None or product.op_type != "MatMul" or layer.table or [node.op_type for node in behind] != ["Add"]:
-        return None
-    matrix = product.inputs[1]
-    biases = [value for value in behind[0].inputs if _used_once(value)]
-    return (product, matrix, biases[0]) if matrix is not None and _used_once(matrix) and len(biases) == 1 else None
-
-
-def _used_once(value: ir.Value | None) -> TypeGuard[ir.Value]:
-    """Return whether a value is an initialiser that one node uses alone."""
-    return value is not None and value.is_initializer() and len(value.uses()) == 1

@@ -13,12 +13,12 @@ et al. 2024, arXiv 2404.00456; by blocks as in DuQuant, Lin et al. 2024, arXiv 2
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertport.quantize.calibration.outlier_suppression import own_parts, stored_later
+from bertport.quantize.calibration.rounding_error import least_rounding_error
+from bertport.quantize.graph.layer_inputs import change_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -43,15 +43,8 @@ WORTH = 0.5
 of its time."""
 WORTH_MORE = 0.8
 """The share that blocks twice as wide must leave at most of what half as wide ones left."""
-STEPS = 254
-"""Steps of the symmetric range that a choice is judged by."""
-CUTS = np.geomspace(1.0, 1 / 8, 12)
-"""Shares of the range that are tried: what lies beyond is cut off."""
 WIDTHS = 0.998
 """Quantile of a channel's magnitudes that is taken for its width."""
-
-LEAST = float(np.finfo(np.float32).tiny)
-"""The least step, and a millionth of the least width: nothing is divided by 0."""
 
 
 def choose_blocks(layers: Sequence[Linear], activations: Mapping[str, Activations]) -> dict[str, int]:
@@ -88,24 +81,10 @@ def rotate_blocks(model: onnx.ModelProto, layers: Iterable[Linear], blocks: Mapp
 
     Args:
         model: The serving graph of standard operators, its weights in memory; it is not changed.
-        layers: As `outlier_suppression.suppressible` returns them, in the order in which they run.
+        layers: As `layer_inputs.changeable` returns them, in the order in which they run.
         blocks: Channels of a block, by name of the activation.
     """
-    from onnx_ir import convenience, serde
-
-    changed = serde.deserialize_model(model)
-    values = convenience.create_value_mapping(changed.graph)
-    turned: dict[str, ir.Value] = {}
-    for layer in layers:
-        parts, block = own_parts(layer, values), blocks.get(layer.source)
-        if parts is None or block is None:
-            continue
-        product, matrix, _ = parts
-        matrix.const_value = stored_later(matrix, partial(_rotate_rows, layer.weights, block))
-        if layer.source not in turned:
-            turned[layer.source] = _rotation(changed.graph, values[layer.source], block, before=product)
-        product.replace_input_with(0, turned[layer.source])
-    return serde.serialize_model(changed)
+    return change_inputs(model, layers, blocks, insert=_rotation, matrix=_rotated_weights)
 
 
 def hadamard(size: int) -> Array:
@@ -123,6 +102,10 @@ def rotate(values: Array, block: int) -> Array:
     return turned.reshape(values.shape)
 
 
+def _rotated_weights(layer: Linear, block: int) -> Array:
+    return _rotate_rows(layer.weights, block)
+
+
 def _rotate_rows(matrix: Array, block: int) -> Array:
     """Return weights for rotated activations."""
     return np.ascontiguousarray(rotate(np.ascontiguousarray(matrix.T), block).T)
@@ -135,18 +118,15 @@ def _error(rows: Array, weights: Array) -> float:
     """
     reach: Array = np.asarray(np.quantile(np.abs(rows), WIDTHS, axis=0), dtype=np.float32)
     # Channels that are always 0 would be divided by 0.
-    widths: Array = reach + np.float32(float(reach.max()) * 1e-3 + LEAST * 1e6)
-
-    def with_range(scale: Array, cut: float) -> float:
-        scaled, costs = rows / scale, np.square(weights * scale[:, None]).sum(axis=1)
-        step = max(2 * cut * float(np.abs(scaled).max()) / STEPS, LEAST)
-        errors = np.clip(np.rint(scaled / step), -STEPS / 2, STEPS / 2) * step - scaled
-        return float((np.square(errors).mean(axis=0) * costs).sum())
-
-    return min(with_range(scale, cut) for scale in (np.ones_like(widths), widths) for cut in CUTS)
+    widths: Array = reach + np.float32(float(reach.max()) * 1e-3 + float(np.finfo(np.float32).tiny) * 1e6)
+    scaled, costs = rows / widths, np.square(weights).sum(axis=1)
+    return min(
+        least_rounding_error(rows, costs, float(np.abs(rows).max())),
+        least_rounding_error(scaled, costs * np.square(widths), float(np.abs(scaled).max())),
+    )
 
 
-def _rotation(graph: ir.Graph, source: ir.Value, block: int, *, before: ir.Node) -> ir.Value:
+def _rotation(graph: ir.Graph, source: ir.Value, block: int, before: ir.Node) -> ir.Value:
     """Insert the nodes that rotate an activation by blocks of its last axis."""
     import onnx_ir as ir
 
