@@ -32,7 +32,7 @@ from bertport.quantize.deadline import parse_duration
 from bertport.quantize.job import Options, Refused
 from bertport.quantize.quantizer import quantize
 from bertport.runtime.bundle.default import default_bundle
-from bertport.runtime.bundle.directory import Bundle
+from bertport.runtime.bundle.directory import MANIFEST, Bundle
 from bertport.runtime.errors import ValidationError
 from bertport.runtime.providers.cpu import cpu
 
@@ -72,24 +72,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     asked = {"isa": given.isa, "text": given.text, "positions": given.positions, "pairs": given.pairs, "force": True}
     file = given.output or _file()
-    before = _measured_before(file) if given.only else {}
-    if unknown := set(given.only or ()) - before.keys():
-        parser.error(f"{file} has no variant {', '.join(sorted(unknown))}: it has {', '.join(before)}")
     ways = {name: Options(**asked, budget=Budget.parse(NO_BUDGET), calibrating=how) for name, how in WAYS.items()}
-    variants = {}
-    for recipe, wanted in ((RECIPE, {**ways, "held": ways["recipe"]}), (SYMMETRIC, ways)):
-        for way, options in wanted.items():
-            name = way if recipe == RECIPE else f"{recipe} {way}"
-            if given.only and name not in given.only:
-                variants[name] = before[name]
-                continue
-            if way == "held":
-                options = dataclasses.replace(  # noqa: PLW2901 — its time begins here
-                    options, budget=None, time_limit=given.time_limit, started=time.monotonic()
-                )
-            variants[name] = made(given.bundle, given.work / name, options, recipe) | {"commit": provenance()["commit"]}
-    timed = {name: record for name, record in variants.items() if not name.startswith(f"{SYMMETRIC} ")}
-    data = provenance() | {"variants": variants, "times": times(given.bundle, given.work, timed, given.rounds)}
+    timed = {**ways, "held": Options(**asked, time_limit=given.time_limit)}
+    wanted = {name: (RECIPE, options) for name, options in timed.items()}
+    wanted |= {f"{SYMMETRIC} {name}": (SYMMETRIC, options) for name, options in ways.items()}
+    data = provenance()
+    if unknown := set(given.only or ()) - wanted.keys():
+        parser.error(f"the table has no variant {', '.join(sorted(unknown))}: --only takes {', '.join(wanted)}")
+    if given.only and not file.is_file():
+        parser.error(f"--only keeps the figures of other variants, and {file} is not there: run it without --only")
+    variants = _measured_before(file) if given.only else {}
+    kept = {name: variants[name] for name in timed if name in variants and name not in given.only}
+    if gone := [name for name, record in kept.items() if not _there(given.work / name, record)]:
+        parser.error(f"{given.work} no longer has {', '.join(gone)}, to be timed again: run it without --only")
+    for name in given.only or wanted:
+        recipe, options = wanted[name]
+        variants[name] = made(given.bundle, given.work / name, options, recipe) | {"commit": data["commit"]}
+    here = {name: variants[name] for name in timed}
+    data |= {"variants": variants, "times": times(given.bundle, given.work, here, given.rounds)}
     file.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     print(f"{file} written", file=sys.stderr)
 
@@ -98,6 +98,11 @@ def _measured_before(file: Path) -> dict[str, dict[str, Any]]:
     """Return the variants that a file has, each with the commit that it was measured at."""
     data = json.loads(file.read_text(encoding="utf-8"))
     return {name: {"commit": data["commit"], **record} for name, record in data["variants"].items()}
+
+
+def _there(place: Path, record: dict[str, Any]) -> bool:
+    """Return whether a variant that was measured before, unless it was refused, can be timed again."""
+    return "refused" in record or (place / MANIFEST).is_file()
 
 
 def _file() -> Path:
@@ -121,7 +126,7 @@ def made(bundle: Path, place: Path, options: Options, recipe: str = RECIPE) -> d
 
 
 def _telling(options: Options, told: list[Outcome | Refused]) -> Options:
-    """Return options with which each variant is kept in a list, and the steps are printed."""
+    """Return options that begin now, with which each variant is kept in a list, and the steps are printed."""
     stages: list[str] = []
 
     def progress(stage: str, done: int, count: int) -> None:  # noqa: ARG001 — the signature of progress
@@ -129,7 +134,7 @@ def _telling(options: Options, told: list[Outcome | Refused]) -> Options:
             stages.append(stage)
             print(stage, file=sys.stderr, flush=True)
 
-    return dataclasses.replace(options, told=told.append, progress=progress)
+    return dataclasses.replace(options, told=told.append, progress=progress, started=time.monotonic())
 
 
 def times(bundle: Path, work: Path, variants: dict[str, Any], rounds: int) -> dict[str, Any]:

@@ -80,10 +80,16 @@ def test_the_static_variant_is_made_and_timed_beside_the_plain_one(tiny_bundle, 
     )
     refused = static_table(result | {"variants": result["variants"] | {"held": {"refused": "too far"}}})
     assert refused.endswith("\n\nNo combination of layers held the budget: too far.")
-    command = [sys.executable, "-m", "bench.quantization.static", "--only", "hold", "--output", output]
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
-    assert again.returncode == 2
-    assert "has no variant hold" in again.stderr
+    for name, place, said in (
+        ("hold", output, "has no variant hold"),
+        ("held", tmp_path / "none.json", "is not there: run it without --only"),
+        ("held", output, f"{tmp_path / 'gone'} no longer has plain, unrotated, unkept, recipe"),
+    ):
+        command = [sys.executable, "-m", "bench.quantization.static", "--only", name, "--output", place]
+        command += ["--work", tmp_path / "gone"]
+        again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        assert again.returncode == 2
+        assert said in again.stderr
     assert "budget" in result["variants"]["held"] or "refused" in result["variants"]["held"]
     assert set(result["times"]) == {"1x16", "1x128", "8x128"}
     assert all(figures["plain"]["over fp32"]["value"] > 0 for figures in result["times"].values())
